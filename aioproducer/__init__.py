@@ -1,0 +1,1 @@
+"""The asyncio-native Kafka producer."""
