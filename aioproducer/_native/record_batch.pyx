@@ -1,0 +1,851 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: embedsignature=True, embedsignature.format=python, freethreading_compatible=False
+"""A record batch on its way to the log, and the deliveries of its records.
+
+A batch takes encoded records (magic 2, KIP-98) until it is closed, is sealed once per attempt
+with a fresh 61-byte header, and ends exactly once: delivered, failed, or split into children.
+
+Invariants
+* The encoded records never change after the batch is closed. Whoever reads them (a socket, a
+  compressor in a thread) holds a buffer export, and memory with exports is never freed: a retry
+  cannot corrupt an attempt that the transport still writes (KAFKA-19012).
+* A `Delivery` knows its batch and its index, nothing else. The batch knows a delivery only once
+  somebody waits for it (it is *enrolled*), so a fire-and-forget record costs no completion work.
+* A batch leaves PENDING once. Its waiters run after that, in the order they were enrolled.
+"""
+
+cimport cython
+from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
+from libc.stdint cimport int16_t, int32_t, int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy
+
+from asyncio import CancelledError, InvalidStateError, Task
+from contextvars import copy_context
+from types import GenericAlias
+
+from aioproducer.errors import error_for_code
+from aioproducer.records import RecordMetadata
+
+
+cdef extern from "crc32c.h":
+    void aioproducer_crc32c_init()
+    uint32_t aioproducer_crc32c(uint32_t crc, const void* data, size_t length) nogil
+    uint32_t aioproducer_crc32c_portable(uint32_t crc, const void* data, size_t length) nogil
+
+cdef extern from "Python.h":
+    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
+
+    ctypedef enum PySendResult:
+        PYGEN_RETURN
+        PYGEN_ERROR
+        PYGEN_NEXT
+
+    ctypedef struct PyAsyncMethods:
+        void* am_send
+
+    ctypedef struct PyTypeObject:
+        PyAsyncMethods* tp_as_async
+
+    void PyType_Modified(PyTypeObject* type)
+
+aioproducer_crc32c_init()
+
+cdef enum:
+    HEADER_SIZE = 61
+    LENGTH_AND_EPOCH_END = 12   # what batch_length does not count: base offset and itself
+    CRC_AT = 17
+    CRC_COVERS_FROM = 21
+    FIRST_CAPACITY = 1024
+
+BATCH_HEADER_SIZE = HEADER_SIZE
+
+
+def crc32c(data, uint32_t crc=0):
+    """The CRC-32C of a buffer, continued from `crc`."""
+    cdef const unsigned char[::1] view = data
+    if view.shape[0] == 0:
+        return crc
+    return aioproducer_crc32c(crc, &view[0], view.shape[0])
+
+
+def crc32c_portable(data, uint32_t crc=0):
+    """The same without the processor's instruction; for tests."""
+    cdef const unsigned char[::1] view = data
+    if view.shape[0] == 0:
+        return crc
+    return aioproducer_crc32c_portable(crc, &view[0], view.shape[0])
+
+
+# ---- varints: zigzag, seven bits a byte, as in protocol buffers
+
+cdef inline int varint_size(int64_t value) noexcept nogil:
+    cdef uint64_t zigzag = (<uint64_t>value << 1) ^ <uint64_t>(value >> 63)
+    cdef int size = 1
+    while zigzag >= 0x80:
+        zigzag >>= 7
+        size += 1
+    return size
+
+
+cdef inline char* put_varint(char* at, int64_t value) noexcept nogil:
+    cdef uint64_t zigzag = (<uint64_t>value << 1) ^ <uint64_t>(value >> 63)
+    while zigzag >= 0x80:
+        at[0] = <char>((zigzag & 0x7F) | 0x80)
+        at += 1
+        zigzag >>= 7
+    at[0] = <char>zigzag
+    return at + 1
+
+
+cdef inline int64_t take_varint(const char** at) noexcept nogil:
+    # Only ever reads what put_varint wrote.
+    cdef uint64_t zigzag = 0
+    cdef int shift = 0
+    cdef unsigned char byte
+    while True:
+        byte = <unsigned char>at[0][0]
+        at[0] += 1
+        zigzag |= <uint64_t>(byte & 0x7F) << shift
+        if byte < 0x80:
+            return <int64_t>(zigzag >> 1) ^ -<int64_t>(zigzag & 1)
+        shift += 7
+
+
+cdef inline char* put_field(char* at, Field field) noexcept nogil:
+    at = put_varint(at, field.length)
+    if field.length > 0:
+        memcpy(at, field.data, field.length)
+        at += field.length
+    return at
+
+
+cdef inline Field take_field(const char** at) noexcept nogil:
+    cdef Field field
+    field.length = take_varint(at)
+    field.data = at[0]
+    if field.length > 0:
+        at[0] += field.length
+    return field
+
+
+cdef inline Py_ssize_t field_size(Field field) noexcept nogil:
+    return varint_size(field.length) + (field.length if field.length > 0 else 0)
+
+
+cdef inline object field_bytes(Field field):
+    if field.length < 0:
+        return None
+    return PyBytes_FromStringAndSize(field.data, field.length)
+
+
+# ---- big-endian integers of the batch header
+
+cdef inline char* put_int(char* at, int64_t value, int size) noexcept nogil:
+    cdef int shift = 8 * (size - 1)
+    while shift >= 0:
+        at[0] = <char>((value >> shift) & 0xFF)
+        at += 1
+        shift -= 8
+    return at
+
+
+# ---- headers: `headers` is a list or tuple of (str, bytes | None), checked by the caller
+
+cdef Field header_value(object value) noexcept:
+    cdef Field field
+    if value is None:
+        field.data = NULL
+        field.length = -1
+    else:
+        field.data = PyBytes_AS_STRING(value)
+        field.length = PyBytes_GET_SIZE(value)
+    return field
+
+
+cdef Py_ssize_t measure_headers(object headers) except -1:
+    cdef Field name
+    cdef Py_ssize_t size = 0
+    if headers is None:
+        return varint_size(0)
+    for header in headers:
+        name.data = PyUnicode_AsUTF8AndSize((<tuple>header)[0], &name.length)
+        size += field_size(name) + field_size(header_value((<tuple>header)[1]))
+    return size + varint_size(len(headers))
+
+
+cdef char* put_headers(char* at, object headers) except NULL:
+    cdef Field name
+    if headers is None:
+        return put_varint(at, 0)
+    at = put_varint(at, len(headers))
+    for header in headers:
+        name.data = PyUnicode_AsUTF8AndSize((<tuple>header)[0], &name.length)
+        at = put_field(at, name)
+        at = put_field(at, header_value((<tuple>header)[1]))
+    return at
+
+
+@cython.final
+cdef class RecordBatch:
+    """Records of one partition that travel, succeed or fail together."""
+
+    def __cinit__(self, str topic, int partition, object loop, double created_at):
+        self.topic = topic
+        self.partition = partition
+        self.loop = loop
+        self.created_at = created_at
+        self.base_offset = -1
+        self.log_append_time_ms = -1
+        self.producer_id = -1
+        self.producer_epoch = -1
+        self.base_sequence = -1
+
+    def __dealloc__(self):
+        free(self.memory)
+
+    def __repr__(self):
+        return (
+            f"<RecordBatch {self.topic}-{self.partition} records={self.record_count}"
+            f" base_sequence={self.base_sequence} attempts={self.attempts}>"
+        )
+
+    # ---- filling
+
+    cdef Py_ssize_t size_with(
+        self, Field key, Field value, Py_ssize_t headers_size, int64_t timestamp_ms
+    ) noexcept:
+        """The size of the whole batch if this record were appended."""
+        cdef int64_t timestamp_delta = 0
+        if self.record_count:
+            timestamp_delta = timestamp_ms - self.base_timestamp_ms
+        cdef Py_ssize_t body = (
+            1 + varint_size(timestamp_delta) + varint_size(self.record_count)
+            + field_size(key) + field_size(value) + headers_size
+        )
+        return HEADER_SIZE + self.size + varint_size(body) + body
+
+    cdef Py_ssize_t append(
+        self,
+        Field key,
+        Field value,
+        object headers,
+        Py_ssize_t headers_size,
+        int64_t timestamp_ms,
+        Py_ssize_t limit,
+    ) except -1:
+        """Encode one record at the end; return the bytes it took. The caller checked the room."""
+        if self.record_count == 0:
+            self.base_timestamp_ms = timestamp_ms
+            self.max_timestamp_ms = timestamp_ms
+        elif timestamp_ms > self.max_timestamp_ms:
+            self.max_timestamp_ms = timestamp_ms
+        cdef int64_t timestamp_delta = timestamp_ms - self.base_timestamp_ms
+        cdef Py_ssize_t body = (
+            1 + varint_size(timestamp_delta) + varint_size(self.record_count)
+            + field_size(key) + field_size(value) + headers_size
+        )
+        cdef Py_ssize_t taken = varint_size(body) + body
+        if self.size + taken > self.capacity:
+            self._reserve(self.size + taken, limit)
+        cdef char* at = self.memory + self.size
+        at = put_varint(at, body)
+        at[0] = 0   # record attributes: none are defined
+        at = put_varint(at + 1, timestamp_delta)
+        at = put_varint(at, self.record_count)
+        at = put_field(at, key)
+        at = put_field(at, value)
+        if headers is None:
+            at[0] = 0
+        else:
+            put_headers(at, headers)
+        self.size += taken
+        self.record_count += 1
+        return taken
+
+    cdef int _reserve(self, Py_ssize_t needed, Py_ssize_t limit) except -1:
+        # Doubling up to the batch size: an idle partition holds a kilobyte, not a full batch.
+        cdef Py_ssize_t capacity = self.capacity * 2 if self.capacity else FIRST_CAPACITY
+        if capacity > limit:
+            capacity = limit
+        if capacity < needed:
+            capacity = needed
+        cdef char* memory = <char*>realloc(self.memory, capacity)
+        if memory is NULL:
+            raise MemoryError
+        self.memory = memory
+        self.capacity = capacity
+        return 0
+
+    cdef Delivery deliver_last(self, int64_t timestamp_ms, object on_delivery):
+        """The delivery of the record appended last."""
+        cdef Delivery delivery = Delivery.__new__(Delivery)
+        delivery.batch = self
+        delivery.index = self.record_count - 1
+        delivery.timestamp_ms = timestamp_ms
+        if on_delivery is not None:
+            delivery.on_delivery = on_delivery
+            delivery._enrol()
+        return delivery
+
+    def close(self):
+        """Take no more records; give back the memory that was reserved beyond the last one."""
+        cdef char* memory
+        if self.size and self.size < self.capacity:
+            memory = <char*>realloc(self.memory, self.size)
+            if memory is not NULL:
+                self.memory = memory
+                self.capacity = self.size
+
+    # ---- sealing
+
+    @property
+    def payload_size(self):
+        """Bytes of the records as they go over the wire."""
+        if self.compressed is not None:
+            return PyBytes_GET_SIZE(self.compressed)
+        return self.size
+
+    @property
+    def records_size(self):
+        """Bytes of the encoded records before compression."""
+        return self.size
+
+    @property
+    def is_compressed(self):
+        return self.compressed is not None
+
+    def set_compressed(self, bytes payload, int codec_attributes):
+        """Keep `payload` in place of the records when it is smaller; free the larger one."""
+        if PyBytes_GET_SIZE(payload) < self.size:
+            self.compressed = payload
+            self.codec_attributes = codec_attributes
+            if self.exports == 0:
+                self._free_memory()
+
+    def restore_records(self, bytes records):
+        """Undo `set_compressed`, given the decompressed records (before a split or a report)."""
+        self._reserve(len(records), len(records))
+        memcpy(self.memory, PyBytes_AS_STRING(records), len(records))
+        self.size = len(records)
+        self.compressed = None
+        self.codec_attributes = 0
+
+    @property
+    def payload(self):
+        """The records as they go over the wire, without a copy."""
+        return self.compressed if self.compressed is not None else memoryview(self)
+
+    def assign_sequence(self, int64_t producer_id, int16_t producer_epoch, int32_t base_sequence):
+        self.producer_id = producer_id
+        self.producer_epoch = producer_epoch
+        self.base_sequence = base_sequence
+
+    @property
+    def has_sequence(self):
+        return self.base_sequence >= 0
+
+    def seal(self, bint is_transactional=False):
+        """Build the 61-byte header for this attempt.
+
+        Returns a new object each time: an earlier attempt may still be in a transport's buffer.
+        """
+        cdef object payload = self.payload
+        cdef const unsigned char[::1] records = payload
+        cdef Py_ssize_t length = records.shape[0]
+        cdef object header = PyBytes_FromStringAndSize(NULL, HEADER_SIZE)
+        cdef char* start = PyBytes_AS_STRING(header)
+        cdef int attributes = self.codec_attributes | (0x10 if is_transactional else 0)
+        cdef char* at = put_int(start, 0, 8)            # base offset: the broker's to set
+        at = put_int(at, HEADER_SIZE - LENGTH_AND_EPOCH_END + length, 4)
+        at = put_int(at, -1, 4)                         # partition leader epoch
+        at = put_int(at, 2, 1)                          # magic
+        at = put_int(at, 0, 4)                          # CRC, below
+        at = put_int(at, attributes, 2)
+        at = put_int(at, self.record_count - 1, 4)      # last offset delta
+        at = put_int(at, self.base_timestamp_ms, 8)
+        at = put_int(at, self.max_timestamp_ms, 8)
+        at = put_int(at, self.producer_id, 8)
+        at = put_int(at, self.producer_epoch, 2)
+        at = put_int(at, self.base_sequence, 4)
+        at = put_int(at, self.record_count, 4)
+        cdef uint32_t crc = aioproducer_crc32c(
+            0, start + CRC_COVERS_FROM, HEADER_SIZE - CRC_COVERS_FROM
+        )
+        if length:
+            crc = aioproducer_crc32c(crc, &records[0], length)
+        put_int(start + CRC_AT, crc, 4)
+        return header
+
+    # ---- buffer protocol: the encoded records, read-only
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.memory, self.size if self.memory else 0, 1, flags)
+        self.exports += 1
+
+    def __releasebuffer__(self, Py_buffer* buffer):
+        self.exports -= 1
+        if self.exports == 0 and (self.outcome != PENDING or self.compressed is not None):
+            self._free_memory()
+
+    cdef void _free_memory(self) noexcept:
+        # `size` stays: it is what the records measured.
+        free(self.memory)
+        self.memory = NULL
+        self.capacity = 0
+
+    # ---- reading back
+
+    def records(self):
+        """Decode the records: a list of (key, value, headers, timestamp_ms)."""
+        cdef const char* at = self.memory
+        cdef int32_t index
+        cdef int64_t timestamp_ms, header_count
+        cdef Field key, value, name
+        found = []
+        if self.memory is NULL:
+            return found
+        for index in range(self.record_count):
+            take_varint(&at)
+            at += 1
+            timestamp_ms = self.base_timestamp_ms + take_varint(&at)
+            take_varint(&at)
+            key = take_field(&at)
+            value = take_field(&at)
+            header_count = take_varint(&at)
+            headers = []
+            while header_count > 0:
+                name = take_field(&at)
+                headers.append((field_bytes(name).decode(), field_bytes(take_field(&at))))
+                header_count -= 1
+            found.append((field_bytes(key), field_bytes(value), tuple(headers), timestamp_ms))
+        return found
+
+    # ---- ending
+
+    @property
+    def is_done(self):
+        return self.outcome != PENDING
+
+    @property
+    def is_delivered(self):
+        return self.outcome == DELIVERED
+
+    def complete(self, int64_t base_offset, int64_t log_append_time_ms=-1):
+        """The broker stored the records from `base_offset` on (-1: it did not say where)."""
+        assert self.outcome == PENDING
+        self.outcome = DELIVERED
+        self.base_offset = base_offset
+        self.log_append_time_ms = log_append_time_ms
+        if self.exports == 0:
+            self._free_memory()
+
+    def fail(self, error, dict record_errors=None):
+        """No record of this batch is known to be stored. `record_errors` says more of some.
+
+        The encoded records are kept for whoever reports them; they go with the last reference.
+        """
+        assert self.outcome == PENDING
+        self.outcome = FAILED
+        self.error = error
+        self.record_errors = record_errors
+
+    def split(self, Py_ssize_t limit):
+        """Move the records to new batches of at most `limit` bytes each (KIP-126).
+
+        Deliveries, waiters and creation time go along. A record larger than `limit` gets a
+        batch of its own.
+        """
+        assert self.outcome == PENDING
+        cdef const char* at = self.memory
+        cdef const char* end
+        cdef int32_t index
+        cdef int64_t timestamp_ms
+        cdef Py_ssize_t headers_size, needed
+        cdef Field key, value
+        cdef RecordBatch child = None
+        cdef Delivery delivery
+        children = []
+        for index in range(self.record_count):
+            end = at
+            needed = take_varint(&end)
+            end += needed
+            take_varint(&at)
+            at += 1
+            timestamp_ms = self.base_timestamp_ms + take_varint(&at)
+            take_varint(&at)
+            key = take_field(&at)
+            value = take_field(&at)
+            headers_size = end - at
+            if child is not None and child.size_with(key, value, headers_size, timestamp_ms) > limit:
+                child.close()
+                child = None
+            if child is None:
+                child = RecordBatch(self.topic, self.partition, self.loop, self.created_at)
+                child.attempts = self.attempts
+                children.append((index, child))
+            # The encoded headers (count and all) are copied as they are, over append's empty
+            # list: one byte is reserved by it, the rest here.
+            child.append(key, value, None, headers_size, timestamp_ms, limit)
+            memcpy(child.memory + child.size - headers_size, at, headers_size)
+            at = end
+        if child is not None:
+            child.close()
+        self.outcome = SPLIT
+        self.children = children
+        enrolled = self.enrolled
+        self.enrolled = None
+        if enrolled is not None:
+            for delivery in enrolled:
+                delivery.is_enrolled = False
+                delivery._outcome()
+                delivery._enrol()
+        if self.exports == 0:
+            self._free_memory()
+        return [child for _, child in children]
+
+    def wake(self, bint direct):
+        """Run whoever waits for a record of this batch.
+
+        `direct` runs them here and now, which is only legal where no task is running: from the
+        loop's own callbacks, never from inside a caller's `send`. Otherwise the loop is asked to.
+        """
+        cdef Delivery delivery
+        cdef Py_ssize_t position = 0
+        enrolled = self.enrolled
+        if enrolled is None:
+            return
+        self.enrolled = None
+        try:
+            for position in range(len(enrolled)):
+                delivery = <Delivery>enrolled[position]
+                delivery._notify(direct)
+        except BaseException:
+            # KeyboardInterrupt or SystemExit from a task: the others still get their result.
+            for position in range(position + 1, len(enrolled)):
+                delivery = <Delivery>enrolled[position]
+                delivery._notify(False)
+            raise
+
+    def forget_waiters(self):
+        """Break the references to whoever waits: their loop is gone."""
+        cdef Delivery delivery
+        if self.enrolled is not None:
+            for delivery in self.enrolled:
+                delivery.callbacks = None
+                delivery.on_delivery = None
+            self.enrolled = None
+
+    @property
+    def waiter_count(self):
+        return 0 if self.enrolled is None else len(self.enrolled)
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(4096)
+cdef class Delivery:
+    """The result of one record, now or later.
+
+    Await it for the `RecordMetadata`, or use it as a future: `done()`, `result()`,
+    `exception()`, `add_done_callback(fn)`. `asyncio.gather`, `wait`, `wait_for` and `shield`
+    take it as it is; no task and no future is made for it.
+
+    The record is on its way already. Cancelling an `await` of a delivery, or calling `cancel()`,
+    ends the wait at once and never the record: it can be awaited again, and `on_delivery` still
+    gets its true outcome. A failed delivery that nobody looks at logs nothing; the producer
+    counts it and tells `on_error`.
+
+    Raises (when awaited):
+        KafkaError: The record was not stored, or it is not known whether it was:
+            `error.possibly_persisted` tells which.
+    """
+
+    def __repr__(self):
+        outcome = self._outcome()
+        if outcome == DELIVERED:
+            state = f"offset={self._metadata().offset}"
+        elif outcome == FAILED:
+            state = f"failed {type(self._error()).__name__}"
+        else:
+            state = "pending"
+        if self.batch.partition < 0:
+            return f"<Delivery {self.batch.topic} {state}>"
+        return f"<Delivery {self.batch.topic}-{self.batch.partition} {state}>"
+
+    __class_getitem__ = classmethod(GenericAlias)
+
+    cdef Outcome _outcome(self) noexcept:
+        cdef RecordBatch batch = self.batch
+        cdef RecordBatch candidate
+        while batch.outcome == SPLIT:
+            first = 0
+            for start, candidate in reversed(batch.children):
+                if start <= self.index:
+                    break
+            self.index -= <int32_t>start
+            self.batch = batch = candidate
+        return batch.outcome
+
+    cdef void _enrol(self):
+        if not self.is_enrolled:
+            self.is_enrolled = True
+            if self.batch.enrolled is None:
+                self.batch.enrolled = []
+            self.batch.enrolled.append(self)
+
+    cdef void _move_to(self, RecordBatch batch, int32_t index):
+        self.batch = batch
+        self.index = index
+        if self.is_enrolled:
+            self.is_enrolled = False
+            self._enrol()
+
+    cdef object _metadata(self):
+        cdef RecordBatch batch = self.batch
+        cdef bint by_broker = batch.log_append_time_ms >= 0
+        return RecordMetadata(
+            batch.topic,
+            batch.partition,
+            batch.base_offset + self.index if batch.base_offset >= 0 else -1,
+            batch.log_append_time_ms if by_broker else self.timestamp_ms,
+            by_broker,
+        )
+
+    cdef object _error(self):
+        # A fresh instance per record: one that many tasks raise would collect their tracebacks.
+        if self.error is None:
+            template = self.batch.error
+            if self.batch.record_errors is not None:
+                template = self.batch.record_errors.get(self.index, template)
+            self.error = template.copy()
+        return self.error
+
+    cdef int _notify(self, bint direct) except -1:
+        callbacks = self.callbacks
+        on_delivery = self.on_delivery
+        self.callbacks = None
+        self.on_delivery = None
+        self.is_enrolled = False
+        if on_delivery is not None:
+            if direct:
+                self._run_on_delivery(on_delivery)
+            else:
+                self.batch.loop.call_soon(self._run_on_delivery, on_delivery)
+        if callbacks is not None:
+            if type(callbacks) is list:
+                for callback, context in <list>callbacks:
+                    run_callback(self, callback, context, direct)
+            else:
+                run_callback(self, (<tuple>callbacks)[0], (<tuple>callbacks)[1], direct)
+        return 0
+
+    def _run_on_delivery(self, on_delivery):
+        try:
+            if self._outcome() == DELIVERED:
+                on_delivery(self._metadata(), None)
+            else:
+                on_delivery(None, self._error())
+        except Exception as error:
+            self.batch.loop.call_exception_handler({
+                "message": f"on_delivery callback for {self.batch.topic} raised",
+                "exception": error,
+            })
+
+    # ---- the future protocol
+
+    def get_loop(self):
+        """The loop of the producer that this delivery belongs to."""
+        return self.batch.loop
+
+    @property
+    def _loop(self):
+        return self.batch.loop
+
+    def done(self):
+        """True when the outcome is known, or the wait was cancelled."""
+        return self._outcome() != PENDING or self.is_detached
+
+    def cancelled(self):
+        """True after `cancel()` and until the record's outcome is known."""
+        return self.is_releasing or (self.is_detached and self._outcome() == PENDING)
+
+    def _make_cancelled_error(self):
+        return CancelledError()
+
+    @property
+    def _cancel_message(self):
+        return None
+
+    def cancel(self, msg=None):
+        """Detach whoever waits; the record goes on. Returns False when there is nothing to end.
+
+        A task that awaits this delivery and is not itself being cancelled goes on waiting.
+        """
+        if self._outcome() != PENDING:
+            return False
+        callbacks = self.callbacks
+        if type(callbacks) is not list:
+            callbacks = [] if callbacks is None else [callbacks]
+        staying = [entry for entry in callbacks if is_uncancelled_task(entry[0])]
+        leaving = [entry for entry in callbacks if not is_uncancelled_task(entry[0])]
+        if not leaving and (staying or self.is_detached):
+            return False
+        self.callbacks = staying if staying else None
+        self.is_detached = True
+        self.is_releasing = True
+        self.batch.loop.call_soon(self._release, leaving)
+        return True
+
+    def _release(self, leaving):
+        # The loop tells those who leave, together. Until then `is_releasing` stands for a
+        # cancellation: a task reads its outcome from result(), and must find the cancellation
+        # there even when the broker's answer came between cancel() and now.
+        self.is_releasing = True
+        try:
+            for callback, context in leaving:
+                run_callback(self, callback, context, True)
+        finally:
+            self.is_releasing = False
+
+    def result(self):
+        """The `RecordMetadata`; raises what went wrong, or InvalidStateError when not done."""
+        cdef Outcome outcome = self._outcome()
+        if self.is_releasing or (self.is_detached and outcome == PENDING):
+            raise CancelledError
+        if outcome == DELIVERED:
+            return self._metadata()
+        if outcome == FAILED:
+            raise self._error()
+        raise InvalidStateError("the record's outcome is not known yet: await the delivery")
+
+    def exception(self):
+        """The error, or None when the record was stored; InvalidStateError when not done."""
+        cdef Outcome outcome = self._outcome()
+        if self.is_releasing or (self.is_detached and outcome == PENDING):
+            raise CancelledError
+        if outcome == DELIVERED:
+            return None
+        if outcome == FAILED:
+            return self._error()
+        raise InvalidStateError("the record's outcome is not known yet: await the delivery")
+
+    def add_done_callback(self, fn, *, context=None):
+        """Have `fn(delivery)` called by the loop when the outcome is known."""
+        if context is None:
+            context = copy_context()
+        if self._outcome() != PENDING:
+            self.batch.loop.call_soon(fn, self, context=context)
+            return
+        if self.callbacks is None:
+            self.callbacks = (fn, context)
+            self._enrol()
+        elif type(self.callbacks) is list:
+            (<list>self.callbacks).append((fn, context))
+        else:
+            self.callbacks = [self.callbacks, (fn, context)]
+
+    def remove_done_callback(self, fn):
+        """Take back a callback; returns how many were removed."""
+        callbacks = self.callbacks
+        if callbacks is None:
+            return 0
+        if type(callbacks) is not list:
+            callbacks = [callbacks]
+        left = [entry for entry in <list>callbacks if entry[0] != fn]
+        self.callbacks = left if left else None
+        return len(callbacks) - len(left)
+
+    # ---- awaiting: the coroutine protocol, so that create_task() takes a delivery too
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.send(None)
+
+    def send(self, value):
+        cdef Outcome outcome = self._outcome()
+        if outcome == DELIVERED:
+            raise StopIteration(self._metadata())
+        if outcome == FAILED:
+            raise self._error()
+        self._asyncio_future_blocking = True
+        return self
+
+    def throw(self, typ, val=None, tb=None):
+        if isinstance(typ, type):
+            raise typ() if val is None else (val if isinstance(val, BaseException) else typ(val))
+        raise typ
+
+    def close(self):
+        pass
+
+
+cdef bint is_uncancelled_task(callback):
+    waiter = getattr(callback, "__self__", None)
+    return isinstance(waiter, Task) and not waiter.cancelling()
+
+
+cdef int run_callback(Delivery delivery, callback, context, bint direct) except -1:
+    if not direct:
+        delivery.batch.loop.call_soon(callback, delivery, context=context)
+        return 0
+    PyContext_Enter(context)
+    try:
+        callback(delivery)
+    except Exception as error:
+        delivery.batch.loop.call_exception_handler({
+            "message": f"done callback {callback!r} of a delivery raised",
+            "exception": error,
+        })
+    finally:
+        PyContext_Exit(context)
+    return 0
+
+
+cdef PySendResult delivery_am_send(PyObject* this, PyObject* value, PyObject** result) noexcept:
+    # `await delivery` without raising and catching a StopIteration (PEP 479's slot, am_send).
+    cdef Delivery delivery = <Delivery>this
+    cdef Outcome outcome
+    try:
+        outcome = delivery._outcome()
+        if outcome == DELIVERED:
+            outcome_value = delivery._metadata()
+            Py_INCREF(outcome_value)
+            result[0] = <PyObject*>outcome_value
+            return PYGEN_RETURN
+        if outcome == FAILED:
+            set_raised(delivery._error())
+            result[0] = NULL
+            return PYGEN_ERROR
+        delivery._asyncio_future_blocking = True
+        Py_INCREF(delivery)
+        result[0] = this
+        return PYGEN_NEXT
+    except BaseException as error:
+        set_raised(error)
+        result[0] = NULL
+        return PYGEN_ERROR
+
+
+cdef extern from "Python.h":
+    void PyErr_SetObject(object type, object value)
+
+cdef void set_raised(error):
+    PyErr_SetObject(type(error), error)
+
+
+cdef void use_send_slot(type cls, void* function):
+    (<PyTypeObject*>cls).tp_as_async.am_send = function
+    PyType_Modified(<PyTypeObject*>cls)
+
+use_send_slot(Delivery, <void*>delivery_am_send)

@@ -1,0 +1,324 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: embedsignature=True, embedsignature.format=python, freethreading_compatible=False
+"""The calls that run once per record: `send`, `send_nowait`, `send_and_wait`.
+
+Base class of `Producer`, which adds everything that happens once per batch or less. A call
+checks its arguments, serializes, and hands the record to the accumulator; on the common way
+nothing but the `Delivery` (and for `send` its `Admission`) is made.
+"""
+
+cimport cython
+from cpython.object cimport PyObject
+from cpython.pythread cimport PyThread_get_thread_ident
+from cpython.ref cimport Py_INCREF
+
+from aioproducer._native.accumulator cimport RecordAccumulator
+from aioproducer._native.record_batch cimport Delivery
+
+from types import GenericAlias
+
+from aioproducer.records import ProducerRecord
+
+cdef type ProducerRecordType = ProducerRecord
+
+
+cdef extern from "Python.h":
+    ctypedef enum PySendResult:
+        PYGEN_RETURN
+        PYGEN_ERROR
+        PYGEN_NEXT
+
+    ctypedef struct PyAsyncMethods:
+        void* am_send
+
+    ctypedef struct PyTypeObject:
+        PyAsyncMethods* tp_as_async
+
+    void PyType_Modified(PyTypeObject* type)
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(256)
+cdef class Admission:
+    """What `send` returns when the record was accepted at once; awaiting it gives the Delivery.
+
+    It is a coroutine to asyncio, so that `create_task(producer.send(...))` works.
+    """
+
+    cdef Delivery delivery
+    cdef bint yields
+
+    __class_getitem__ = classmethod(GenericAlias)
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.send(None)
+
+    def send(self, value):
+        if self.yields:
+            self.yields = False
+            return None
+        raise StopIteration(self.delivery)
+
+    def throw(self, typ, val=None, tb=None):
+        if isinstance(typ, type):
+            raise typ() if val is None else (val if isinstance(val, BaseException) else typ(val))
+        raise typ
+
+    def close(self):
+        pass
+
+
+cdef PySendResult admission_am_send(PyObject* this, PyObject* value, PyObject** result) noexcept:
+    cdef Admission admission = <Admission>this
+    if admission.yields:
+        admission.yields = False
+        Py_INCREF(None)
+        result[0] = <PyObject*>None
+        return PYGEN_NEXT
+    Py_INCREF(admission.delivery)
+    result[0] = <PyObject*>admission.delivery
+    return PYGEN_RETURN
+
+(<PyTypeObject*>Admission).tp_as_async.am_send = <void*>admission_am_send
+PyType_Modified(<PyTypeObject*>Admission)
+
+
+cdef class SendPath:
+    """The per-record half of `Producer`. Bound to an accumulator while the producer is open."""
+
+    cdef RecordAccumulator accumulator
+    cdef object serialize_key
+    cdef object serialize_value
+    cdef long thread_id
+
+    __class_getitem__ = classmethod(GenericAlias)
+
+    def _open_path(self, RecordAccumulator accumulator, serialize_key, serialize_value):
+        self.serialize_key = serialize_key
+        self.serialize_value = serialize_value
+        self.thread_id = PyThread_get_thread_ident()
+        self.accumulator = accumulator
+
+    def _close_path(self):
+        self.accumulator = None
+
+    def send(
+        self, topic, value=None, *, key=None, partition=None, headers=None, timestamp_ms=None,
+        on_delivery=None,
+    ):
+        """Hand a record over; the result comes later.
+
+        Awaiting returns once the record has room in the buffer, nearly always at once, with a
+        `Delivery`: await that for the `RecordMetadata`, add done callbacks to it, or drop it.
+        While the buffer is full callers wait in the order of their calls. The order of the calls
+        is the order of the records within a partition. The record is taken at the call; it is
+        not undone when the returned awaitable is never awaited.
+
+        Cancelling the wait for room withdraws the record; nothing was accepted. After that
+        nothing recalls it.
+
+        Args:
+            topic: The topic's name, or a `ProducerRecord` that carries everything.
+            value: What the value serializer takes: bytes by default. None is a tombstone.
+            key: What the key serializer takes: bytes by default. Records with the same key go
+                to the same partition, in order.
+            partition: An explicit partition id.
+            headers: `(name, value)` pairs in order; values are bytes or None.
+            timestamp_ms: CreateTime in milliseconds since the epoch; now when None.
+            on_delivery: `fn(metadata | None, error | None)`, called once by the loop, per
+                partition in order.
+
+        Raises:
+            SerializationError: Key, value or headers are of a wrong type; nothing was accepted.
+            RecordTooLargeError: Larger than `max_request_size`.
+            InvalidTopicError, InvalidPartitionError: No such place.
+            KafkaTimeoutError: No room within `max_block_ms`.
+            ProducerClosedError, ProducerNotStartedError, WrongEventLoopError: Not usable here.
+
+        Example:
+            delivery = await producer.send("payments", b"12.50", key=b"card-1")
+            metadata = await delivery
+        """
+        cdef Admission admission
+        if type(topic) is ProducerRecordType:
+            topic, value, key, partition, headers, timestamp_ms = unpack(
+                topic, value, key, partition, headers, timestamp_ms
+            )
+        key, value, headers = self._check(topic, key, value, partition, headers, timestamp_ms)
+        cdef Delivery delivery = self.accumulator.accept(
+            topic, key, value, partition, headers, timestamp_ms, on_delivery
+        )
+        if delivery is None:
+            return self._send_when_room(
+                topic, key, value, partition, headers, timestamp_ms, on_delivery
+            )
+        admission = Admission.__new__(Admission)
+        admission.delivery = delivery
+        admission.yields = self.accumulator.takes_turn()
+        return admission
+
+    def send_nowait(
+        self, topic, value=None, *, key=None, partition=None, headers=None, timestamp_ms=None,
+        on_delivery=None,
+    ):
+        """Hand a record over without waiting for anything; for fire and forget, and sync code.
+
+        Returns a `Delivery` that may be dropped. Must be called in the thread of the producer's
+        loop; from another thread use `loop.call_soon_threadsafe(producer.send_nowait, ...)`.
+
+        Args:
+            topic, value, key, partition, headers, timestamp_ms, on_delivery: As for `send`.
+
+        Raises:
+            BufferExhaustedError: There is no room, or somebody waits for it already.
+            SerializationError, RecordTooLargeError, InvalidTopicError, InvalidPartitionError,
+            ProducerClosedError, ProducerNotStartedError, WrongEventLoopError: As for `send`.
+
+        Example:
+            producer.send_nowait("clicks", b"/home")
+        """
+        if type(topic) is ProducerRecordType:
+            topic, value, key, partition, headers, timestamp_ms = unpack(
+                topic, value, key, partition, headers, timestamp_ms
+            )
+        key, value, headers = self._check(topic, key, value, partition, headers, timestamp_ms)
+        cdef Delivery delivery = self.accumulator.accept(
+            topic, key, value, partition, headers, timestamp_ms, on_delivery
+        )
+        if delivery is None:
+            raise self._no_room_error(topic)
+        return delivery
+
+    def send_and_wait(
+        self, topic, value=None, *, key=None, partition=None, headers=None, timestamp_ms=None,
+        timeout=None,
+    ):
+        """Send a record and wait until it is stored.
+
+        Awaiting returns the `RecordMetadata` when the broker acknowledged the record as `acks`
+        asks for. Bounded by `max_block_ms` plus `delivery_timeout_ms`. Cancelling ends the wait,
+        not the record.
+
+        Args:
+            topic, value, key, partition, headers, timestamp_ms: As for `send`.
+            timeout: Seconds to wait at most; raises KafkaTimeoutError when they are over, with
+                `possibly_persisted` set: the record goes on.
+
+        Raises:
+            KafkaError: It was not stored, or it is not known whether it was; the error says
+                which (`possibly_persisted`), where, and after how many attempts.
+
+        Example:
+            metadata = await producer.send_and_wait("payments", b"12.50", key=b"card-1")
+        """
+        if type(topic) is ProducerRecordType:
+            topic, value, key, partition, headers, timestamp_ms = unpack(
+                topic, value, key, partition, headers, timestamp_ms
+            )
+        key, value, headers = self._check(topic, key, value, partition, headers, timestamp_ms)
+        cdef Delivery delivery = self.accumulator.accept(
+            topic, key, value, partition, headers, timestamp_ms, None
+        )
+        if delivery is None:
+            return self._wait_for_delivery(
+                self._send_when_room(topic, key, value, partition, headers, timestamp_ms, None),
+                topic,
+                timeout,
+            )
+        if timeout is not None:
+            return self._wait_for_delivery(delivery, topic, timeout)
+        return delivery
+
+    def _accept_many(self, topic, list values, Py_ssize_t start, list deliveries):
+        """Accept from `values[start:]` until the end or until there is no room.
+
+        Appends the deliveries and returns the index of the first value that was not accepted.
+        """
+        cdef Delivery delivery
+        cdef Py_ssize_t position
+        for position in range(start, len(values)):
+            item = values[position]
+            if type(item) is ProducerRecordType:
+                name, value, key, partition, headers, timestamp_ms = unpack(
+                    item, None, None, None, None, None
+                )
+            else:
+                name, value, key, partition, headers, timestamp_ms = topic, item, None, None, None, None
+            key, value, headers = self._check(name, key, value, partition, headers, timestamp_ms)
+            delivery = self.accumulator.accept(
+                name, key, value, partition, headers, timestamp_ms, None
+            )
+            if delivery is None:
+                return position
+            deliveries.append(delivery)
+        return len(values)
+
+    cdef tuple _check(self, topic, key, value, partition, headers, timestamp_ms):
+        """Checked and serialized (key, value, headers)."""
+        if self.accumulator is None or PyThread_get_thread_ident() != self.thread_id:
+            self._refuse_call()
+        if type(topic) is not str:
+            self._refuse_topic(topic)
+        if self.serialize_value is None:
+            if type(value) is not bytes and value is not None:
+                value = self._to_bytes(topic, "value", value)
+        elif value is not None:
+            value = self._serialize(topic, "value", value, self.serialize_value)
+        if self.serialize_key is None:
+            if type(key) is not bytes and key is not None:
+                key = self._to_bytes(topic, "key", key)
+        elif key is not None:
+            key = self._serialize(topic, "key", key, self.serialize_key)
+        if headers is not None:
+            headers = self._check_headers(topic, headers)
+        if timestamp_ms is not None or partition is not None:
+            self._check_numbers(topic, partition, timestamp_ms)
+        return key, value, headers
+
+    cdef object _to_bytes(self, topic, field, value):
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return bytes(value)
+        raise self._serialization_error(topic, field, value, None)
+
+    cdef object _serialize(self, topic, field, value, serialize):
+        try:
+            data = serialize(topic, value)
+        except Exception as error:
+            raise self._serialization_error(topic, field, value, error) from error
+        if type(data) is not bytes and data is not None:
+            return self._to_bytes(topic, field, data)
+        return data
+
+    cdef object _check_headers(self, topic, headers):
+        if isinstance(headers, dict):
+            headers = list(headers.items())
+        if type(headers) is not list and type(headers) is not tuple:
+            raise self._serialization_error(topic, "headers", headers, None)
+        for header in headers:
+            if (
+                type(header) is not tuple
+                or len(<tuple>header) != 2
+                or type((<tuple>header)[0]) is not str
+                or not ((<tuple>header)[1] is None or type((<tuple>header)[1]) is bytes)
+            ):
+                raise self._serialization_error(topic, "headers", header, None)
+        return headers
+
+
+cdef tuple unpack(record, value, key, partition, headers, timestamp_ms):
+    if not (
+        value is None and key is None and partition is None and headers is None
+        and timestamp_ms is None
+    ):
+        raise TypeError("pass a ProducerRecord alone: it carries value, key and the rest itself")
+    return (
+        record.topic, record.value, record.key, record.partition, record.headers,
+        record.timestamp_ms,
+    )
