@@ -12,22 +12,19 @@ ValueError or OverflowError.
 """
 
 from cpython.buffer cimport (
-    PyBUF_SIMPLE, Py_buffer, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
+    PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.object cimport PyObject, PyTypeObject
-from cpython.ref cimport Py_INCREF
+from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_New, PyTuple_SET_ITEM
-from cpython.unicode cimport PyUnicode_DecodeUTF8
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove
 
 from aioproducer.errors import ProtocolError, UnsupportedVersionError
-
-cdef extern from "Python.h":
-    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
 
 __all__ = [
     "ARRAY",
@@ -120,12 +117,12 @@ cdef class Plan:
     cdef tuple names
     cdef tuple plans
     cdef tuple skipped_defaults
+    # Where each field of `plans` goes, then the places that start as their default.
     cdef Py_ssize_t* places
     cdef Py_ssize_t field_count
+    cdef Py_ssize_t preset_count
     cdef tuple tagged
-    cdef tuple absent
     cdef tuple strict
-    cdef tuple tag_places
 
     def __cinit__(
         self,
@@ -200,7 +197,9 @@ cdef class Plan:
         defaults = record._field_defaults
         self.defaults = tuple([defaults[name] for name in self.names])
         self.field_count = len(fields)
-        self.places = <Py_ssize_t*>PyMem_Malloc((self.field_count + 1) * sizeof(Py_ssize_t))
+        self.places = <Py_ssize_t*>PyMem_Malloc(
+            (self.field_count + self.width + 1) * sizeof(Py_ssize_t)
+        )
         if self.places == NULL:
             raise MemoryError
         used = set()
@@ -218,15 +217,17 @@ cdef class Plan:
             self.depth = max(self.depth, plan.depth)
         self.plans = tuple(plans)
         self.skipped_defaults = tuple(skipped)
+        for place in range(self.width):
+            if place not in used:
+                self.places[self.field_count + self.preset_count] = place
+                self.preset_count += 1
         for tag, plan, place in tagged:
             _take_place(used, place, self.width)
             self.depth = max(self.depth, plan.depth)
         if tagged and not self.flexible:
             raise ValueError("only flexible versions have tagged fields")
-        self.tagged = tuple(sorted([(tag, plan, place) for tag, plan, place in tagged]))
-        self.tag_places = tuple([place for tag, plan, place in self.tagged])
-        self.absent = tuple([place for place in range(self.width) if place not in used])
-        self.strict = tuple([place for place in self.absent if place in strict])
+        self.tagged = tuple(sorted(tagged, key=_tag_of))
+        self.strict = tuple([place for place in strict if place not in used])
         self.depth += 1
         if self.depth >= MAX_DEPTH:
             raise ValueError("structs are nested too deep")
@@ -239,6 +240,10 @@ cdef _take_place(set used, place, Py_ssize_t width):
     if place in used or not 0 <= place < width:
         raise ValueError(f"field {place} is declared twice or not in the record")
     used.add(place)
+
+
+def _tag_of(tagged):
+    return tagged[0]
 
 
 # Decoding.
@@ -382,7 +387,7 @@ cdef object _read(Reader* r, Plan plan):
 
 
 cdef object _read_block(Reader* r, Plan plan):
-    """Read a string, bytes or records; records stay where they are, see `decode`."""
+    """Read a string, bytes or records; records come as one chunk."""
     cdef Py_ssize_t length = _read_length(r, plan)
     if length < 0:
         return None
@@ -419,43 +424,392 @@ cdef object _read_struct(Reader* r, Plan plan):
     cdef int level = r.depth
     cdef Py_ssize_t i, place
     cdef object value
-    cdef Plan field
-    for i in range(plan.width):
-        value = <object>PyTuple_GET_ITEM(plan.defaults, i)
+    for i in range(plan.field_count, plan.field_count + plan.preset_count):
+        place = plan.places[i]
+        value = <object>PyTuple_GET_ITEM(plan.defaults, place)
         Py_INCREF(value)
-        PyTuple_SET_ITEM(values, i, value)
+        PyTuple_SET_ITEM(values, place, value)
     r.plans[level] = <PyObject*>plan
     r.depth = level + 1
     for i in range(plan.field_count):
         place = plan.places[i]
         r.fields[level] = place
-        field = <Plan>PyTuple_GET_ITEM(plan.plans, i)
         if place < 0:
-            _skip(r, field)
+            _skip(r, <Plan>PyTuple_GET_ITEM(plan.plans, i))
         else:
-            _put(values, place, _read(r, field))
+            value = _read(r, <Plan>PyTuple_GET_ITEM(plan.plans, i))
+            Py_INCREF(value)
+            PyTuple_SET_ITEM(values, place, value)
     r.fields[level] = -1
     if plan.flexible:
-        _read_tagged(r, plan, values, level)
+        _read_tagged(r, plan, values)
     r.depth = level
-    return _as_record(plan.record, values)
+    # What `tuple.__new__(record, values)` does, without looking it up.
+    cdef tuple arguments = (values,)
+    return (<PyTypeObject*>tuple).tp_new(plan.record, <PyObject*>arguments, NULL)
 
 
-cdef inline void _put(tuple values, Py_ssize_t place, object value):
-    # `values` is ours alone: nobody has seen it yet, so that it may still change.
+cdef int _read_tagged(Reader* r, Plan plan, tuple values) except -1:
+    """Read the tagged fields that the plan knows, and read over the others."""
+    cdef Py_ssize_t place, size, outer_end
+    cdef uint64_t count, tag
+    cdef object value
+    cdef Plan field
+    count = _read_varint(r, 32)
+    if count > <uint64_t>(r.end - r.pos) // 2:
+        _fail(r, f"{count} tagged fields announced but {r.end - r.pos} bytes left")
+    while count:
+        count -= 1
+        tag = _read_varint(r, 32)
+        size = <Py_ssize_t>_read_varint(r, 32)
+        _need(r, size)
+        for known, field, place in plan.tagged:
+            if <uint64_t>known != tag:
+                continue
+            r.fields[r.depth - 1] = place
+            outer_end = r.end
+            r.end = r.pos + size
+            value = _read(r, field)
+            if r.pos != r.end:
+                _fail(r, f"a tagged field with {r.end - r.pos} bytes too many")
+            r.end = outer_end
+            _replace(values, place, value)
+            r.fields[r.depth - 1] = -1
+            break
+        else:
+            r.pos += size
+    return 0
+
+
+cdef inline int _replace(tuple values, Py_ssize_t place, object value) except -1:
+    # Nobody else has seen `values` yet, so that it may still change.
     cdef PyObject* old = <PyObject*>PyTuple_GET_ITEM(values, place)
     Py_INCREF(value)
     PyTuple_SET_ITEM(values, place, value)
-    Py_DECREF_raw(old)
+    Py_XDECREF(old)
+    return 0
 
 
-cdef extern from *:
-    """
-    static inline void Py_DECREF_raw(PyObject *o) { Py_DECREF(o); }
-    """
-    void Py_DECREF_raw(PyObject* o)
+cdef int _skip(Reader* r, Plan plan) except -1:
+    """Read over a value without making an object; only what it takes to find its end is checked."""
+    cdef Py_ssize_t i, length
+    cdef uint64_t count
+    if plan.fixed_size >= 0:
+        _need(r, plan.fixed_size)
+        r.pos += plan.fixed_size
+        return 0
+    if plan.kind == k_struct:
+        for i in range(plan.field_count):
+            _skip(r, <Plan>PyTuple_GET_ITEM(plan.plans, i))
+        if plan.flexible:
+            count = _read_varint(r, 32)
+            while count:
+                count -= 1
+                _read_varint(r, 32)
+                length = <Py_ssize_t>_read_varint(r, 32)
+                _need(r, length)
+                r.pos += length
+        return 0
+    if plan.kind == k_unsigned_varint or plan.kind == k_varint:
+        _read_varint(r, 32)
+        return 0
+    if plan.kind == k_varlong:
+        _read_varint(r, 64)
+        return 0
+    length = _read_length(r, plan)
+    if length <= 0:
+        return 0
+    if plan.kind != k_array:
+        r.pos += length
+    elif plan.element.fixed_size >= 0:
+        # `_read_length` has made sure that all of them are there.
+        r.pos += length * plan.element.fixed_size
+    else:
+        for i in range(length):
+            _skip(r, plan.element)
+    return 0
 
 
-cdef inline object _as_record(object record, tuple values):
-    # What `tuple.__new__(record, values)` does, without looking it up.
-    return (<PyTypeObject*>tuple).tp_new(<PyTypeObject*>record, (values,), NULL)
+def decode(data, Plan plan not None, Py_ssize_t offset=0):
+    """Return the value that starts at `offset`, and the offset behind it."""
+    cdef Reader reader
+    cdef Py_buffer view
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        if not 0 <= offset <= view.len:
+            raise ValueError("the offset is outside the data")
+        reader.data = <const uint8_t*>view.buf
+        reader.pos = offset
+        reader.end = view.len
+        reader.depth = 0
+        value = _read(&reader, plan)
+        return value, reader.pos
+    finally:
+        PyBuffer_Release(&view)
+
+
+# Encoding.
+
+cdef class _Writer:
+    """The bytes written so far, and the buffers that go between them uncopied."""
+
+    cdef uint8_t* data
+    cdef Py_ssize_t size
+    cdef Py_ssize_t room
+    cdef list chunks
+    cdef list cuts
+    cdef int64_t chunk_bytes
+
+    def __cinit__(self):
+        self.room = 512
+        self.data = <uint8_t*>PyMem_Malloc(self.room)
+        if self.data == NULL:
+            raise MemoryError
+        self.chunks = []
+        self.cuts = []
+
+    def __dealloc__(self):
+        PyMem_Free(self.data)
+
+    cdef uint8_t* reserve(self, Py_ssize_t size) except NULL:
+        """Return where the next `size` bytes go, which count as written."""
+        cdef uint8_t* data
+        cdef Py_ssize_t room
+        if size > self.room - self.size:
+            room = max(self.room * 2, self.size + size)
+            data = <uint8_t*>PyMem_Realloc(self.data, room)
+            if data == NULL:
+                raise MemoryError
+            self.data = data
+            self.room = room
+        data = self.data + self.size
+        self.size += size
+        return data
+
+    cdef int write(self, const char* data, Py_ssize_t size) except -1:
+        memcpy(self.reserve(size), data, size)
+        return 0
+
+    cdef int write_varint(self, uint64_t value) except -1:
+        while value > 0x7F:
+            self.reserve(1)[0] = <uint8_t>(value & 0x7F | 0x80)
+            value >>= 7
+        self.reserve(1)[0] = <uint8_t>value
+        return 0
+
+    cdef int write_chunk(self, chunk) except -1:
+        self.cuts.append(self.size)
+        self.chunks.append(chunk)
+        self.chunk_bytes += len(chunk)
+        return 0
+
+    cdef list finish(self):
+        cdef Py_ssize_t cut, start = 0
+        cdef list parts = []
+        for cut, chunk in zip(self.cuts, self.chunks):
+            if cut > start:
+                parts.append(PyBytes_FromStringAndSize(<char*>self.data + start, cut - start))
+                start = cut
+            parts.append(chunk)
+        if self.size > start:
+            parts.append(PyBytes_FromStringAndSize(<char*>self.data + start, self.size - start))
+        return parts
+
+
+cdef inline void _put16(uint8_t* p, uint16_t value) noexcept nogil:
+    p[0] = <uint8_t>(value >> 8)
+    p[1] = <uint8_t>value
+
+
+cdef inline void _put32(uint8_t* p, uint32_t value) noexcept nogil:
+    _put16(p, <uint16_t>(value >> 16))
+    _put16(p + 2, <uint16_t>value)
+
+
+cdef inline void _put64(uint8_t* p, uint64_t value) noexcept nogil:
+    _put32(p, <uint32_t>(value >> 32))
+    _put32(p + 4, <uint32_t>value)
+
+
+cdef int _write(_Writer w, Plan plan, object value) except -1:
+    cdef int kind = plan.kind
+    if kind == k_struct:
+        return _write_struct(w, plan, value)
+    if kind == k_array:
+        return _write_array(w, plan, value)
+    if kind == k_string or kind == k_bytes:
+        return _write_block(w, plan, value)
+    if kind == k_records:
+        return _write_records(w, plan, value)
+    if kind == k_uuid:
+        if PyBytes_GET_SIZE(<bytes?>value) != 16:
+            raise ValueError("a UUID has 16 bytes")
+        return w.write(PyBytes_AS_STRING(value), 16)
+    if kind == k_bool:
+        w.reserve(1)[0] = 1 if value else 0
+        return 0
+    return _write_number(w, kind, value)
+
+
+cdef int _write_number(_Writer w, int kind, object value) except -1:
+    cdef int64_t number = value
+    cdef int bits = 64
+    cdef bint unsigned = kind == k_uint16 or kind == k_uint32 or kind == k_unsigned_varint
+    if kind == k_int8:
+        bits = 8
+    elif kind == k_int16 or kind == k_uint16:
+        bits = 16
+    elif kind != k_int64 and kind != k_varlong:
+        bits = 32
+    if unsigned:
+        if number < 0 or number >> bits:
+            raise OverflowError(f"{number} does not fit in {bits} bits without sign")
+    elif bits < 64 and not -(<int64_t>1 << (bits - 1)) <= number < <int64_t>1 << (bits - 1):
+        raise OverflowError(f"{number} does not fit in {bits} bits")
+    if kind == k_int8:
+        w.reserve(1)[0] = <uint8_t>number
+    elif kind == k_int16 or kind == k_uint16:
+        _put16(w.reserve(2), <uint16_t>number)
+    elif kind == k_int32 or kind == k_uint32:
+        _put32(w.reserve(4), <uint32_t>number)
+    elif kind == k_int64:
+        _put64(w.reserve(8), <uint64_t>number)
+    elif kind == k_unsigned_varint:
+        w.write_varint(<uint64_t>number)
+    else:
+        w.write_varint((<uint64_t>number << 1) ^ <uint64_t>(number >> 63))
+    return 0
+
+
+cdef int _write_length(_Writer w, Plan plan, int64_t length) except -1:
+    """Write a length or count; -1 is null."""
+    if length < 0 and not plan.nullable:
+        raise TypeError("None is not allowed here")
+    if length > 0x7FFFFFFF:
+        raise OverflowError(f"the length {length} does not fit in 32 bits")
+    if plan.compact:
+        w.write_varint(<uint64_t>(length + 1))
+    elif plan.kind == k_string:
+        _put16(w.reserve(2), <uint16_t>length)
+    else:
+        _put32(w.reserve(4), <uint32_t>length)
+    return 0
+
+
+cdef int _write_block(_Writer w, Plan plan, object value) except -1:
+    cdef Py_ssize_t size = 0
+    cdef const char* data
+    if value is None:
+        return _write_length(w, plan, -1)
+    if plan.kind == k_string:
+        data = PyUnicode_AsUTF8AndSize(<str?>value, &size)
+        if size > MAX_STRING:
+            raise ValueError(f"a string has at most {MAX_STRING} bytes, not {size}")
+    else:
+        size = PyBytes_GET_SIZE(<bytes?>value)
+        data = PyBytes_AS_STRING(value)
+    _write_length(w, plan, size)
+    return w.write(data, size)
+
+
+cdef int _write_records(_Writer w, Plan plan, object value) except -1:
+    cdef list chunks
+    cdef int64_t total = 0
+    if value is None:
+        return _write_length(w, plan, -1)
+    chunks = []
+    for chunk in value:
+        if type(chunk) is not bytes:
+            chunk = PyMemoryView_FromObject(chunk).cast("B")
+        if len(chunk):
+            total += len(chunk)
+            chunks.append(chunk)
+    _write_length(w, plan, total)
+    for chunk in chunks:
+        w.write_chunk(chunk)
+    return 0
+
+
+cdef int _write_array(_Writer w, Plan plan, object value) except -1:
+    if value is None:
+        return _write_length(w, plan, -1)
+    _write_length(w, plan, len(value))
+    for item in value:
+        _write(w, plan.element, item)
+    return 0
+
+
+cdef int _write_struct(_Writer w, Plan plan, object value) except -1:
+    cdef Py_ssize_t i, place
+    cdef tuple values
+    if not isinstance(value, plan.record):
+        raise TypeError(f"{plan.record.__name__} expected, not {type(value).__name__}")
+    values = <tuple>value
+    for place in plan.strict:
+        if values[place] != plan.defaults[place]:
+            raise UnsupportedVersionError(
+                f"{plan.record.__name__}.{plan.names[place]} cannot be sent to this broker, "
+                "which speaks an older version"
+            )
+    for i in range(plan.field_count):
+        place = plan.places[i]
+        _write(
+            w,
+            <Plan>PyTuple_GET_ITEM(plan.plans, i),
+            plan.skipped_defaults[i] if place < 0 else values[place],
+        )
+    if plan.flexible:
+        _write_tagged(w, plan, values)
+    return 0
+
+
+cdef int _write_tagged(_Writer w, Plan plan, tuple values) except -1:
+    """Write the tagged fields whose value is not the default, in the order of their tags."""
+    cdef Py_ssize_t place, start, size, prefix
+    cdef Py_ssize_t cuts = len(w.cuts)
+    cdef Plan field
+    cdef list present = [
+        item for item in plan.tagged if _differs(values[item[2]], plan.defaults[item[2]])
+    ]
+    w.write_varint(len(present))
+    for tag, field, place in present:
+        w.write_varint(tag)
+        start = w.size
+        _write(w, field, values[place])
+        if len(w.cuts) != cuts:
+            raise TypeError("records cannot be tagged")
+        # The size comes before the value but is known after it: make room.
+        size = w.size - start
+        w.write_varint(size)
+        prefix = w.size - start - size
+        memmove(w.data + start + prefix, w.data + start, size)
+        w.size = start
+        w.write_varint(size)
+        w.size += size
+    return 0
+
+
+cdef bint _differs(value, default):
+    # An empty list is an empty tuple, too.
+    return value != default and not (isinstance(default, tuple) and not default and not value)
+
+
+def encode(value, Plan plan not None):
+    """Return the chunks of `value`: bytes, and between them the buffers of its records."""
+    writer = _Writer()
+    _write(writer, plan, value)
+    return writer.finish()
+
+
+def encode_frame(header, Plan header_plan not None, body, Plan body_plan not None):
+    """Return the chunks of one frame: its size in 4 bytes, header, body."""
+    cdef _Writer writer = _Writer()
+    cdef int64_t total
+    writer.reserve(4)
+    _write(writer, header_plan, header)
+    _write(writer, body_plan, body)
+    total = writer.size - 4 + writer.chunk_bytes
+    if total > 0x7FFFFFFF:
+        raise OverflowError(f"a frame of {total} bytes is too large")
+    _put32(writer.data, <uint32_t>total)
+    return writer.finish()

@@ -1,0 +1,225 @@
+"""The language in which the API files declare their messages, and its compiler to codec plans.
+
+A message is a NamedTuple class (names, Python types, Kafka's defaults) and a `Struct` that says
+how it looks on the wire: its fields in wire order, each with the versions that have it.
+`compile_plan` turns a struct into the plan of one version, once. No message is known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Generic, TypeAlias, TypeVar, cast
+
+from aioproducer._native import codec
+from aioproducer._native.codec import Plan
+
+__all__ = [
+    "BOOL",
+    "BYTES",
+    "INT8",
+    "INT16",
+    "INT32",
+    "INT64",
+    "NO_TOPIC_ID",
+    "RECORDS",
+    "STRING",
+    "UINT16",
+    "UINT32",
+    "UUID",
+    "Api",
+    "Array",
+    "Buffer",
+    "Field",
+    "Kind",
+    "Struct",
+    "compile_plan",
+]
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""What a record batch may be handed over in."""
+
+NO_TOPIC_ID = bytes(16)
+"""The zero UUID: no topic id. Topic ids are 16 bytes, as on the wire."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A primitive type of Kafka's protocol."""
+
+    name: str
+    code: int
+    zero: object
+
+
+BOOL = Kind("bool", codec.BOOL, False)
+INT8 = Kind("int8", codec.INT8, 0)
+INT16 = Kind("int16", codec.INT16, 0)
+INT32 = Kind("int32", codec.INT32, 0)
+INT64 = Kind("int64", codec.INT64, 0)
+UINT16 = Kind("uint16", codec.UINT16, 0)
+UINT32 = Kind("uint32", codec.UINT32, 0)
+UUID = Kind("uuid", codec.UUID, NO_TOPIC_ID)
+STRING = Kind("string", codec.STRING, "")
+BYTES = Kind("bytes", codec.BYTES, b"")
+RECORDS = Kind("records", codec.RECORDS, ())
+
+
+T_co = TypeVar("T_co", bound=tuple[object, ...], covariant=True)
+Req = TypeVar("Req", bound=tuple[object, ...])
+Resp = TypeVar("Resp", bound=tuple[object, ...])
+
+
+class Struct(Generic[T_co]):
+    """How the NamedTuple class `record` looks on the wire."""
+
+    def __init__(self, record: type[T_co], *fields: Field) -> None:
+        """Declare `record` by its fields in wire order.
+
+        Args:
+            record: The NamedTuple class that values are made of. Each field has a default.
+            *fields: Every field of `record`, and those of the wire that are read over.
+        """
+        self.record = record
+        self.fields = fields
+        self.names = cast("tuple[str, ...]", getattr(record, "_fields"))  # noqa: B009
+        declared = [field.name for field in fields if not field.skip]
+        if sorted(declared) != sorted(self.names):
+            raise TypeError(f"{record.__name__} and its declaration have other fields: {declared}")
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """Any number of structs or primitives; a tuple when decoded."""
+
+    of: Struct[tuple[object, ...]] | Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a struct.
+
+    Attributes:
+        name: Kafka's name, in snake_case.
+        type: What it holds.
+        since: The first version that has it.
+        until: The last version that has it; None for no end.
+        nullable_since: The first version in which it may be null; None for never.
+        tag: Its number, where it is a tagged field.
+        ignorable: What it holds may be dropped where the version lacks it. For other fields
+            that is an error, as silence would change what the request means.
+        never_compact: A length of the old form also in flexible versions.
+        skip: The producer has no use for it: it is not in `record`.
+        default: What a skipped field is written as; None for its type's zero.
+    """
+
+    name: str
+    type: Kind | Array | Struct[tuple[object, ...]]
+    since: int = 0
+    until: int | None = None
+    nullable_since: int | None = None
+    tag: int | None = None
+    ignorable: bool = False
+    never_compact: bool = False
+    skip: bool = False
+    default: object = None
+
+    def exists_in(self, version: int) -> bool:
+        """Return whether the version has this field."""
+        return self.since <= version and (self.until is None or version <= self.until)
+
+
+@dataclass(frozen=True, slots=True)
+class Api(Generic[Req, Resp]):
+    """A request and its response, and the versions of them that we speak.
+
+    Attributes:
+        key: Kafka's number for the API.
+        name: Kafka's name for it.
+        min_version: The oldest version we speak.
+        max_version: The newest version we speak.
+        flexible_from: The first version with compact lengths and tagged fields.
+        request: The request's declaration.
+        response: The response's declaration.
+    """
+
+    key: int
+    name: str
+    min_version: int
+    max_version: int
+    flexible_from: int
+    request: Struct[Req]
+    response: Struct[Resp]
+
+    def is_flexible(self, version: int) -> bool:
+        """Return whether the version has compact lengths and tagged fields."""
+        return version >= self.flexible_from
+
+    def request_plan(self, version: int) -> Plan:
+        """Return how the request looks in this version."""
+        self._check(version)
+        return compile_plan(self.request, version, self.is_flexible(version))
+
+    def response_plan(self, version: int) -> Plan:
+        """Return how the response looks in this version."""
+        self._check(version)
+        return compile_plan(self.response, version, self.is_flexible(version))
+
+    def _check(self, version: int) -> None:
+        if not self.min_version <= version <= self.max_version:
+            raise ValueError(
+                f"{self.name} version {version} is not in {self.min_version}-{self.max_version}"
+            )
+
+
+@cache
+def compile_plan(struct: Struct[T_co], version: int, flexible: bool) -> Plan:
+    """Return the codec's plan of `struct` in one version; the same object each time."""
+    place_of = {name: place for place, name in enumerate(struct.names)}
+    fields: list[tuple[Plan, int, object]] = []
+    tagged: list[tuple[int, Plan, int]] = []
+    for field in _fields_in(struct, version):
+        plan = _plan_of(field, version, flexible)
+        if field.tag is not None:
+            # An unknown tag is read over anyway.
+            if not field.skip:
+                tagged.append((field.tag, plan, place_of[field.name]))
+        elif field.skip:
+            default = _zero(field.type) if field.default is None else field.default
+            fields.append((plan, -1, default))
+        else:
+            fields.append((plan, place_of[field.name], None))
+    return Plan(
+        codec.STRUCT,
+        record=struct.record,
+        fields=fields,
+        tagged=tagged,
+        strict=[place_of[f.name] for f in struct.fields if not f.skip and not f.ignorable],
+        flexible=flexible,
+    )
+
+
+def _fields_in(struct: Struct[T_co], version: int) -> Iterator[Field]:
+    return (field for field in struct.fields if field.exists_in(version))
+
+
+def _plan_of(field: Field, version: int, flexible: bool) -> Plan:
+    compact = flexible and not field.never_compact
+    nullable = field.nullable_since is not None and version >= field.nullable_since
+    kind = field.type
+    if isinstance(kind, Struct):
+        return compile_plan(kind, version, flexible)
+    if isinstance(kind, Kind):
+        return Plan(kind.code, nullable=nullable, compact=compact)
+    if isinstance(kind.of, Struct):
+        element = compile_plan(kind.of, version, flexible)
+    else:
+        element = Plan(kind.of.code, compact=compact)
+    return Plan(codec.ARRAY, nullable=nullable, compact=compact, element=element)
+
+
+def _zero(kind: Kind | Array | Struct[tuple[object, ...]]) -> object:
+    if isinstance(kind, Kind):
+        return kind.zero
+    return () if isinstance(kind, Array) else kind.record()

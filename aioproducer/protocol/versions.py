@@ -1,0 +1,73 @@
+"""Chooses the version of each API to speak with a broker. Pure functions over its ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aioproducer.errors import UnsupportedVersionError
+from aioproducer.protocol.api_versions import ApiVersionsResponse
+from aioproducer.protocol.produce import PRODUCE
+from aioproducer.protocol.schema import Api, Req, Resp
+
+__all__ = ["broker_ranges", "choose_version", "produce_version_cap"]
+
+_LAST_PRODUCE_BEFORE_TRANSACTIONS_V2 = 11
+_LAST_PRODUCE_WITH_TOPIC_NAMES = 12
+
+
+def broker_ranges(response: ApiVersionsResponse) -> dict[int, tuple[int, int]]:
+    """Return the oldest and newest version the broker speaks, by API key."""
+    return {api.api_key: (api.min_version, api.max_version) for api in response.api_keys}
+
+
+def choose_version(
+    api: Api[Req, Resp],
+    ranges: Mapping[int, tuple[int, int]],
+    *,
+    at_most: int | None = None,
+) -> int:
+    """Return the newest version of `api` that both sides speak.
+
+    Args:
+        api: The API.
+        ranges: What the broker speaks, see `broker_ranges`.
+        at_most: A version not to exceed, see `produce_version_cap`.
+
+    Raises:
+        UnsupportedVersionError: There is none.
+    """
+    if api.key not in ranges:
+        raise UnsupportedVersionError(
+            f"The broker does not offer {api.name}",
+            hint="aioproducer needs Kafka 2.1 or newer.",
+        )
+    oldest, newest = ranges[api.key]
+    ours = api.max_version if at_most is None else min(api.max_version, at_most)
+    version = min(ours, newest)
+    if version < max(api.min_version, oldest):
+        raise UnsupportedVersionError(
+            f"No version of {api.name} in common: we speak {api.min_version} to {ours}, "
+            f"the broker {oldest} to {newest}",
+            hint="aioproducer needs Kafka 2.1 or newer.",
+        )
+    return version
+
+
+def produce_version_cap(
+    *, transactional: bool = False, transactions_v2: bool = False, topic_ids: bool = True
+) -> int:
+    """Return the newest version of Produce that a request may use.
+
+    Args:
+        transactional: The request belongs to a transaction.
+        transactions_v2: The cluster runs `transaction.version` 2 (KIP-890). Without it, a newer
+            request would add its partitions to the transaction behind the producer's back.
+        topic_ids: The id of every topic in the request is known. Some brokers offer version 13
+            with a Metadata version that has no ids.
+    """
+    cap = PRODUCE.max_version
+    if transactional and not transactions_v2:
+        cap = min(cap, _LAST_PRODUCE_BEFORE_TRANSACTIONS_V2)
+    if not topic_ids:
+        cap = min(cap, _LAST_PRODUCE_WITH_TOPIC_NAMES)
+    return cap
