@@ -1,0 +1,159 @@
+"""Fixtures of every test: real Kafkas, both event loops, and nothing left behind.
+
+The three Kafkas start when the first test asks and stop with the session. Without one, their
+tests are skipped and say why; under CI that is a failure, since a skip there hides everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import pytest_asyncio
+import uvloop
+from blockbuster import blockbuster_ctx
+
+from tools.kafka import (
+    Kafka,
+    KafkaUnavailableError,
+    NodeControl,
+    find_kafka,
+    start_kafka,
+    stop_leftovers,
+)
+
+BROKER_FIXTURES = {"kafka", "kafka39", "kafka3"}
+LEAK_GRACE = 2.0
+
+AnyKafka = TypeVar("AnyKafka", bound=Kafka)
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run each coroutine test on both loops; the sans-IO tests do not care."""
+    if "unit" in item.path.parts:
+        return {"asyncio": asyncio.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Mark the tests that need a real broker, and keep its start out of their time limit."""
+    for item in items:
+        fixtures: Sequence[str] = getattr(item, "fixturenames", ())
+        if BROKER_FIXTURES.isdisjoint(fixtures):
+            continue
+        item.add_marker(pytest.mark.broker)
+        own = item.get_closest_marker("timeout")
+        bound = own.args[0] if own and own.args else item.config.getini("timeout")
+        item.add_marker(pytest.mark.timeout(float(bound), func_only=True), append=False)
+
+
+def pytest_sessionstart() -> None:
+    """Stop what an aborted run left running, also when this run needs no broker."""
+    stop_leftovers()
+
+
+def pytest_collection_finish() -> None:
+    """Take what is loaded by now out of the garbage collector's way: it runs after every test."""
+    gc.collect()
+    gc.freeze()
+
+
+def _running(get: Callable[[], AnyKafka]) -> Iterator[AnyKafka]:
+    try:
+        kafka = get()
+    except KafkaUnavailableError as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"in CI a missing Kafka is a failure: {error}", pytrace=False)
+        pytest.skip(str(error))
+    with kafka:
+        yield kafka
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Kafka]:
+    """One broker of the newest release, or what KAFKA_BOOTSTRAP_SERVERS names."""
+    yield from _running(find_kafka)
+
+
+@pytest.fixture(scope="session")
+def kafka39() -> Iterator[Kafka]:
+    """One broker of the last release before 4."""
+    yield from _running(lambda: start_kafka("3.9.1"))
+
+
+@pytest.fixture(scope="session")
+def kafka3() -> Iterator[NodeControl]:
+    """Three brokers to kill, stop and pause; a test leaves all three running and resumed."""
+    # The controller takes a silent broker for dead after 9 s by default: most of a test's time.
+    config = {"broker.session.timeout.ms": "4000", "broker.heartbeat.interval.ms": "500"}
+    yield from _running(lambda: start_kafka(brokers=3, config=config))
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a socket open; a coroutine test, a task as well.
+
+    Requested before a test's other fixtures, so it looks after they are torn down.
+    """
+    if pytest_asyncio.is_async_test(request.node):
+        request.getfixturevalue("_leaves_nothing_on_its_loop")
+        yield
+        return
+    before = _open_sockets()
+    yield
+    if _open_sockets() - before:
+        gc.collect()  # turns an unclosed socket into a ResourceWarning, which names it
+    _fail_if_any("socket", _open_sockets() - before)
+
+
+@pytest_asyncio.fixture
+async def _leaves_nothing_on_its_loop() -> AsyncIterator[None]:
+    loop = asyncio.get_running_loop()
+    tasks = asyncio.all_tasks()
+    sockets = _open_sockets()
+    with blockbuster_ctx("aioproducer"):
+        yield
+    gc.collect()
+    give_up_at = loop.time() + LEAK_GRACE
+    # A closed transport gives up its socket a turn or two later; nothing tells when.
+    while (left := _left(tasks, sockets)) and loop.time() < give_up_at:  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+    _fail_if_any("task or socket", left)
+
+
+def _left(tasks: set[asyncio.Task[object]], sockets: set[str]) -> set[str]:
+    running = asyncio.all_tasks() - tasks - {asyncio.current_task()}
+    return {repr(task) for task in running} | (_open_sockets() - sockets)
+
+
+def _open_sockets() -> set[str]:
+    """Return the open sockets of this process, by descriptor and inode; none without /proc.
+
+    Unix sockets do not count: a loop wakes itself with a pair of them, made as it starts to run.
+    """
+    found: set[str] = set()
+    try:
+        unix = {line.split()[6] for line in Path("/proc/self/net/unix").read_text().splitlines()}
+        descriptors = os.listdir("/proc/self/fd")
+    except FileNotFoundError:
+        return found
+    for descriptor in descriptors:
+        try:
+            kind, _, inode = os.readlink(f"/proc/self/fd/{descriptor}").partition(":")
+        except FileNotFoundError:  # the descriptor of the listing itself
+            continue
+        if kind == "socket" and inode.strip("[]") not in unix:
+            found.add(f"{descriptor} {kind}:{inode}")
+    return found
+
+
+def _fail_if_any(what: str, left: set[str]) -> None:
+    if left:
+        pytest.fail(f"the test left a {what} behind: {'; '.join(sorted(left))}", pytrace=False)

@@ -1,0 +1,1 @@
+"""Scripts that build, run and check the project; not part of the package."""
