@@ -1,0 +1,105 @@
+# Every target makes what it needs: .venv, the native modules, a Kafka.
+# `make help` lists the targets.
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
+VENV := .venv/bin/python
+PIP := $(VENV) -m pip --disable-pip-version-check install --quiet
+PYX := $(wildcard aioproducer/_native/*.pyx)
+NATIVE := $(PYX) $(filter-out $(PYX:.pyx=.c), $(wildcard aioproducer/_native/*.[ch])) \
+	$(wildcard aioproducer/_native/*.pxd)
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help:  ## List the targets.
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "%-12s %s\n", $$1, $$2 }'
+
+.PHONY: demo
+demo: build  ## Send card payments exactly once, with rates and latencies, and audit the log.
+	@$(VENV) tools/demo.py
+
+.PHONY: test
+test: build  ## Run all tests; those of a real Kafka where one can be had (in CI: always).
+	@$(VENV) -m pytest
+
+.PHONY: test-unit
+test-unit: build  ## Run the tests that need no real Kafka.
+	@$(VENV) -m pytest -m "not broker"
+
+.PHONY: test-broker
+test-broker: build  ## Run the tests against a real Kafka.
+	@$(VENV) -m pytest -m broker
+
+.PHONY: lint
+lint: .venv/linters  ## Check style, spelling, and that imports point down.
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/cython-lint aioproducer
+	.venv/bin/codespell
+	.venv/bin/lint-imports
+
+.PHONY: format
+format: .venv/linters  ## Put the code into the form that lint wants.
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+.PHONY: types
+types: .venv/linters  ## Check the types of package, tests, examples and tools: mypy and pyright, strict.
+	.venv/bin/mypy
+	.venv/bin/pyright
+
+.PHONY: build
+build: .venv/built  ## Make .venv and build the native modules, if they changed.
+
+.PHONY: debug
+debug: build  ## Build the native modules unoptimised, with symbols and asserts, until `make clean`.
+	@rm -rf build aioproducer/_native/*.so
+	CFLAGS="-O0 -g -UNDEBUG" $(PIP) --no-build-isolation --no-deps --editable .
+
+.PHONY: kafka
+kafka:  ## Start a Kafka for hand work, on port 9092 if that is free.
+	@$(PYTHON) tools/kafka.py start --print-bootstrap
+
+.PHONY: kafka-stop
+kafka-stop:  ## Stop it.
+	@$(PYTHON) tools/kafka.py stop
+
+.PHONY: bench
+bench: build  ## Measure this producer and the others in one run.
+	@$(PIP) --group bench
+	@$(VENV) -m benchmarks
+
+.PHONY: wheel-test
+wheel-test: build  ## Test the built wheel from another folder.
+	@tools/wheel_test.sh
+
+.PHONY: clean
+clean:  ## Remove what was built; the Kafka jars stay.
+	rm -rf .venv build dist *.egg-info .*_cache .hypothesis .coverage
+	find aioproducer -name '*.so' -delete -o -name '*.pyx' -exec sh -c 'rm -f "$${0%pyx}c"' {} \;
+	find . -name __pycache__ -not -path './.kafka/*' -prune -exec rm -rf {} +
+
+.venv/installed: pyproject.toml tools/check_toolchain.py
+	@test -n "$(PYTHON)" || { echo "aioproducer needs Python 3.11 or newer on the PATH;" \
+		"install it with your package manager, e.g. sudo apt-get install -y python3"; exit 1; }
+	@$(PYTHON) tools/check_toolchain.py
+	@echo "installing what the tests and the build need into .venv"
+	@test -x $(VENV) || $(PYTHON) -m venv .venv
+	@$(PIP) --upgrade 'pip>=25.1'
+	@$(PIP) --group dev
+	@touch $@
+
+.venv/built: .venv/installed $(NATIVE)
+	@$(PYTHON) tools/check_toolchain.py
+	@echo "building the native modules"
+	@$(PIP) --no-build-isolation --no-deps --editable .
+	@touch $@
+
+.venv/linters: .venv/built
+	@echo "installing the linters into .venv"
+	@$(PIP) --group lint
+	@touch $@
