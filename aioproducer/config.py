@@ -1,0 +1,624 @@
+"""Every option of a producer: name, type, default, meaning, and what options ask of each other.
+
+Users build a `ProducerConfig` (or have `Producer` build it from keywords); everything else only
+reads it. It is immutable, checked when it is made, needs no event loop and does no I/O.
+
+An option is declared once, on `ProducerConfig`, with the type it is read as, the rule its values
+must obey (options.py), its default and its docstring; the options table of the README is made from
+these by docs/options_table.py. `ProducerOptions` has the types in which options may be given.
+Names are Java's with `_` for `.`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import ipaddress
+import logging
+import math
+import os
+import ssl
+from collections.abc import Mapping, Sequence
+from typing import (
+    Annotated,
+    Final,
+    Literal,
+    Self,
+    TypeAlias,
+    TypedDict,
+    Unpack,
+    cast,
+    get_args,
+    get_type_hints,
+)
+
+from aioproducer.errors import ConfigError
+from aioproducer.hooks import OnError, PartitionerOption, SerializerName, SerializerOption
+from aioproducer.options import (
+    INT64_MAX,
+    Rule,
+    choice,
+    flag,
+    function,
+    header_text,
+    number,
+    servers,
+    split_host_port,
+    tls_settings,
+    whole_number,
+)
+
+__all__ = ["CompressionType", "ProducerConfig", "ProducerOptions", "SecurityProtocol"]
+
+logger = logging.getLogger(__name__)
+
+CompressionType: TypeAlias = Literal["none", "gzip", "snappy", "lz4", "zstd"]
+SecurityProtocol: TypeAlias = Literal["PLAINTEXT", "SSL"]
+
+_IDEMPOTENCE_IN_FLIGHT: Final = 5
+"""A broker remembers this many batches of a producer id and partition."""
+
+_JAVA: Final = "org.apache.kafka.common.serialization."
+_SERIALIZERS: Final[Mapping[str, str]] = {
+    **{name: name for name in get_args(SerializerName)},
+    # A properties file made for the Java client names classes.
+    **{
+        f"{_JAVA}{java}Serializer": name
+        for java, name in {
+            "ByteArray": "bytes",
+            "ByteBuffer": "bytes",
+            "Bytes": "bytes",
+            "String": "string",
+            "Integer": "integer",
+            "Long": "long",
+            "Short": "short",
+            "Float": "float",
+            "Double": "double",
+            "UUID": "uuid",
+        }.items()
+    },
+}
+_PARTITIONERS: Final[Mapping[str, str]] = {
+    "round_robin": "round_robin",
+    "org.apache.kafka.clients.producer.RoundRobinPartitioner": "round_robin",
+}
+
+
+def _sasl_advice(protocol: str) -> str:
+    return (
+        "SASL is not supported by this version yet." if protocol.lower().startswith("sasl_") else ""
+    )
+
+
+_MS: Final = whole_number(0, unit="milliseconds")
+_LONG_MS: Final = whole_number(0, INT64_MAX, unit="milliseconds")
+_POSITIVE_LONG_MS: Final = whole_number(1, INT64_MAX, unit="milliseconds")
+_IDLE_MS: Final = whole_number(5_000, INT64_MAX, unit="milliseconds")
+_POSITIVE_MS: Final = whole_number(1, unit="milliseconds")
+_SOCKET_BUFFER: Final = whole_number(
+    0, unit="bytes", special={-1: "the operating system's own choice"}
+)
+_SERIALIZER: Final = function(
+    "an object with serialize(topic, value), or a function of the value that returns bytes",
+    _SERIALIZERS,
+    method="serialize",
+)
+_PARTITIONER: Final = function(
+    "a function of (topic, key, partitions, available) that returns a partition", _PARTITIONERS
+)
+_ACKS: Final = choice(
+    aliases={"all": -1, "-1": -1, -1: -1, "0": 0, 0: 0, "1": 1, 1: 1},
+    allowed="'all' (or -1), 0, 1",
+)
+_COMPRESSION: Final = choice(*get_args(CompressionType), aliases={None: "none"})
+
+
+class ProducerOptions(TypedDict, total=False):
+    """The options as they may be given, by keyword; `bootstrap_servers` goes beside them.
+
+    `ProducerConfig` documents each one.
+    """
+
+    client_id: str
+    acks: Literal["all", -1, 0, 1, "-1", "0", "1"]
+    enable_idempotence: bool
+    linger_ms: float
+    batch_size: int
+    max_request_size: int
+    buffer_memory: int
+    max_block_ms: int
+    delivery_timeout_ms: int
+    request_timeout_ms: int
+    retries: int
+    retry_backoff_ms: int
+    retry_backoff_max_ms: int
+    reconnect_backoff_ms: int
+    reconnect_backoff_max_ms: int
+    socket_connection_setup_timeout_ms: int
+    socket_connection_setup_timeout_max_ms: int
+    max_in_flight_requests_per_connection: int
+    compression_type: CompressionType | None
+    compression_gzip_level: int
+    compression_lz4_level: int
+    compression_zstd_level: int
+    send_buffer_bytes: int
+    receive_buffer_bytes: int
+    key_serializer: SerializerOption | None
+    value_serializer: SerializerOption | None
+    partitioner: PartitionerOption | None
+    partitioner_ignore_keys: bool
+    partitioner_adaptive_partitioning_enable: bool
+    partitioner_availability_timeout_ms: int
+    metadata_max_age_ms: int
+    metadata_max_idle_ms: int
+    metadata_recovery_strategy: Literal["rebootstrap", "none"]
+    metadata_recovery_rebootstrap_trigger_ms: int
+    connections_max_idle_ms: int
+    allow_auto_create_topics: bool
+    security_protocol: SecurityProtocol
+    ssl_context: ssl.SSLContext | None
+    on_error: OnError | None
+
+
+_PAGE_CLICKS: Final[ProducerOptions] = {
+    "acks": 1,
+    "enable_idempotence": False,
+    "linger_ms": 20,
+    "compression_type": "lz4",
+    "max_block_ms": 1_000,
+    "request_timeout_ms": 5_000,
+    "delivery_timeout_ms": 10_000,
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, init=False, repr=False, kw_only=True)
+class ProducerConfig:
+    """The options of one producer, checked and in their normal form.
+
+    The defaults lose nothing and store nothing twice. For records of which some may be lost, see
+    `page_clicks`. To read options from elsewhere, see `from_properties` and `from_env`.
+
+    Example:
+        >>> config = ProducerConfig(bootstrap_servers="localhost:9092", linger_ms=5)
+        >>> config.acks
+        -1
+        >>> config.replace(compression_type="zstd")
+        ProducerConfig(bootstrap_servers='localhost:9092', linger_ms=5, compression_type='zstd')
+    """
+
+    bootstrap_servers: Annotated[tuple[str, ...], servers()]
+    """Brokers to ask first for the whole cluster, as `"host:port,host:port"` or a sequence of
+    `"host:port"`; the port defaults to 9092. Two or three are enough: any one that answers will
+    do. Also where the producer returns to when it has lost the whole cluster."""
+
+    client_id: Annotated[str, header_text()] = "aioproducer"
+    """Name of this producer in the brokers' logs, metrics and quotas."""
+
+    acks: Annotated[Literal[-1, 0, 1], _ACKS] = -1
+    """Which replicas must have a record before it counts as stored: `"all"` (read as -1) the
+    in-sync ones, 1 the leader alone, 0 none: the broker is not even asked for an answer, and
+    offsets are -1. Idempotence needs `"all"`."""
+
+    enable_idempotence: Annotated[bool, flag()] = True
+    """Whether the broker drops the duplicates that retries make, and keeps each partition in
+    order. Needs `acks="all"`, `retries` above 0 and at most 5 requests in flight: an error if set
+    to True with others, otherwise switched off when `acks` or `retries` exclude it (KIP-679)."""
+
+    linger_ms: Annotated[float, number(0, unit="milliseconds")] = 0
+    """How long a batch that is not full waits for more records, in milliseconds; fractions are
+    allowed. With 0 it leaves at the end of the loop's turn if the broker has a free request, and
+    grows by itself while it has none, so a fixed wait is seldom needed (Java's default is 5)."""
+
+    batch_size: Annotated[int, whole_number(0, unit="bytes")] = 131_072
+    """Size at which a batch of one partition is full, in bytes before compression. A larger
+    record gets a batch of its own; 0 gives that to every record. The memory of a batch grows as
+    records come (Java's default is 16384)."""
+
+    max_request_size: Annotated[int, whole_number(1, unit="bytes")] = 1_048_576
+    """Largest record, and largest Produce request, in bytes before compression. The broker and
+    the topic have limits of their own (`message.max.bytes`, `max.message.bytes`)."""
+
+    buffer_memory: Annotated[int, whole_number(1, INT64_MAX, unit="bytes")] = 33_554_432
+    """Bytes of records that may wait for their acknowledgement. When they are full, `send` waits
+    for room up to `max_block_ms`, and `send_nowait` raises `BufferExhaustedError`."""
+
+    max_block_ms: Annotated[int, _LONG_MS] = 60_000
+    """Longest time for a record to be accepted, in milliseconds: waiting for room in the buffer
+    and for the metadata of its topic."""
+
+    delivery_timeout_ms: Annotated[int, _MS] = 120_000
+    """Longest time from acceptance to result, in milliseconds, over all retries. At least
+    `linger_ms + request_timeout_ms`: an error if it is set lower, and raised to their sum if it
+    is not set."""
+
+    request_timeout_ms: Annotated[int, _POSITIVE_MS] = 30_000
+    """Longest wait for the answer to one request, in milliseconds; the connection is closed then.
+    Also how long the leader may wait for its in-sync replicas."""
+
+    retries: Annotated[int, whole_number(0)] = 2_147_483_647
+    """How often a batch is sent again after an error that may pass. Better left alone and bounded
+    by `delivery_timeout_ms`; 0 excludes idempotence."""
+
+    retry_backoff_ms: Annotated[int, _MS] = 100
+    """Wait before the first retry of a batch or of a metadata request, in milliseconds; doubled
+    by every further one, with 20 % of jitter (KIP-580)."""
+
+    retry_backoff_max_ms: Annotated[int, _MS] = 1_000
+    """Longest wait between two retries, in milliseconds. If it is below `retry_backoff_ms`,
+    every wait is this long."""
+
+    reconnect_backoff_ms: Annotated[int, _MS] = 50
+    """Wait before connecting again to a broker that refused or dropped the connection, in
+    milliseconds; doubled by every further failure, with 20 % of jitter."""
+
+    reconnect_backoff_max_ms: Annotated[int, _MS] = 1_000
+    """Longest wait between two attempts to connect to one broker, in milliseconds. If it is below
+    `reconnect_backoff_ms`, every wait is this long."""
+
+    socket_connection_setup_timeout_ms: Annotated[int, _POSITIVE_MS] = 10_000
+    """Longest time for a connection to be made, TLS included, in milliseconds; doubled by every
+    failed attempt, with 20 % of jitter (KIP-601)."""
+
+    socket_connection_setup_timeout_max_ms: Annotated[int, _POSITIVE_MS] = 30_000
+    """Where the doubling of `socket_connection_setup_timeout_ms` ends, in milliseconds."""
+
+    max_in_flight_requests_per_connection: Annotated[int, whole_number(1)] = 5
+    """Requests that may wait for the answer of one broker. More than 5 needs
+    `enable_idempotence=False`, and then a retry can change the order of records unless this
+    is 1."""
+
+    compression_type: Annotated[CompressionType, _COMPRESSION] = "none"
+    """How batches are compressed: `"none"` (or None), `"gzip"`, `"snappy"`, `"lz4"` or `"zstd"`.
+    A batch that compression makes larger is sent as it is."""
+
+    compression_gzip_level: Annotated[
+        int, whole_number(1, 9, special={-1: "zlib's own choice (6)"})
+    ] = -1
+    """From 1 (fast) to 9 (small), or -1 for zlib's own choice, 6 (KIP-390)."""
+
+    compression_lz4_level: Annotated[int, whole_number(1, 17)] = 9
+    """9 is the fast compressor, as in Java. Below it, 1 and 2 are that one too; 3 to 8 and 10 to
+    17 are the high-compression one, about ten times slower and more; above 12 nothing is gained
+    (KIP-390)."""
+
+    compression_zstd_level: Annotated[int, whole_number(-131_072, 22)] = 3
+    """From 1 (fast) to 22 (small); negative levels are faster still (KIP-390)."""
+
+    send_buffer_bytes: Annotated[int, _SOCKET_BUFFER] = 131_072
+    """The socket's send buffer (SO_SNDBUF) in bytes; -1 leaves it to the operating system, which
+    is better for brokers far away."""
+
+    receive_buffer_bytes: Annotated[int, _SOCKET_BUFFER] = -1
+    """The socket's receive buffer (SO_RCVBUF) in bytes; -1 leaves it to the operating system. Java
+    sets 32768: answers to a producer are small, except for the metadata of a large cluster, and a
+    fixed size forbids the system to widen its window for that one."""
+
+    key_serializer: Annotated[SerializerOption | None, _SERIALIZER] = None
+    """Turns keys into bytes: the name of a ready one (`"string"`, `"json"`, `"integer"`, `"long"`,
+    `"short"`, `"float"`, `"double"`, `"uuid"`, `"bytes"`), a `Serializer`, or a function of the
+    key. None: keys are bytes already."""
+
+    value_serializer: Annotated[SerializerOption | None, _SERIALIZER] = None
+    """Turns values into bytes, as `key_serializer` does keys."""
+
+    partitioner: Annotated[PartitionerOption | None, _PARTITIONER] = None
+    """Chooses the partition of records that name none. None: by murmur2 hash of the key as in
+    Java, and for records without key one partition until a batch is full, then another (KIP-794).
+    `"round_robin"`: each record to the next partition, keys or not. Or a function of `(topic, key,
+    partitions, available)`. Java's name: `partitioner.class`."""
+
+    partitioner_ignore_keys: Annotated[bool, flag()] = False
+    """Whether the built-in partitioner treats records with a key like those without."""
+
+    partitioner_adaptive_partitioning_enable: Annotated[bool, flag()] = True
+    """Whether the built-in partitioner gives fewer records without key to partitions whose
+    brokers are slow, by the batches that wait there (KIP-794)."""
+
+    partitioner_availability_timeout_ms: Annotated[int, _LONG_MS] = 0
+    """A partition whose broker has taken nothing for this many milliseconds gets no records
+    without key; 0 switches this off (KIP-794). Needs
+    `partitioner_adaptive_partitioning_enable`."""
+
+    metadata_max_age_ms: Annotated[int, _LONG_MS] = 300_000
+    """Age at which metadata is refreshed without any error, in milliseconds, to see new
+    partitions and moved leaders early."""
+
+    metadata_max_idle_ms: Annotated[int, _IDLE_MS] = 300_000
+    """A topic that got no record for this many milliseconds is no longer asked about."""
+
+    metadata_recovery_strategy: Annotated[
+        Literal["rebootstrap", "none"], choice("rebootstrap", "none")
+    ] = "rebootstrap"
+    """What to do when no known broker can be reached: `"rebootstrap"` begins again with
+    `bootstrap_servers`, `"none"` keeps trying the brokers known (KIP-899)."""
+
+    metadata_recovery_rebootstrap_trigger_ms: Annotated[int, _MS] = 300_000
+    """Begin again with `bootstrap_servers` after this many milliseconds without metadata, even
+    though brokers can be reached (KIP-1102)."""
+
+    connections_max_idle_ms: Annotated[int, _POSITIVE_LONG_MS] = 540_000
+    """A connection not used for this many milliseconds is closed, before the broker does so
+    (10 minutes by default)."""
+
+    allow_auto_create_topics: Annotated[bool, flag()] = True
+    """Whether sending to a topic that does not exist asks the broker to create it. The broker
+    must allow it too (`auto.create.topics.enable`)."""
+
+    security_protocol: Annotated[
+        SecurityProtocol, choice("PLAINTEXT", "SSL", advice=_sasl_advice)
+    ] = "PLAINTEXT"
+    """How to speak to brokers: `"PLAINTEXT"` or `"SSL"` (TLS). SASL is not supported by this
+    version yet."""
+
+    ssl_context: Annotated[ssl.SSLContext | None, tls_settings()] = None
+    """The TLS settings for `security_protocol="SSL"`: authorities, client certificate, versions.
+    None: `ssl.create_default_context()`, which trusts the system's authorities and checks host
+    names."""
+
+    on_error: Annotated[OnError | None, function("a function of (error, record_count)")] = None
+    """Called once for each failed batch with the error and the number of records lost: how
+    failures of records sent and forgotten are seen. On the event loop, so it must not block."""
+
+    _given: Mapping[str, object] = dataclasses.field(init=False, compare=False)
+
+    def __init__(
+        self, *, bootstrap_servers: str | Sequence[str], **options: Unpack[ProducerOptions]
+    ) -> None:
+        """Check the options and what they ask of each other.
+
+        Raises:
+            ConfigError: An option is unknown, impossible, or in conflict with another. It names
+                the option, the value given, what is allowed and what to change.
+        """
+        given: dict[str, object] = {"bootstrap_servers": bootstrap_servers, **options}
+        for name in given:
+            if name not in _RULES:
+                raise _unknown(name)
+        values = _DEFAULTS | {
+            name: _RULES[name].check(name, value) for name, value in given.items()
+        }
+        for name, value in (values | {"_given": given}).items():
+            object.__setattr__(self, name, value)
+        self._settle_idempotence()
+        self._settle_delivery_timeout()
+        self._check_tls()
+        self._advise_more_servers()
+
+    @classmethod
+    def page_clicks(
+        cls, bootstrap_servers: str | Sequence[str], **overrides: Unpack[ProducerOptions]
+    ) -> Self:
+        """Make a config for records of which some may be lost, and which must slow nobody down.
+
+        Sent with `send_nowait`, such a record never waits. One replica acknowledges it
+        (`acks=1`, no idempotence: a retry may store it twice or out of order). It lingers 20 ms to
+        share its request with others, in batches compressed by the fast lz4. A topic's first
+        records wait at most 1 s for its metadata, one request takes at most 5 s, and after 10 s a
+        record is given up, so that an outage fills the buffer with fresh clicks and not with
+        stale ones.
+
+        Args:
+            bootstrap_servers: As in `ProducerConfig`.
+            **overrides: Options that win over the preset.
+        """
+        options: ProducerOptions = {**_PAGE_CLICKS, **overrides}
+        return cls(bootstrap_servers=bootstrap_servers, **options)
+
+    @classmethod
+    def from_properties(cls, properties: Mapping[str, object]) -> Self:
+        """Read options from a mapping with Java's names, such as a parsed properties file.
+
+        Names may be dotted (`linger.ms`) or not (`linger_ms`). Texts are read as the type of
+        their option (`"true"`, `"5"`); the names of Java's serializer classes are understood.
+
+        Raises:
+            ConfigError: A name is unknown (the closest known one is suggested) or given twice, or
+                a value is impossible.
+        """
+        given: dict[str, object] = {}
+        for label, value in properties.items():
+            name = "partitioner" if label == "partitioner.class" else label.replace(".", "_")
+            if name not in _RULES:
+                raise _unknown(label)
+            if name in given:
+                raise ConfigError("given twice, with dots and without", option=label)
+            given[name] = _read(name, label, value)
+        return cls._from_given(given, "bootstrap.servers")
+
+    @classmethod
+    def from_env(cls, prefix: str = "KAFKA_", environ: Mapping[str, str] | None = None) -> Self:
+        """Read options from environment variables, such as `KAFKA_BOOTSTRAP_SERVERS`.
+
+        Variables that are no options (`KAFKA_HOME`) are ignored; one that looks like a misspelt
+        option is ignored with a warning in the log. To add options that have no text form, such
+        as a serializer of your own, go on with `replace`.
+
+        Args:
+            prefix: What the names begin with; the rest is the option in upper case.
+            environ: Read this mapping and not `os.environ`.
+
+        Raises:
+            ConfigError: The value of a variable is impossible, or
+                `KAFKA_BOOTSTRAP_SERVERS` is not set.
+        """
+        given: dict[str, object] = {}
+        for variable, text in (os.environ if environ is None else environ).items():
+            if not variable.startswith(prefix):
+                continue
+            name = variable.removeprefix(prefix).lower()
+            if name in _RULES and variable == prefix + name.upper():
+                given[name] = _read(name, variable, text)
+            elif prefix and (close := difflib.get_close_matches(name, _RULES, n=1, cutoff=0.9)):
+                suggestion = prefix + close[0].upper()
+                logger.warning("%s is no option; did you mean %s?", variable, suggestion)
+        return cls._from_given(given, f"{prefix}BOOTSTRAP_SERVERS")
+
+    @classmethod
+    def _from_given(cls, given: dict[str, object], servers_label: str) -> Self:
+        if "bootstrap_servers" not in given:
+            raise ConfigError(
+                "not set", option=servers_label, hint="Name at least one broker as host:port."
+            )
+        servers = cast("tuple[str, ...]", given.pop("bootstrap_servers"))
+        return cls(bootstrap_servers=servers, **cast("ProducerOptions", given))
+
+    def replace(
+        self,
+        *,
+        bootstrap_servers: str | Sequence[str] | None = None,
+        **changes: Unpack[ProducerOptions],
+    ) -> Self:
+        """Make a config with some options changed.
+
+        Only options that were given count as given in the new one: after `acks=1` has switched
+        off idempotence, `replace(acks="all")` switches it on again.
+        """
+        given = {**self._given, **changes}
+        if bootstrap_servers is not None:
+            given["bootstrap_servers"] = bootstrap_servers
+        return self._from_given(given, "bootstrap_servers")
+
+    @property
+    def bootstrap_addresses(self) -> tuple[tuple[str, int], ...]:
+        """`bootstrap_servers` as pairs of host (IPv6 without brackets) and port."""
+        return tuple(split_host_port(server) for server in self.bootstrap_servers)
+
+    @property
+    def compression_level(self) -> int | None:
+        """The level that belongs to `compression_type`; None for a type without levels."""
+        match self.compression_type:
+            case "gzip":
+                return self.compression_gzip_level
+            case "lz4":
+                return self.compression_lz4_level
+            case "zstd":
+                return self.compression_zstd_level
+            case "none" | "snappy":
+                return None
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """Return the TLS context to connect with, or None for plain text.
+
+        Reads the system's authorities from disk when no `ssl_context` is set: call it once.
+        """
+        if self.security_protocol == "PLAINTEXT":
+            return None
+        return self.ssl_context or ssl.create_default_context()
+
+    def __repr__(self) -> str:
+        """Show the options that differ from their defaults, functions and contexts by name."""
+        shown = [f"bootstrap_servers={','.join(self.bootstrap_servers)!r}"]
+        for name, default in _DEFAULTS.items():
+            value: object = getattr(self, name)
+            if value != default:
+                plain = isinstance(value, str | int | float)
+                shown.append(f"{name}={repr(value) if plain else _name_of(value)}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    # What options ask of each other, as in Java's ProducerConfig and KafkaProducer (4.3).
+
+    def _settle_idempotence(self) -> None:
+        if not self.enable_idempotence:
+            return
+        explicit = "enable_idempotence" in self._given
+        for option, excluded, allowed in (
+            ("acks", self.acks != -1, "'all' with enable_idempotence=True"),
+            ("retries", self.retries == 0, "above 0 with enable_idempotence=True"),
+        ):
+            if not excluded:
+                continue
+            value: object = getattr(self, option)
+            if explicit:
+                hint = f"Leave {option} at its default, or set enable_idempotence=False."
+                raise ConfigError(option=option, value=value, allowed=allowed, hint=hint)
+            logger.info("Idempotence is switched off because %s is %s", option, value)
+            object.__setattr__(self, "enable_idempotence", False)
+        # Java refuses this even where acks=1 has just switched idempotence off.
+        if self.max_in_flight_requests_per_connection > _IDEMPOTENCE_IN_FLIGHT:
+            raise ConfigError(
+                option="max_in_flight_requests_per_connection",
+                value=self.max_in_flight_requests_per_connection,
+                allowed=f"at most {_IDEMPOTENCE_IN_FLIGHT} for idempotence",
+                hint="Lower it, or set enable_idempotence=False.",
+            )
+
+    def _settle_delivery_timeout(self) -> None:
+        least = math.ceil(self.linger_ms + self.request_timeout_ms)
+        if self.delivery_timeout_ms >= least:
+            return
+        if "delivery_timeout_ms" in self._given:
+            raise ConfigError(
+                option="delivery_timeout_ms",
+                value=self.delivery_timeout_ms,
+                allowed="at least linger_ms + request_timeout_ms, which is "
+                f"{self.linger_ms:g} + {self.request_timeout_ms}",
+                hint="Raise it, or lower one of these.",
+            )
+        logger.warning("delivery_timeout_ms is raised to linger_ms + request_timeout_ms, %d", least)
+        object.__setattr__(self, "delivery_timeout_ms", least)
+
+    def _check_tls(self) -> None:
+        if self.ssl_context is not None and self.security_protocol == "PLAINTEXT":
+            raise ConfigError(
+                option="security_protocol",
+                value=self.security_protocol,
+                allowed="'SSL' with an ssl_context",
+                hint="Set security_protocol='SSL', or leave out ssl_context.",
+            )
+
+    def _advise_more_servers(self) -> None:
+        if len(self.bootstrap_servers) == 1:
+            ((host, _),) = self.bootstrap_addresses
+            if not _is_local(host):
+                logger.info(
+                    "bootstrap_servers names one broker, %s: name two or three, so that the "
+                    "producer can start while one is down",
+                    self.bootstrap_servers[0],
+                )
+
+
+_RULES: Final[Mapping[str, Rule]] = {
+    name: hint.__metadata__[0]
+    for name, hint in get_type_hints(ProducerConfig, include_extras=True).items()
+    if not name.startswith("_")
+}
+_DEFAULTS: Final[dict[str, object]] = {
+    option.name: option.default
+    for option in dataclasses.fields(ProducerConfig)
+    if option.default is not dataclasses.MISSING
+}
+
+
+def _read(name: str, label: str, value: object) -> object:
+    """Read one value that may be a text, with errors that name it as the user wrote it."""
+    rule = _RULES[name]
+    return rule.parse(label, value.strip()) if isinstance(value, str) else rule.check(label, value)
+
+
+def _unknown(label: str) -> ConfigError:
+    name = label.replace(".", "_")
+    if name.startswith("sasl_"):
+        return ConfigError("not supported by this version yet, as SASL is not", option=label)
+    if name in ("transactional_id", "transaction_timeout_ms"):
+        return ConfigError(
+            "not supported by this version yet, as transactions are not", option=label
+        )
+    if name.startswith("ssl_"):
+        hint = "Build an ssl.SSLContext and pass it as ssl_context."
+        return ConfigError("no such option", option=label, hint=hint)
+    hint = "ProducerConfig documents all options."
+    if close := difflib.get_close_matches(name, _RULES, n=1):
+        suggestion = close[0].replace("_", ".") if "." in label else close[0]
+        hint = f"Did you mean {suggestion}?"
+    return ConfigError("no such option", option=label, hint=hint)
+
+
+def _name_of(value: object) -> str:
+    return f"<{getattr(value, '__qualname__', type(value).__qualname__)}>"
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host.lower() == "localhost" or host.lower().endswith(".localhost")

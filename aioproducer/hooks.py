@@ -1,0 +1,90 @@
+"""The shapes of what a user may plug in: serializers, a partitioner, callbacks.
+
+Types only. `config.py` accepts them; `serialization`, `partitioner.py` and the send path call
+them. Every one runs on the event loop, so it must not block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, Never, Protocol, TypeAlias, TypeVar
+
+from aioproducer.errors import KafkaError
+from aioproducer.records import RecordMetadata
+
+__all__ = [
+    "OnDelivery",
+    "OnError",
+    "Partitioner",
+    "PartitionerOption",
+    "Serializer",
+    "SerializerName",
+    "SerializerOption",
+]
+
+T_contra = TypeVar("T_contra", contravariant=True)
+
+OnDelivery: TypeAlias = Callable[[RecordMetadata | None, KafkaError | None], object]
+"""Called once for one record, with its metadata or with its error, never with both.
+
+Records of one partition are reported in the order in which they were sent. What it returns is
+ignored. If it raises, the exception goes to the loop's exception handler and harms nothing else.
+"""
+
+OnError: TypeAlias = Callable[[KafkaError, int], object]
+"""Called once per failed batch with the error and the number of records lost with it.
+
+This is how the failures of records sent and forgotten are seen: a failed `Delivery` that nobody
+awaits logs nothing. Never called per record, nor for an error raised at the call itself (a bad
+topic, a value the serializer refuses, a full buffer), because the caller has seen that one.
+What it returns is ignored; if it raises, the exception goes to the loop's exception handler.
+"""
+
+
+class Serializer(Protocol[T_contra]):
+    """Turns the keys or values of one type into bytes, and may look at the topic to do so."""
+
+    def serialize(self, topic: str, value: T_contra, /) -> bytes:
+        """Return the bytes to store.
+
+        Never called with None: a record without key, or a tombstone, bypasses the serializer.
+        An exception fails the one call of `send`, with nothing queued. It reaches the caller as
+        the cause of a `SerializationError`; raise `SerializationError` with a sentence that
+        holds no payload to have that sentence in the message.
+        """
+        ...
+
+
+SerializerName: TypeAlias = Literal[
+    "bytes", "string", "json", "integer", "long", "short", "float", "double", "uuid"
+]
+"""The ready serializers, by name."""
+
+SerializerOption: TypeAlias = (
+    SerializerName | Serializer[Never] | Callable[[Never], bytes | bytearray | memoryview]
+)
+"""A ready serializer's name, a `Serializer`, or a plain callable that takes the value.
+
+`Never` is how "of whatever type it declares" is spelled for an argument.
+"""
+
+
+class Partitioner(Protocol):
+    """Chooses the partition of every record that does not name one itself."""
+
+    def __call__(
+        self, topic: str, key: bytes | None, partitions: Sequence[int], available: Sequence[int]
+    ) -> int:
+        """Return one of `partitions`.
+
+        Args:
+            topic: The record's topic.
+            key: The serialized key; None means no key, an empty key is a key.
+            partitions: All partitions of the topic, ordered by id; never empty.
+            available: Those that have a leader now, ordered by id; may be empty.
+        """
+        ...
+
+
+PartitionerOption: TypeAlias = Literal["round_robin"] | Partitioner
+"""A ready partitioner's name, or your own callable."""

@@ -1,0 +1,299 @@
+"""What one option may be: says it, checks a value, reads a text. Knows nothing of other options.
+
+config.py keeps one `Rule` per option, and checks afterwards what options ask of each other. A rule
+is told the option's name as the user wrote it (`linger_ms`, `linger.ms`, `KAFKA_LINGER_MS`), so
+that the error names what has to be changed. What may hold a password is left out of errors.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from aioproducer.errors import ConfigError
+
+__all__ = [
+    "INT32_MAX",
+    "INT64_MAX",
+    "Rule",
+    "choice",
+    "flag",
+    "function",
+    "header_text",
+    "number",
+    "servers",
+    "split_host_port",
+    "tls_settings",
+    "whole_number",
+]
+
+INT32_MAX = 2**31 - 1
+INT64_MAX = 2**63 - 1
+
+_DEFAULT_PORT = 9092
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
+_IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?")
+
+
+class _Refused(ValueError):
+    """Raised inside a rule: the value is not allowed."""
+
+    def __init__(self, advice: str = "", *, about: str = "") -> None:
+        super().__init__(advice)
+        self.advice = advice
+        self.about = about
+
+
+def _as_it_is(text: str) -> object:
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What one option may be."""
+
+    allowed: str
+    """What is allowed, for a reader."""
+    accept: Callable[[object], object]
+    """Returns a value in its one normal form, or refuses it."""
+    read: Callable[[str], object] = _as_it_is
+    """Returns the value a text stands for; a ValueError refuses it."""
+
+    def check(self, name: str, value: object) -> object:
+        """Return a value in its normal form.
+
+        Raises:
+            ConfigError: It is not allowed; names option, value, what is allowed, what to do.
+        """
+        try:
+            return self.accept(value)
+        except _Refused as refused:
+            raise self._error(name, value, refused) from None
+
+    def parse(self, name: str, text: str) -> object:
+        """Return the value, in its normal form, that a text from a file or a variable stands for.
+
+        Raises:
+            ConfigError: As for `check`.
+        """
+        try:
+            return self.accept(self.read(text))
+        except _Refused as refused:
+            raise self._error(name, text, refused) from None
+        except ValueError:
+            raise self._error(name, text, _Refused()) from None
+
+    def _error(self, name: str, value: object, refused: _Refused) -> ConfigError:
+        return ConfigError(
+            refused.about,
+            option=name,
+            value="<hidden>" if _may_hold_a_password(value) else value,
+            allowed=self.allowed,
+            hint=refused.advice,
+        )
+
+
+def _may_hold_a_password(value: object) -> bool:
+    # user:password@host, where only host:port belongs
+    parts: list[object] = [*value] if isinstance(value, Sequence) else []
+    return any(isinstance(part, str) and "@" in part for part in parts)
+
+
+def whole_number(
+    low: int, high: int = INT32_MAX, *, unit: str = "", special: Mapping[int, str] | None = None
+) -> Rule:
+    """Allow whole numbers between two bounds, and special ones beside them with their meaning."""
+    outside = special or {}
+
+    def accept(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise _Refused
+        if value not in outside and not low <= value <= high:
+            raise _Refused
+        return int(value)
+
+    largest = {INT32_MAX: "2^31 - 1", INT64_MAX: "2^63 - 1"}.get(high, str(high))
+    allowed = f"a whole number{f' of {unit}' if unit else ''} from {low} to {largest}"
+    for value, meaning in outside.items():
+        allowed += f", or {value} for {meaning}"
+    return Rule(allowed, accept, int)
+
+
+def number(low: float, *, unit: str) -> Rule:
+    """Allow numbers, fractions too, from a bound on."""
+
+    def accept(value: object) -> int | float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise _Refused
+        if not low <= value <= INT32_MAX:  # nan is refused too
+            raise _Refused
+        return value
+
+    return Rule(f"a number of {unit} from {low:g} to 2^31 - 1", accept, float)
+
+
+def flag() -> Rule:
+    """Allow True and False."""
+
+    def accept(value: object) -> bool:
+        if not isinstance(value, bool):
+            raise _Refused
+        return value
+
+    def read(text: str) -> object:
+        return {"true": True, "false": False}.get(text.lower(), text)
+
+    return Rule("True or False", accept, read)
+
+
+def choice(
+    *names: str,
+    aliases: Mapping[str | int | None, str | int] | None = None,
+    allowed: str = "",
+    advice: Callable[[str], str] = lambda _: "",
+) -> Rule:
+    """Allow a few values; texts in any case.
+
+    Args:
+        *names: The values allowed that are texts.
+        aliases: From every other value accepted to the one it stands for.
+        allowed: What is allowed, for a reader; by default the names.
+        advice: What to do about a text that is none of them.
+    """
+    meanings = {_folded(spelling): meaning for spelling, meaning in (aliases or {}).items()}
+    meanings |= {_folded(name): name for name in names}
+
+    def accept(value: object) -> str | int:
+        if value is None or (isinstance(value, str | int) and not isinstance(value, bool)):
+            meaning = meanings.get(_folded(value))
+            if meaning is not None:
+                return meaning
+        raise _Refused(advice(value) if isinstance(value, str) else "")
+
+    return Rule(allowed or ", ".join(f"'{name}'" for name in names), accept)
+
+
+def _folded(value: str | int | None) -> str | int | None:
+    return value.lower() if isinstance(value, str) else value
+
+
+def header_text() -> Rule:
+    """Allow a text that fits the two-byte length of a request header, and one line of a log."""
+
+    def accept(value: object) -> str:
+        if not isinstance(value, str) or "\n" in value or "\r" in value:
+            raise _Refused
+        try:
+            size = len(value.encode())
+        except UnicodeEncodeError:
+            raise _Refused from None
+        if size > 32_767:
+            raise _Refused
+        return value
+
+    return Rule("a text of one line, at most 32767 bytes in UTF-8", accept)
+
+
+def function(what: str, names: Mapping[str, str] | None = None, *, method: str = "") -> Rule:
+    """Allow None, a ready thing by its name, or something that can be called.
+
+    Args:
+        what: What the callable is and takes, for a reader.
+        names: From every name accepted to the name of the ready thing.
+        method: What an object may have in place of being callable itself.
+    """
+    ready = names or {}
+
+    def accept(value: object) -> object:
+        if value is None:
+            return None
+        if isinstance(value, str):
+            if value not in ready:
+                raise _Refused
+            return ready[value]
+        called = getattr(value, method, None) if method else None
+        if called is not None and isinstance(value, type):
+            # A class has the method as well, but not the object that the method needs.
+            raise _Refused(f"Pass an instance: {value.__name__}(...).")
+        if called is None:
+            called = value
+        if not callable(called):
+            raise _Refused
+        if inspect.iscoroutinefunction(called):
+            raise _Refused("A coroutine function cannot be used: it is called without await.")
+        return value
+
+    choices = "".join(f"'{name}', " for name in dict.fromkeys(ready.values()))
+    return Rule(f"None, {choices}or {what}", accept)
+
+
+def tls_settings() -> Rule:
+    """Allow None and an `ssl.SSLContext`."""
+
+    def accept(value: object) -> ssl.SSLContext | None:
+        if isinstance(value, str):
+            raise _Refused("It has no text form: set it in code.")
+        if value is not None and not isinstance(value, ssl.SSLContext):
+            raise _Refused
+        return value
+
+    return Rule("None or an ssl.SSLContext", accept)
+
+
+def servers() -> Rule:
+    """Allow addresses of brokers; the normal form is a tuple of `host:port` without repeats."""
+
+    def accept(value: object) -> tuple[str, ...]:
+        if isinstance(value, str):
+            entries: list[object] = [*value.split(",")]
+        elif isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
+            entries = [*value]
+        else:
+            raise _Refused
+        found: dict[str, None] = {}
+        for entry in entries:
+            if not isinstance(entry, str):
+                raise _Refused(about=f"an entry is of type {type(entry).__name__}")
+            if entry.strip():
+                found[_server(entry.strip())] = None
+        if not found:
+            raise _Refused("Name at least one broker.", about="empty")
+        return tuple(found)
+
+    allowed = (
+        "'host:port,host:port' or a sequence of 'host:port'; without a port it is "
+        f"{_DEFAULT_PORT}, an IPv6 address stands in brackets"
+    )
+    return Rule(allowed, accept)
+
+
+def _server(text: str) -> str:
+    about = "an entry holds '@'" if "@" in text else f"{text[:300]!r} is no address"
+    if "://" in text:
+        hint = "Leave out what stands before '://', and set security_protocol."
+        raise _Refused(hint, about=about)
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        colon, port = rest[:1], rest[1:]
+        if not bracket or not _IPV6.fullmatch(host) or colon not in ("", ":"):
+            raise _Refused(about=about)
+    else:
+        if text.count(":") > 1:
+            raise _Refused("Put an IPv6 address in brackets: '[::1]:9092'.", about=about)
+        host, colon, port = text.partition(":")
+        if not _HOST.fullmatch(host):
+            raise _Refused(about=about)
+    if not colon:
+        port = str(_DEFAULT_PORT)
+    if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65_536:
+        raise _Refused("A port is a number from 1 to 65535.", about=about)
+    return f"[{host}]:{int(port)}" if ":" in host else f"{host}:{int(port)}"
+
+
+def split_host_port(server: str) -> tuple[str, int]:
+    """Split an address in its normal form into host (IPv6 without brackets) and port."""
+    host, _, port = server.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
