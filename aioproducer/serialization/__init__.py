@@ -1,0 +1,31 @@
+"""Keys and values to bytes: the ready serializers, and what makes one function of any of them."""
+
+from aioproducer.hooks import Serializer
+from aioproducer.serialization.json import JsonSerializer
+from aioproducer.serialization.primitives import (
+    BytesSerializer,
+    DoubleSerializer,
+    FloatSerializer,
+    IntegerSerializer,
+    LongSerializer,
+    ShortSerializer,
+    StringSerializer,
+    UUIDSerializer,
+)
+from aioproducer.serialization.resolve import SerializeFunction, as_function, serialization_error
+
+__all__ = [
+    "BytesSerializer",
+    "DoubleSerializer",
+    "FloatSerializer",
+    "IntegerSerializer",
+    "JsonSerializer",
+    "LongSerializer",
+    "SerializeFunction",
+    "Serializer",
+    "ShortSerializer",
+    "StringSerializer",
+    "UUIDSerializer",
+    "as_function",
+    "serialization_error",
+]
