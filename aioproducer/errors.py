@@ -12,7 +12,7 @@ each of them raises its own `again()`: a shared instance would collect all their
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, TypedDict, TypeVar, Unpack
+from typing import Any, ClassVar, Literal, Self, TypedDict, TypeVar, Unpack
 
 from aioproducer.records import TopicPartition
 
@@ -169,7 +169,7 @@ __all__ = [
     "error_for_code",
 ]
 
-E = TypeVar("E", bound="KafkaError")
+_Error = TypeVar("_Error", bound="KafkaError")
 
 _MAX_BROKER_TEXT = 500
 _SECRET_WORDS = ("password", "secret", "token", "jaas", "passphrase", "credential", "key")
@@ -278,7 +278,7 @@ class KafkaError(Exception):
         if hint is not None:
             self.hint = hint
 
-    def again(self: E) -> E:
+    def again(self) -> Self:
         """Return a new exception that says the same, to be raised in another task."""
         twin = _restore(type(self), self.args, self.__dict__)
         twin.__cause__ = self.__cause__
@@ -314,7 +314,7 @@ class KafkaError(Exception):
         return _restore, (type(self), self.args, self.__dict__)
 
 
-def _restore(cls: type[E], args: tuple[object, ...], state: Mapping[str, object]) -> E:
+def _restore(cls: type[_Error], args: tuple[object, ...], state: Mapping[str, object]) -> _Error:
     error = cls.__new__(cls)
     error.args = args
     error.__dict__.update(state)

@@ -221,7 +221,7 @@ cdef class Plan:
             if place not in used:
                 self.places[self.field_count + self.preset_count] = place
                 self.preset_count += 1
-        for tag, plan, place in tagged:
+        for _tag, plan, place in tagged:
             _take_place(used, place, self.width)
             self.depth = max(self.depth, plan.depth)
         if tagged and not self.flexible:
@@ -525,7 +525,8 @@ cdef int _skip(Reader* r, Plan plan) except -1:
         # `_read_length` has made sure that all of them are there.
         r.pos += length * plan.element.fixed_size
     else:
-        for i in range(length):
+        while length:
+            length -= 1
             _skip(r, plan.element)
     return 0
 

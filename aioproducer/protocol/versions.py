@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from aioproducer.errors import UnsupportedVersionError
 from aioproducer.protocol.api_versions import ApiVersionsResponse
 from aioproducer.protocol.produce import PRODUCE
-from aioproducer.protocol.schema import Api, Req, Resp
 
-__all__ = ["broker_ranges", "choose_version", "produce_version_cap"]
+__all__ = ["SomeApi", "broker_ranges", "choose_version", "produce_version_cap"]
 
 _LAST_PRODUCE_BEFORE_TRANSACTIONS_V2 = 11
 _LAST_PRODUCE_WITH_TOPIC_NAMES = 12
+
+
+class SomeApi(Protocol):
+    """An `Api` whatever its messages."""
+
+    @property
+    def key(self) -> int:
+        """Kafka's number for the API."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Kafka's name for it."""
+        ...
+
+    @property
+    def min_version(self) -> int:
+        """The oldest version we speak."""
+        ...
+
+    @property
+    def max_version(self) -> int:
+        """The newest version we speak."""
+        ...
 
 
 def broker_ranges(response: ApiVersionsResponse) -> dict[int, tuple[int, int]]:
@@ -21,7 +45,7 @@ def broker_ranges(response: ApiVersionsResponse) -> dict[int, tuple[int, int]]:
 
 
 def choose_version(
-    api: Api[Req, Resp],
+    api: SomeApi,
     ranges: Mapping[int, tuple[int, int]],
     *,
     at_most: int | None = None,
