@@ -47,5 +47,4 @@ cdef class RecordAccumulator:
     cdef Delivery _append(self, PartitionQueue queue, bint is_sticky, Field key, Field value, object headers, Py_ssize_t headers_size, int64_t timestamp_ms, object on_delivery)
     cdef RecordBatch _open(self, PartitionQueue queue)
     cdef int _close(self, PartitionQueue queue) except -1
-    cdef int _schedule_turn(self) except -1
     cdef bint takes_turn(self)

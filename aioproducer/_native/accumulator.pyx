@@ -58,6 +58,9 @@ cdef enum:
     # How many records `await send()` accepts in one turn of the loop before it lets others run.
     RECORDS_PER_TURN = 2000
 
+# Seconds for which records of an unknown topic share one bound.
+cdef double ROOM_SPAN = 0.1
+
 
 cpdef uint32_t murmur2(bytes data):
     """Kafka's 32-bit murmur2 (org.apache.kafka.common.utils.Utils.murmur2)."""
@@ -126,13 +129,11 @@ cdef class PartitionQueue:
 cdef class TopicQueue:
     """One topic: its partitions by id, or the records that wait to learn them."""
 
-    def __init__(self, str name, object loop):
+    def __init__(self, str name):
         self.name = name
         self.partitions = ()
         self.available = ()
         self.unrouted = deque()
-        # The batch to which unrouted deliveries belong; it fails if the topic never appears.
-        self.waiting_room = RecordBatch(name, -1, loop, 0.0)
 
     @property
     def is_known(self):
@@ -245,13 +246,19 @@ cdef class RecordAccumulator:
         topic = self.topics.get(name)
         if topic is None:
             self.events.check_topic_name(name)
-            topic = self.topics[name] = TopicQueue(name, self.loop)
+            topic = self.topics[name] = TopicQueue(name)
         self.last_topic = topic
         return topic
 
     def _hold(self, TopicQueue topic, tuple record, Py_ssize_t size, on_delivery):
         # The topic's partitions are not known: keep the record, in order, until they are.
-        cdef Delivery delivery = Delivery.__new__(Delivery)
+        cdef double now = self.clock()
+        cdef Delivery delivery
+        if topic.waiting_room is None or now - topic.waiting_room.created_at > ROOM_SPAN:
+            # Records that came at about the same time wait, and give up, together.
+            topic.waiting_room = RecordBatch(topic.name, -1, self.loop, now)
+            self.events.topic_needed(topic, topic.waiting_room)
+        delivery = Delivery.__new__(Delivery)
         delivery.batch = topic.waiting_room
         delivery.timestamp_ms = record[5]
         if on_delivery is not None:
@@ -260,8 +267,6 @@ cdef class RecordAccumulator:
         self.buffer_used += size
         self.accepted_count += 1
         topic.unrouted.append((delivery, record, size))
-        if len(topic.unrouted) == 1:
-            self.events.topic_needed(topic)
         return delivery
 
     cdef PartitionQueue _choose(self, TopicQueue topic, object key, object partition):
@@ -288,8 +293,7 @@ cdef class RecordAccumulator:
         )
 
     def _switch_sticky(self, TopicQueue topic):
-        current = -1 if topic.sticky is None else topic.sticky.partition
-        topic.sticky = topic.partitions[self.events.next_sticky_partition(topic, current)]
+        topic.sticky = topic.partitions[self.events.next_sticky_partition(topic)]
         topic.sticky_bytes = 0
 
     cdef Delivery _append(
@@ -329,6 +333,9 @@ cdef class RecordAccumulator:
         return delivery
 
     cdef RecordBatch _open(self, PartitionQueue queue):
+        if not self.is_turn_scheduled:
+            self.events.schedule_turn()
+            self.is_turn_scheduled = True
         cdef RecordBatch batch = RecordBatch(
             queue.topic.name, queue.partition, self.loop, self.clock()
         )
@@ -338,18 +345,11 @@ cdef class RecordAccumulator:
         if not queue.is_touched:
             queue.is_touched = True
             self.touched.append(queue)
-            if not self.is_turn_scheduled:
-                self._schedule_turn()
         return batch
 
     cdef int _close(self, PartitionQueue queue) except -1:
         queue.close_open()
         self.events.batch_closed(queue)
-        return 0
-
-    cdef int _schedule_turn(self) except -1:
-        self.events.schedule_turn()
-        self.is_turn_scheduled = True
         return 0
 
     cdef bint takes_turn(self):
@@ -384,15 +384,18 @@ cdef class RecordAccumulator:
         failed = []
         unrouted = topic.unrouted
         topic.unrouted = deque()
-        topic.waiting_room.enrolled = None
+        topic.waiting_room = None
         for held, (key, value, partition, headers, headers_size, timestamp_ms), size in unrouted:
             self.buffer_used -= size
             self.accepted_count -= 1
+            held.batch.enrolled = None
             try:
                 queue = self._choose(topic, key, partition)
             except Exception as error:
-                refused = RecordBatch(topic.name, -1 if partition is None else partition, self.loop, 0.0)
-                refused.fail(error)
+                refused = RecordBatch(
+                    topic.name, -1 if partition is None else partition, self.loop, 0.0
+                )
+                refused.fail(self.events.routing_error(topic, error))
                 held._move_to(refused, 0)
                 failed.append(refused)
                 continue
@@ -403,15 +406,27 @@ cdef class RecordAccumulator:
             held._move_to(placed.batch, placed.index)
         return failed
 
-    def fail_unrouted(self, TopicQueue topic, error):
-        """Fail every held record of a topic. Returns the batch for the caller to wake."""
-        cdef RecordBatch room = topic.waiting_room
-        for _, _, size in topic.unrouted:
+    def fail_room(self, TopicQueue topic, RecordBatch room, error):
+        """Fail the held records of one waiting room, the oldest; the caller wakes it."""
+        cdef Delivery delivery
+        while topic.unrouted:
+            delivery, _, size = topic.unrouted[0]
+            if delivery.batch is not room:
+                break
+            topic.unrouted.popleft()
             self.buffer_used -= size
-        topic.unrouted.clear()
-        topic.waiting_room = RecordBatch(topic.name, -1, self.loop, 0.0)
+        if topic.waiting_room is room:
+            topic.waiting_room = None
         room.fail(error)
-        return room
+
+    def rooms(self, TopicQueue topic):
+        """The waiting rooms of a topic's held records, oldest first."""
+        cdef Delivery delivery
+        found = []
+        for delivery, _, _ in topic.unrouted:
+            if not found or found[len(found) - 1] is not delivery.batch:
+                found.append(delivery.batch)
+        return found
 
     def release(self, RecordBatch batch):
         """Give the bytes of a finished batch back to the buffer."""
@@ -426,15 +441,18 @@ cdef class RecordAccumulator:
             child.charged_bytes = BATCH_OVERHEAD + child.size
             self.buffer_used += child.charged_bytes
 
-    def requeue_split(self, PartitionQueue queue, list children):
-        """Put the children of a split batch where their parent was: at the front."""
-        queue.closed.extendleft(reversed(children))
-
     def forget_topic(self, str name):
         """Drop an idle topic."""
         self.topics.pop(name, None)
         if self.last_topic is not None and self.last_topic.name == name:
             self.last_topic = None
+
+    def held_records(self, TopicQueue topic):
+        """The held records of a topic: (key, value, partition, headers, timestamp_ms)."""
+        return [
+            (key, value, partition, headers, timestamp_ms)
+            for _, (key, value, partition, headers, _, timestamp_ms), _ in topic.unrouted
+        ]
 
     @property
     def topic_queues(self):

@@ -33,6 +33,7 @@ cdef class RecordBatch:
     cdef public bint possibly_persisted
     cdef public bint is_in_flight
     cdef public bint is_compressing
+    cdef public bint is_prepared
     cdef Outcome outcome
     cdef int64_t log_append_time_ms
     cdef dict record_errors

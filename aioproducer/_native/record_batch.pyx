@@ -27,7 +27,6 @@ from asyncio import CancelledError, InvalidStateError, Task
 from contextvars import copy_context
 from types import GenericAlias
 
-from aioproducer.errors import error_for_code
 from aioproducer.records import RecordMetadata
 
 
@@ -623,7 +622,7 @@ cdef class Delivery:
             template = self.batch.error
             if self.batch.record_errors is not None:
                 template = self.batch.record_errors.get(self.index, template)
-            self.error = template.copy()
+            self.error = template.again()
         return self.error
 
     cdef int _notify(self, bint direct) except -1:

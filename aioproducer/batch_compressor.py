@@ -1,0 +1,128 @@
+"""Compresses batches before they are sent: small ones at once, large ones in a thread.
+
+Part of the sender. A batch that compression makes larger is sent as it is. A batch in a thread
+holds back the later ones of its partition, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from aioproducer._native.record_batch import RecordBatch
+from aioproducer.compression import codec_for
+from aioproducer.config import ProducerConfig
+from aioproducer.lane import PartitionLane
+
+__all__ = ["BatchCompressor"]
+
+logger = logging.getLogger(__name__)
+
+_COMPRESS_ON_LOOP = 8 * 1024
+"""Bytes up to which a batch is compressed at once. Going to a thread and back costs about as
+much; beyond it the slow codecs would hold the loop for milliseconds."""
+
+_THREADS = 2
+
+
+class BatchCompressor:
+    """The codec of one producer and the threads it runs in.
+
+    Args:
+        config: Says which codec at which level.
+        loop: The producer's loop.
+        compressed: Called on the loop when a batch of a lane came back from a thread.
+    """
+
+    def __init__(
+        self,
+        config: ProducerConfig,
+        loop: asyncio.AbstractEventLoop,
+        compressed: Callable[[PartitionLane], None],
+    ) -> None:
+        levels = {
+            "gzip": config.compression_gzip_level,
+            "lz4": config.compression_lz4_level,
+            "zstd": config.compression_zstd_level,
+        }
+        self._codec = codec_for(config.compression_type, levels.get(config.compression_type))
+        self._loop = loop
+        self._compressed = compressed
+        self._executor: ThreadPoolExecutor | None = None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether batches are compressed at all."""
+        return self._codec is not None
+
+    def prepare_closed(self, lane: PartitionLane) -> None:
+        """Begin with a large batch as soon as it is closed."""
+        batch = lane.closed[-1]
+        if batch.records_size > _COMPRESS_ON_LOOP:
+            self._compress_in_thread(lane, batch)
+
+    def prepare_head(self, lane: PartitionLane) -> bool:
+        """Whether the lane's head can be sent now; False when it comes back from a thread."""
+        if self._codec is None:
+            return True
+        batch = lane.head
+        assert batch is not None
+        if batch.is_prepared:
+            return True
+        if not lane.closed:
+            lane.close_open()
+            lane.open_is_due = False
+        if batch.records_size > _COMPRESS_ON_LOOP:
+            self._compress_in_thread(lane, batch)
+            return False
+        batch.is_prepared = True
+        with memoryview(batch) as records:
+            payload = self._codec.compress(records)
+        batch.set_compressed(payload, self._codec.attributes)
+        return True
+
+    def restore(self, batch: RecordBatch) -> None:
+        """Give a batch its uncompressed records back, to split or to report it."""
+        if batch.is_compressed:
+            assert self._codec is not None
+            batch.restore_records(self._codec.decompress(batch.payload, batch.records_size))
+            batch.is_prepared = False
+
+    def close(self) -> None:
+        """Let the threads go."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _compress_in_thread(self, lane: PartitionLane, batch: RecordBatch) -> None:
+        assert self._codec is not None
+        if batch.is_compressing:
+            return
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(_THREADS, "aioproducer-compress")
+        batch.is_compressing = True
+        records = memoryview(batch)
+        compressing = self._loop.run_in_executor(self._executor, self._codec.compress, records)
+        compressing.add_done_callback(partial(self._take_back, lane, batch, records))
+
+    def _take_back(
+        self,
+        lane: PartitionLane,
+        batch: RecordBatch,
+        records: memoryview,
+        compressing: asyncio.Future[bytes],
+    ) -> None:
+        records.release()
+        batch.is_compressing = False
+        batch.is_prepared = True
+        if compressing.cancelled() or batch.is_done:
+            return
+        assert self._codec is not None
+        error = compressing.exception()
+        if error is None:
+            batch.set_compressed(compressing.result(), self._codec.attributes)
+        else:
+            logger.error("A batch is sent uncompressed: %s failed: %r", self._codec.name, error)
+        self._compressed(lane)

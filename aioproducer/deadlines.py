@@ -1,0 +1,53 @@
+"""Things that are due at some time, the earliest first. A heap, no clock, no I/O.
+
+Used by sender.py for what may happen to many partitions but concerns few at a time: a delivery
+that expires, a retry that waits, a batch that lingers. An item stands in the queue at most once;
+its time is looked at again when it comes up, so that moving it to later costs nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Generic, TypeVar
+
+__all__ = ["Deadlines"]
+
+T = TypeVar("T")
+
+
+class Deadlines(Generic[T]):
+    """Items by the time at which they want to be looked at."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, T]] = []
+        self._times: dict[T, float] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def add(self, item: T, at: float) -> None:
+        """Have `item` come up at `at`, or earlier if it already stands for an earlier time."""
+        known = self._times.get(item)
+        if known is not None and known <= at:
+            return
+        self._times[item] = at
+        self._count += 1
+        heapq.heappush(self._heap, (at, self._count, item))
+
+    def pop_due(self, now: float) -> list[T]:
+        """Take out what has come up, the earliest first."""
+        due: list[T] = []
+        while self._heap and self._heap[0][0] <= now:
+            at, _, item = heapq.heappop(self._heap)
+            if self._times.get(item) == at:
+                del self._times[item]
+                due.append(item)
+        return due
+
+    @property
+    def next_at(self) -> float | None:
+        """When the next item comes up."""
+        while self._heap and self._times.get(self._heap[0][2]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None

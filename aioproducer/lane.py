@@ -1,0 +1,287 @@
+"""One partition's way to the log: which batch may go next, and under which sequence number.
+
+A lane extends the native `PartitionQueue` (the batches not in flight) with the batches in flight
+and the partition's sequence state. It does no I/O and reads no clock; sender.py drives it.
+
+States of a batch:
+    open -> closed -> in flight -> done (delivered, failed, split)
+                 ^________|  retry: back to `closed`, before every batch that was never sent
+
+Rules
+* A batch is numbered when it is first taken, and keeps its number through retries: the first
+  attempt may have landed. Numbered batches stand first in `closed`, in order of their numbers.
+* A numbered batch is taken only when nothing else of the partition is in flight: retries go one
+  at a time, so that none overtakes another. Then pipelining resumes.
+* A new batch is taken while fewer than `window` are in flight; `window` is 1 until a broker
+  acknowledged something under this identity and leader. Brokers accept *any* first sequence
+  number of a producer they do not know, so a second batch must not reach one before the first.
+* A batch is never taken while another is in flight to an earlier leader.
+* `is_broken` is set when the numbers have a gap that no retry closes: a batch was refused for
+  good, or its fate was never learnt. The lane then waits until nothing is in flight and starts
+  over at 0 under a new epoch (KIP-360). A gap of unknown fate turns out to be none when a later
+  batch was acknowledged.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from typing import Literal, TypeAlias
+
+from aioproducer._native.accumulator import PartitionQueue, TopicQueue
+from aioproducer._native.record_batch import RecordBatch
+from aioproducer.metadata import NO_LEADER, PartitionLeader
+from aioproducer.transaction import NO_SEQUENCE, ProducerIdentity, advance_sequence
+
+__all__ = ["PartitionLane"]
+
+Gap: TypeAlias = Literal["none", "refused", "unknown"]
+
+
+class PartitionLane(PartitionQueue):
+    """The batches of one partition, waiting and in flight.
+
+    Attributes:
+        leader: The broker to send to, and its epoch.
+        in_flight: Sent and unanswered, oldest first. A batch that expired meanwhile stays here
+            until its answer, or the end of its connection, tells that the broker is done with it.
+        retry_at: When the head of `closed` may be tried again.
+        open_is_due: The open batch need not wait for more records.
+        identity: The producer id and epoch of the numbers in use; None without idempotence.
+    """
+
+    __slots__ = (
+        "failures_logged",
+        "gap",
+        "identity",
+        "in_flight",
+        "in_flight_node",
+        "is_proven",
+        "last_acknowledged",
+        "leader",
+        "linger_at",
+        "next_sequence",
+        "open_is_due",
+        "retry_at",
+    )
+
+    def __init__(self, topic: TopicQueue, partition: int) -> None:
+        super().__init__(topic, partition)
+        self.leader = PartitionLeader(NO_LEADER, -1)
+        self.in_flight: deque[RecordBatch] = deque()
+        self.in_flight_node = NO_LEADER
+        self.retry_at = 0.0
+        self.linger_at = 0.0
+        self.open_is_due = False
+        self.identity: ProducerIdentity | None = None
+        self.next_sequence = 0
+        self.last_acknowledged = NO_SEQUENCE
+        self.is_proven = False
+        self.gap: Gap = "none"
+        self.failures_logged = False
+
+    # ---- what there is
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing waits and nothing is in flight."""
+        return self.open is None and not self.closed and not self.in_flight
+
+    @property
+    def head(self) -> RecordBatch | None:
+        """The batch that would be taken next, if it may."""
+        if self.closed:
+            return self.closed[0]
+        return self.open if self.open_is_due else None
+
+    def batches(self) -> list[RecordBatch]:
+        """Every batch that is not done, oldest first."""
+        waiting = [*self.closed] if self.open is None else [*self.closed, self.open]
+        return [batch for batch in self.in_flight if not batch.is_done] + waiting
+
+    # ---- taking
+
+    def may_take(self, now: float, window: int, identity: ProducerIdentity | None) -> bool:
+        """Whether `take` would give a batch now.
+
+        Args:
+            now: The loop's clock.
+            window: How many batches of one partition may be in flight at most.
+            identity: The producer's identity; None without idempotence.
+        """
+        head = self.head
+        if head is None or now < self.retry_at or self.leader.node_id == NO_LEADER:
+            return False
+        if head.is_compressing:
+            return False
+        if not self.in_flight:
+            return True
+        if self.in_flight_node != self.leader.node_id or self.gap != "none":
+            return False
+        if head.attempts:
+            return False
+        if identity is not None:
+            if identity != self.identity:
+                return False
+            if not self.is_proven:
+                return False
+        return len(self.in_flight) < window
+
+    def take(self, identity: ProducerIdentity | None) -> RecordBatch:
+        """Move the head to the batches in flight, numbering it; only after `may_take`."""
+        if not self.closed:
+            self.close_open()
+            self.open_is_due = False
+        batch = self.closed.popleft()
+        if identity is not None:
+            if identity != self.identity and not batch.has_sequence:
+                self._start_over(identity)
+            if not batch.has_sequence:
+                self._number(batch)
+        batch.attempts += 1
+        batch.is_in_flight = True
+        self.in_flight.append(batch)
+        self.in_flight_node = self.leader.node_id
+        return batch
+
+    def _number(self, batch: RecordBatch) -> None:
+        assert self.identity is not None
+        batch.assign_sequence(
+            self.identity.producer_id, self.identity.epoch, self.next_sequence
+        )
+        self.next_sequence = advance_sequence(self.next_sequence, batch.record_count)
+
+    def _start_over(self, identity: ProducerIdentity) -> None:
+        self.identity = identity
+        self.next_sequence = 0
+        self.last_acknowledged = NO_SEQUENCE
+        self.is_proven = False
+        self.gap = "none"
+
+    def forget(self, batch: RecordBatch) -> None:
+        """Take out a batch that waits; one in flight stays until its request is over."""
+        if batch is self.open:
+            self.close_open()
+            self.open_is_due = False
+        if not batch.is_in_flight:
+            self.closed.remove(batch)
+
+    def forget_waiting(self) -> None:
+        """Take out every batch that waits."""
+        self.close_open()
+        self.open_is_due = False
+        self.closed.clear()
+
+    # ---- answers
+
+    def answered(self, batch: RecordBatch) -> None:
+        """The request that carried `batch` is over, whatever came of it."""
+        batch.is_in_flight = False
+        self.in_flight.remove(batch)
+
+    def acknowledged(self, batch: RecordBatch) -> None:
+        """The broker has stored `batch`; call after `answered`."""
+        self.is_proven = True
+        if not batch.has_sequence or not self._is_current(batch):
+            return
+        last = advance_sequence(batch.base_sequence, batch.record_count - 1)
+        if self.last_acknowledged == NO_SEQUENCE or not _is_before(last, self.last_acknowledged):
+            self.last_acknowledged = last
+
+    def is_next_in_sequence(self, batch: RecordBatch) -> bool:
+        """Whether no earlier number is still on its way: a gap before `batch` is real then."""
+        distance = self._distance(batch)
+        outstanding = [*self.in_flight, *self.closed]
+        return not any(
+            other.has_sequence and other is not batch and self._distance(other) < distance
+            for other in outstanding
+        )
+
+    def requeue(self, batch: RecordBatch, retry_at: float) -> None:
+        """Put a batch back for another attempt; call after `answered`."""
+        self.retry_at = max(self.retry_at, retry_at)
+        if not batch.has_sequence:
+            position = sum(1 for waiting in self.closed if waiting.attempts)
+            self.closed.insert(position, batch)
+            return
+        numbers = [self._distance(waiting) for waiting in self.closed if waiting.has_sequence]
+        self.closed.insert(bisect_left(numbers, self._distance(batch)), batch)
+
+    def refused(self, batch: RecordBatch) -> None:
+        """The broker refused `batch` for good: its numbers were never used.
+
+        When it was the last one numbered they are given to the next batch; otherwise those
+        behind it can never be accepted under this epoch.
+        """
+        if not batch.has_sequence or not self._is_current(batch):
+            return
+        following = advance_sequence(batch.base_sequence, batch.record_count)
+        if following == self.next_sequence and not batch.possibly_persisted:
+            self.next_sequence = batch.base_sequence
+        else:
+            self.gap = "refused"
+
+    def lost_sight_of(self, batch: RecordBatch) -> None:
+        """`batch` failed after an attempt, and it is not known whether it was stored."""
+        if batch.has_sequence and self._is_current(batch) and self.gap == "none":
+            self.gap = "unknown"
+
+    def settle_gap(self) -> bool:
+        """Whether a new epoch is needed before anything can be sent; the gap is looked at once
+        nothing numbered is left."""
+        if self.gap == "none" or self.in_flight:
+            return False
+        if self.gap == "refused":
+            return True
+        if any(batch.has_sequence for batch in self.closed):
+            # What is on its way again will tell: accepted, there was no gap.
+            return False
+        if self._next_expected() == self.next_sequence:
+            self.gap = "none"
+            return False
+        return True
+
+    def restart(self, identity: ProducerIdentity) -> None:
+        """Renumber what was numbered, from 0 under a new epoch; only with nothing in flight."""
+        assert not self.in_flight
+        self._start_over(identity)
+        for batch in self.closed:
+            if not batch.has_sequence:
+                break
+            self._number(batch)
+
+    def split(self, batch: RecordBatch, children: list[RecordBatch]) -> None:
+        """Put the children of a split batch in its place, under its numbers."""
+        sequence = batch.base_sequence
+        for child in children:
+            if batch.has_sequence:
+                child.assign_sequence(batch.producer_id, batch.producer_epoch, sequence)
+                sequence = advance_sequence(sequence, child.record_count)
+        for child in reversed(children):
+            self.requeue(child, 0.0)
+
+    def led_by(self, leader: PartitionLeader) -> None:
+        """Send to another broker from now on."""
+        if leader.node_id != self.leader.node_id:
+            self.is_proven = False
+        if leader != self.leader and leader.node_id != NO_LEADER:
+            self.retry_at = 0.0
+        self.leader = leader
+
+    # ---- numbers
+
+    def _is_current(self, batch: RecordBatch) -> bool:
+        return self.identity == (batch.producer_id, batch.producer_epoch)
+
+    def _next_expected(self) -> int:
+        if self.last_acknowledged == NO_SEQUENCE:
+            return 0
+        return advance_sequence(self.last_acknowledged, 1)
+
+    def _distance(self, batch: RecordBatch) -> int:
+        # Counted from the last acknowledged number, so that a wrap at 2^31 keeps the order.
+        return (batch.base_sequence - self._next_expected()) % 2**31
+
+
+def _is_before(sequence: int, other: int) -> bool:
+    return (other - sequence) % 2**31 < 2**30 and sequence != other

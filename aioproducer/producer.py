@@ -1,0 +1,575 @@
+"""The producer: what users hold. Lifecycle, the delivery modes, flush and close.
+
+The calls that run once per record come from the native `SendPath`; here is what runs once per
+batch, per caller that waits, or per producer. Owns the sender, which owns everything below.
+
+States: created -> open -> closing -> closed. Only an open producer accepts records. A start that
+failed leaves it created; `close` works in every state and any number of times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import importlib.metadata
+import logging
+import ssl
+import threading
+import warnings
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack, overload
+
+import async_timeout
+
+from aioproducer._native.record_batch import Delivery
+from aioproducer._native.send_path import SendPath
+from aioproducer.admission import Waiter
+from aioproducer.config import ProducerConfig, ProducerOptions
+from aioproducer.errors import (
+    ConfigError,
+    InvalidPartitionError,
+    InvalidTimestampError,
+    InvalidTopicError,
+    KafkaError,
+    KafkaTimeoutError,
+    ProducerClosedError,
+    ProducerNotStartedError,
+    SerializationError,
+    WrongEventLoopError,
+)
+from aioproducer.records import Headers, ProducerRecord, RecordMetadata, TopicPartition
+from aioproducer.sender import Sender
+from aioproducer.serialization import as_function, serialization_error
+from aioproducer.transport import ConnectionOptions
+
+__all__ = ["Producer", "UndeliveredRecord"]
+
+logger = logging.getLogger(__name__)
+
+_MAX_TIMESTAMP_MS = 2**62
+
+
+class _State(enum.Enum):
+    CREATED = "created"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class UndeliveredRecord:
+    """A record that `close` gave up on.
+
+    Attributes:
+        record: The record as it was to be stored: key and value are the serialized bytes.
+        error: Why; `error.possibly_persisted` tells whether it may be stored nevertheless.
+    """
+
+    record: ProducerRecord[bytes, bytes]
+    error: KafkaError
+
+
+class Producer(SendPath):
+    """Sends records to Kafka from one event loop.
+
+    Args:
+        config: All options as one value; or give them as keywords.
+        bootstrap_servers: Brokers to ask first, `"host:port,host:port"` or a sequence.
+        **options: The options of `ProducerConfig`.
+
+    Raises:
+        ConfigError: An option is unknown, impossible or in conflict with another.
+
+    Example:
+        async with Producer(bootstrap_servers="localhost:9092") as producer:
+            metadata = await producer.send_and_wait("payments", b"12.50", key=b"card-1")
+            print(metadata.partition, metadata.offset)
+    """
+
+    @overload
+    def __init__(self, config: ProducerConfig, /) -> None: ...
+    @overload
+    def __init__(
+        self,
+        config: None = None,
+        /,
+        *,
+        bootstrap_servers: str | Sequence[str],
+        **options: Unpack[ProducerOptions],
+    ) -> None: ...
+    def __init__(self, config: ProducerConfig | None = None, /, **options: Any) -> None:
+        if config is None:
+            if "bootstrap_servers" not in options:
+                raise ConfigError(
+                    "must be given", option="bootstrap_servers", allowed="'host:port,host:port'"
+                )
+            config = ProducerConfig(**options)
+        elif options:
+            raise TypeError("pass a ProducerConfig or options, not both: config.replace(...)")
+        self.config = config
+        self._state = _State.CREATED
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._sender: Sender | None = None
+        self._starting: asyncio.Future[None] | None = None
+        self._closing: asyncio.Task[tuple[UndeliveredRecord, ...]] | None = None
+        self._room_timer: asyncio.TimerHandle | None = None
+
+    @classmethod
+    def from_properties(cls, properties: dict[str, Any]) -> Self:
+        """Make a producer from Java's property names: `{"bootstrap.servers": ...}`."""
+        return cls(ProducerConfig.from_properties(properties))
+
+    @classmethod
+    def from_env(cls, prefix: str = "KAFKA_") -> Self:
+        """Make a producer from environment variables: `KAFKA_BOOTSTRAP_SERVERS=...`."""
+        return cls(ProducerConfig.from_env(prefix))
+
+    def __repr__(self) -> str:
+        return f"<Producer client_id={self.config.client_id!r} {self._state.value}>"
+
+    # ---- lifecycle
+
+    async def start(self) -> None:
+        """Connect to the cluster. Starting again does nothing; `async with` does it for you.
+
+        Returns when one broker answered. Cancelling leaves the producer as it was.
+
+        Raises:
+            KafkaConnectionError: No bootstrap server answered within `max_block_ms`; the error
+                names each address and why.
+            ProducerClosedError: It was closed before.
+        """
+        if self._state is _State.OPEN:
+            self._check_loop()
+            return
+        if self._state is not _State.CREATED:
+            raise ProducerClosedError("A closed producer cannot be started again: make a new one")
+        if self._starting is not None:
+            await asyncio.shield(self._starting)
+            return
+        loop = asyncio.get_running_loop()
+        self._starting = loop.create_future()
+        sender = Sender(self.config, self._connection_options(), loop)
+        try:
+            await sender.start()
+        except BaseException as error:
+            await sender.close()
+            if not self._starting.done():
+                self._starting.set_exception(error)
+                self._starting.exception()
+            self._starting = None
+            raise
+        self._loop = loop
+        self._sender = sender
+        self._open_path(
+            sender.accumulator,
+            as_function(self.config.key_serializer, option="key_serializer"),
+            as_function(self.config.value_serializer, option="value_serializer"),
+        )
+        self._state = _State.OPEN
+        self._starting.set_result(None)
+        self._starting = None
+
+    async def flush(self) -> None:
+        """Wait until every record accepted so far is stored or has failed.
+
+        Batches leave at once, whatever `linger_ms` says. Never raises for a record: look at its
+        delivery. Bounded by `delivery_timeout_ms`. Cancelling ends the wait only.
+        """
+        await self._open_sender().flush()
+
+    async def close(self, timeout: float | None = None) -> tuple[UndeliveredRecord, ...]:
+        """Deliver what was accepted, then let everything go. Closing again does nothing.
+
+        New records are refused from the call on, and callers who wait for room get
+        `ProducerClosedError`.
+
+        Args:
+            timeout: Seconds to deliver what is left; 0 gives up at once. None waits as long as
+                the records may take: `delivery_timeout_ms`, at most `max_block_ms` longer for
+                those whose topic is unknown.
+
+        Returns:
+            The records given up on, with their errors; empty when all is well. Their deliveries
+            fail with `ProducerClosedError`.
+        """
+        if timeout is not None and timeout < 0:
+            raise ValueError(f"timeout must be 0 or more seconds, not {timeout}")
+        if self._state is _State.CLOSED:
+            return ()
+        if self._sender is None:
+            self._state = _State.CLOSED
+            return ()
+        if self._closing is None:
+            self._check_loop()
+            self._state = _State.CLOSING
+            self._close_path()
+            self._closing = asyncio.get_running_loop().create_task(
+                self._close(self._sender, timeout), name="aioproducer-close"
+            )
+        return await asyncio.shield(self._closing)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_state", None) is _State.OPEN:
+            warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
+
+    async def _close(
+        self, sender: Sender, timeout: float | None
+    ) -> tuple[UndeliveredRecord, ...]:
+        sender.admissions.reject_all(self._closed_error)
+        undelivered: tuple[UndeliveredRecord, ...] = ()
+        if self._room_timer is not None:
+            self._room_timer.cancel()
+        try:
+            try:
+                async with async_timeout.timeout(timeout):
+                    await sender.flush()
+            except asyncio.TimeoutError:
+                pass
+            undelivered = _give_up(sender)
+        finally:
+            self._state = _State.CLOSED
+            await sender.close()
+        if undelivered:
+            logger.warning(
+                "The producer was closed with %s records undelivered", len(undelivered)
+            )
+        return undelivered
+
+    # ---- in bulk
+
+    async def send_many(
+        self,
+        topic: str,
+        records: Sequence[Any],
+        *,
+        return_exceptions: bool = False,
+    ) -> list[Any]:
+        """Send many records and wait until all are stored.
+
+        Args:
+            topic: Where the plain values go.
+            records: Values, or `ProducerRecord`s that name their own topic and the rest.
+            return_exceptions: Put the errors of failed records among the results, instead of
+                raising the first one once all outcomes are known.
+
+        Returns:
+            The `RecordMetadata` of each record, in the order given.
+
+        Raises:
+            KafkaError: The first record's that failed. Errors that a call of `send` would raise
+                are raised at once; records before that one go on.
+
+        Example:
+            results = await producer.send_many("payments", [b"1", ProducerRecord("audit", b"2")])
+        """
+        values = list(records)
+        deliveries: list[Delivery] = []
+        accepted = self._accept_many(topic, values, 0, deliveries)
+        while accepted < len(values):
+            value = values[accepted]
+            if isinstance(value, ProducerRecord):
+                deliveries.append(await self.send(value))
+            else:
+                deliveries.append(await self.send(topic, value))
+            accepted = self._accept_many(topic, values, accepted + 1, deliveries)
+        results: list[RecordMetadata | KafkaError] = []
+        first_error: KafkaError | None = None
+        for delivery in deliveries:
+            try:
+                results.append(await delivery)
+            except KafkaError as error:
+                first_error = first_error or error
+                results.append(error)
+        if first_error is not None and not return_exceptions:
+            raise first_error
+        return results
+
+    # ---- looking
+
+    async def partitions_for(self, topic: str) -> tuple[int, ...]:
+        """The ids of a topic's partitions, asking the cluster if they are not known.
+
+        Raises:
+            UnknownTopicOrPartitionError, KafkaTimeoutError: Not known within `max_block_ms`.
+        """
+        return await self._open_sender().partitions_for(topic)
+
+    def metrics(self) -> dict[str, float]:
+        """Counters and gauges, by names like Java's with `_` for `-`. Cheap to call."""
+        return self._open_sender().metrics()
+
+    def status(self) -> dict[str, Any]:
+        """What a health check wants to know: the state, the brokers, the buffer, the last error."""
+        sender = self._sender
+        state = {"state": self._state.value, "client_id": self.config.client_id}
+        return state if sender is None else {**state, **sender.status()}
+
+    # ---- called by the send path
+
+    def _send_when_room(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        partition: int | None,
+        headers: Headers | None,
+        timestamp_ms: int | None,
+        on_delivery: Callable[..., object] | None,
+    ) -> _Admission:
+        sender = self._open_sender()
+        loop = self._check_loop()
+        max_block = self.config.max_block_ms / 1000
+        expires_at = loop.time() + max_block
+        admitted: asyncio.Future[Delivery] = loop.create_future()
+        waiter = Waiter(
+            admit=partial(
+                sender.accumulator.accept_record,
+                topic,
+                key,
+                value,
+                partition,
+                headers,
+                timestamp_ms,
+                on_delivery,
+            ),
+            resolve=partial(_resolve, admitted),
+            reject=partial(_reject, admitted),
+            expires_at=expires_at,
+        )
+        sender.admissions.join(waiter)
+        sender.accumulator.has_blocked = True
+        if self._room_timer is None:
+            self._room_timer = loop.call_at(expires_at, self._expire_waiters)
+        return _Admission(sender, waiter, admitted)
+
+    def _expire_waiters(self) -> None:
+        self._room_timer = None
+        sender = self._sender
+        if sender is None or self._loop is None:
+            return
+        max_block = self.config.max_block_ms / 1000
+        sender.admissions.expire(self._loop.time(), partial(self._no_room_in_time, max_block))
+        sender.accumulator.has_blocked = len(sender.admissions) > 0
+        following = sender.admissions.next_expiry
+        if following is not None:
+            self._room_timer = self._loop.call_at(following, self._expire_waiters)
+
+    def _no_room_in_time(self, waited: float) -> KafkaError:
+        sender = self._open_sender()
+        return KafkaTimeoutError(
+            waited=waited,
+            waiting_for=f"room in the buffer (max_block_ms): {sender.no_room_error(0).what()}",
+            last_connect_error=sender.cluster.any_connect_error(),
+            hint="Send slower, or raise buffer_memory or max_block_ms.",
+        )
+
+    async def _wait_for_delivery(
+        self,
+        accepted: Coroutine[Any, Any, Any],
+        topic: str,
+        timeout: float | None,
+    ) -> RecordMetadata:
+        # `accepted` is a Delivery, or what waits for room and gives one.
+        try:
+            async with async_timeout.timeout(timeout):
+                result = await accepted
+                return await result if isinstance(result, Delivery) else result
+        except asyncio.TimeoutError as error:
+            if isinstance(error, KafkaError):
+                raise
+            raise KafkaTimeoutError(
+                waited=timeout or 0.0,
+                waiting_for=f"a record for topic {topic!r} to be stored (timeout of the call)",
+                possibly_persisted=True,
+                hint="The record goes on until delivery_timeout_ms; only this wait is over.",
+            ) from None
+
+    def _no_room_error(self, topic: str) -> KafkaError:
+        return self._open_sender().no_room_error(0)
+
+    def _serialization_error(
+        self, topic: str, field: Any, value: object, cause: Exception | None
+    ) -> SerializationError:
+        configured = {
+            "key": self.config.key_serializer,
+            "value": self.config.value_serializer,
+        }.get(field)
+        return serialization_error(topic, field, type(value), cause, configured)
+
+    def _check_numbers(self, topic: str, partition: object, timestamp_ms: object) -> None:
+        if partition is not None and (type(partition) is not int or not 0 <= partition < 2**31):
+            raise InvalidPartitionError(
+                f"{partition!r} is no partition of topic {topic!r}: a partition is an integer"
+                " from 0 on"
+            )
+        if timestamp_ms is not None and (
+            type(timestamp_ms) is not int or not 0 <= timestamp_ms <= _MAX_TIMESTAMP_MS
+        ):
+            raise InvalidTimestampError(
+                f"{timestamp_ms!r} is no timestamp: milliseconds since the epoch, an integer"
+                " from 0 on"
+            )
+
+    def _refuse_topic(self, topic: object) -> None:
+        raise InvalidTopicError(f"A topic is a str, not {type(topic).__name__}")
+
+    def _refuse_call(self) -> None:
+        """Say why a call of the send path is not possible now."""
+        if self._state is _State.CREATED:
+            raise ProducerNotStartedError(
+                "The producer is not started",
+                hint="Use `async with producer:` or `await producer.start()` first.",
+            )
+        if self._state is not _State.OPEN:
+            raise self._closed_error()
+        raise WrongEventLoopError(
+            "The producer was called from another thread than its event loop's"
+            f" ({threading.current_thread().name})",
+            hint="Use loop.call_soon_threadsafe(producer.send_nowait, ...).",
+        )
+
+    def _closed_error(self) -> ProducerClosedError:
+        return ProducerClosedError("The producer is closed")
+
+    # ---- inside
+
+    def _open_sender(self) -> Sender:
+        if self._sender is None or self._state not in (_State.OPEN, _State.CLOSING):
+            self._refuse_call()
+        assert self._sender is not None
+        return self._sender
+
+    def _check_loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        if self._loop is not None and loop is not self._loop:
+            raise WrongEventLoopError(
+                "The producer belongs to another event loop than the one that runs now",
+                hint="Make one producer per loop, inside it, and close it there.",
+            )
+        return loop
+
+    def _connection_options(self) -> ConnectionOptions:
+        context: ssl.SSLContext | None = None
+        if self.config.security_protocol == "SSL":
+            context = self.config.ssl_context or ssl.create_default_context()
+        return ConnectionOptions(
+            client_id=self.config.client_id,
+            client_version=importlib.metadata.version("aioproducer"),
+            ssl_context=context,
+            send_buffer_bytes=self.config.send_buffer_bytes,
+            receive_buffer_bytes=self.config.receive_buffer_bytes,
+        )
+
+
+T = TypeVar("T")
+
+
+class _Admission(Coroutine[Any, Any, Delivery]):
+    """What `send` returns while there is no room; awaiting it gives the Delivery.
+
+    The place in the queue was taken at the call. It is given back when the wait is cancelled, or
+    when the caller drops this without awaiting it.
+    """
+
+    __slots__ = ("_admitted", "_inner", "_sender", "_waiter")
+
+    def __init__(
+        self, sender: Sender, waiter: Waiter[Delivery], admitted: asyncio.Future[Delivery]
+    ) -> None:
+        self._sender = sender
+        self._waiter = waiter
+        self._admitted = admitted
+        self._inner: Generator[Any, Any, Delivery] | None = None
+
+    def __await__(self) -> Generator[Any, Any, Delivery]:
+        return self._wait()
+
+    def _wait(self) -> Generator[Any, Any, Delivery]:
+        try:
+            return (yield from self._admitted.__await__())
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._waiter.is_waiting:
+            self._sender.withdraw(self._waiter)
+
+    def send(self, value: Any) -> Any:
+        if self._inner is None:
+            self._inner = self._wait()
+        return self._inner.send(value)
+
+    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
+        if self._inner is None:
+            self._inner = self._wait()
+            next(self._inner)
+        return self._inner.throw(typ if val is None else val)
+
+    def close(self) -> None:
+        if self._inner is not None:
+            self._inner.close()
+        self._leave()
+
+    def __del__(self) -> None:
+        if self._waiter.is_waiting:
+            self._leave()
+            warnings.warn(
+                "a send() that found no room in the buffer was never awaited: its record was not"
+                " sent",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+def _resolve(admitted: asyncio.Future[Delivery], delivery: Delivery) -> None:
+    if not admitted.done():
+        admitted.set_result(delivery)
+
+
+def _reject(admitted: asyncio.Future[Delivery], error: Exception) -> None:
+    if not admitted.done():
+        admitted.set_exception(error)
+        # Not every caller is still there to look.
+        admitted.exception()
+
+
+def _give_up(sender: Sender) -> tuple[UndeliveredRecord, ...]:
+    undelivered: list[UndeliveredRecord] = []
+    accumulator = sender.accumulator
+    held = {
+        topic.name: accumulator.held_records(topic)
+        for topic in accumulator.topic_queues.values()
+        if topic.unrouted_count
+    }
+    for batch in sender.fail_everything():
+        error = batch.error
+        assert error is not None
+        for key, value, headers, timestamp_ms in batch.records():
+            record = ProducerRecord(
+                batch.topic, value, key, batch.partition, headers, timestamp_ms
+            )
+            undelivered.append(UndeliveredRecord(record, error))
+    for name, records in held.items():
+        error = ProducerClosedError(
+            f"The producer was closed before the partitions of topic {name!r} were known"
+        )
+        for key, value, partition, headers, timestamp_ms in records:
+            record = ProducerRecord(name, value, key, partition, headers, timestamp_ms)
+            undelivered.append(UndeliveredRecord(record, error))
+    return tuple(undelivered)

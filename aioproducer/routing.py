@@ -1,0 +1,239 @@
+"""Where records go: topics that become known, their partitions and leaders.
+
+Part of the sender (sender.py owns it). Turns metadata snapshots into lanes, gives the records
+that waited for a topic their partition, and fails them when the topic does not appear within
+`max_block_ms`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+from collections.abc import Callable, Iterable
+
+from aioproducer._native.accumulator import RecordAccumulator, TopicQueue
+from aioproducer._native.record_batch import RecordBatch
+from aioproducer.cluster import Cluster
+from aioproducer.config import ProducerConfig
+from aioproducer.deadlines import Deadlines
+from aioproducer.errors import (
+    InvalidTopicError,
+    KafkaError,
+    KafkaTimeoutError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
+from aioproducer.lane import PartitionLane
+from aioproducer.metadata import NO_LEADER, PartitionLeader, TopicMetadata
+from aioproducer.partitioner import next_sticky_partition
+
+__all__ = ["TopicRouter"]
+
+logger = logging.getLogger(__name__)
+
+_TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}\Z")
+
+
+class TopicRouter:
+    """The topics of one producer.
+
+    Args:
+        config: The producer's options.
+        cluster: Asked for the metadata of topics.
+        loop: The producer's loop.
+        lane_moved: Called for each lane that got a leader, or another one.
+        room_ended: Called with a waiting room whose records were routed or failed, and with the
+            topic when they were routed.
+    """
+
+    def __init__(
+        self,
+        config: ProducerConfig,
+        cluster: Cluster,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        lane_moved: Callable[[PartitionLane, PartitionLeader], None],
+        room_ended: Callable[[RecordBatch, TopicQueue], None],
+    ) -> None:
+        self._config = config
+        self._cluster = cluster
+        self._loop = loop
+        self._lane_moved = lane_moved
+        self._room_ended = room_ended
+        self._rooms: Deadlines[tuple[TopicQueue, RecordBatch]] = Deadlines()
+        self._rooms_timer: asyncio.TimerHandle | None = None
+        self._used_at: dict[str, float] = {}
+        self._idle: set[str] = set()
+        self._idle_timer: asyncio.TimerHandle | None = None
+
+    def start(self, accumulator: RecordAccumulator) -> None:
+        """Route the records of `accumulator` from now on."""
+        self._accumulator = accumulator
+        self._schedule_idle_check()
+
+    def close(self) -> None:
+        """End the timers."""
+        for timer in (self._rooms_timer, self._idle_timer):
+            if timer is not None:
+                timer.cancel()
+
+    # ---- asked by the accumulator
+
+    def check_topic_name(self, name: str) -> None:
+        """Refuse what Kafka takes for no topic name (org.apache.kafka.common.internals.Topic)."""
+        if not _TOPIC_NAME.match(name) or name in (".", ".."):
+            raise InvalidTopicError(
+                f"{name!r} is no topic name",
+                hint="A topic name is 1 to 249 letters, digits, '.', '_' and '-', not '.' or '..'.",
+            )
+
+    def topic_needed(self, topic: TopicQueue, room: RecordBatch) -> None:
+        """Records of `room` wait until `topic` is known, or until `max_block_ms` are over."""
+        self._used_at[topic.name] = self._loop.time()
+        self._cluster.need_topic(topic.name)
+        self._rooms.add((topic, room), room.created_at + self._config.max_block_ms / 1000)
+        self._schedule_rooms()
+
+    def next_sticky_partition(self, topic: TopicQueue) -> int:
+        """The partition for the next records without key (KIP-794)."""
+        lanes: tuple[PartitionLane, ...] = topic.partitions
+        if self._config.partitioner_adaptive_partitioning_enable:
+            sizes = [len(lane.closed) for lane in lanes]
+        else:
+            sizes = []
+        return next_sticky_partition(sizes, topic.available, len(lanes), random.random)
+
+    def routing_error(self, topic: TopicQueue, error: Exception) -> KafkaError:
+        """The error of a record that could not be given a partition."""
+        if isinstance(error, KafkaError):
+            return error
+        wrapped = KafkaError(f"The partitioner failed for topic {topic.name!r}: {error!r}")
+        wrapped.__cause__ = error
+        return wrapped
+
+    # ---- told by the cluster
+
+    def metadata_changed(self, names: Iterable[str]) -> None:
+        """Apply the newest snapshot to the topics it brought news of."""
+        for name in names:
+            topic = self._accumulator.topic_queues.get(name)
+            known = self._cluster.metadata.topics.get(name)
+            if topic is not None and known is not None and known.leaders:
+                self._apply(topic, known)
+
+    def topic_failed(self, name: str, error: KafkaError) -> None:
+        """Fail the records that wait for a topic that will not appear."""
+        topic = self._accumulator.topic_queues.get(name)
+        if topic is None:
+            return
+        self.fail_rooms(topic, _about_topic(error, name))
+        if not topic.is_known:
+            self._accumulator.forget_topic(name)
+            self._used_at.pop(name, None)
+
+    def fail_rooms(self, topic: TopicQueue, error: KafkaError) -> None:
+        """Fail every record that waits for a topic."""
+        for room in self._accumulator.rooms(topic):
+            self._fail_room(topic, room, error)
+
+    def leader_changed(self, name: str) -> None:
+        """Apply a leader that a broker named in a Produce answer (KIP-951)."""
+        self.metadata_changed([name])
+
+    # ---- told by the sender
+
+    def topic_used(self, name: str, now: float) -> None:
+        """A topic got a record."""
+        if name in self._idle:
+            self._idle.remove(name)
+            self._cluster.need_topic(name)
+        self._used_at[name] = now
+
+    # ---- inside
+
+    def _apply(self, topic: TopicQueue, known: TopicMetadata) -> None:
+        lanes: list[PartitionLane] = list(topic.partitions)
+        while len(lanes) < len(known.leaders):
+            lanes.append(PartitionLane(topic, len(lanes)))
+        available = tuple(
+            partition
+            for partition, leader in enumerate(known.leaders)
+            if leader.node_id != NO_LEADER
+        )
+        rooms = self._accumulator.rooms(topic)
+        topic.set_partitions(tuple(lanes), available)
+        for lane, leader in zip(lanes, known.leaders, strict=False):
+            if lane.leader != leader:
+                before = lane.leader
+                lane.led_by(leader)
+                self._lane_moved(lane, before)
+        if rooms:
+            failed = self._accumulator.route(topic)
+            for room in rooms:
+                self._room_ended(room, topic)
+            for batch in failed:
+                batch.wake(False)
+
+    def _schedule_rooms(self) -> None:
+        at = self._rooms.next_at
+        if at is not None and self._rooms_timer is None:
+            self._rooms_timer = self._loop.call_at(at, self._expire_rooms)
+
+    def _expire_rooms(self) -> None:
+        self._rooms_timer = None
+        for topic, room in self._rooms.pop_due(self._loop.time()):
+            if room in self._accumulator.rooms(topic):
+                self._fail_room(topic, room, self._unknown_topic_error(topic.name))
+        self._schedule_rooms()
+
+    def _fail_room(self, topic: TopicQueue, room: RecordBatch, error: KafkaError) -> None:
+        self._accumulator.fail_room(topic, room, error)
+        room.wake(False)
+        self._room_ended(room, topic)
+
+    def _unknown_topic_error(self, name: str) -> KafkaError:
+        waited = self._config.max_block_ms / 1000
+        said, connect_error = self._cluster.explain_timeout(name, NO_LEADER)
+        if isinstance(said, UnknownTopicOrPartitionError):
+            return UnknownTopicOrPartitionError(
+                f"Topic {name!r} does not exist, said the broker for {waited:g} s (max_block_ms)",
+                broker=said.broker,
+                hint=(
+                    "Create it, allow auto.create.topics.enable on the broker, or check that this"
+                    " client may Describe it."
+                ),
+            )
+        return KafkaTimeoutError(
+            waited=waited,
+            waiting_for=f"the partitions of topic {name!r} (max_block_ms)",
+            last_broker_error=said,
+            last_connect_error=connect_error,
+        )
+
+    def _schedule_idle_check(self) -> None:
+        idle = self._config.metadata_max_idle_ms / 1000
+        self._idle_timer = self._loop.call_later(idle / 2, self._forget_idle, idle)
+
+    def _forget_idle(self, idle: float) -> None:
+        # Only the metadata goes. The lanes stay: they know the sequence numbers in use.
+        now = self._loop.time()
+        names = [
+            name
+            for name, topic in self._accumulator.topic_queues.items()
+            if now - self._used_at.get(name, now) >= idle
+            and not topic.unrouted_count
+            and all(lane.is_idle for lane in topic.partitions)
+        ]
+        self._idle.update(names)
+        self._cluster.forget_topics(names)
+        self._schedule_idle_check()
+
+
+def _about_topic(error: KafkaError, name: str) -> KafkaError:
+    if isinstance(error, TopicAuthorizationFailedError):
+        return TopicAuthorizationFailedError(
+            f"This client may not see topic {name!r}", broker=error.broker
+        )
+    return InvalidTopicError(f"The broker refused the topic name {name!r}", broker=error.broker)

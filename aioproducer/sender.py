@@ -1,0 +1,950 @@
+"""From full and due batches to acknowledged ones: requests, answers, retries, timeouts.
+
+Owned by the producer. It is told by the native accumulator (once per batch) and by the cluster;
+everything it does happens in a callback of the loop or inside a call of `send`, never in a task
+of its own, except to get a producer id.
+
+One `BrokerWindow` per broker holds the lanes that have something to send to it. A lane stands in
+`ready` when `lane.may_take` said so; `_offer` puts it there after anything that can change that:
+a batch closed or came due, an answer arrived, a backoff ended, a leader or an identity came.
+`_pump` then fills the window: at most one batch of each lane in one request, the lanes in turn.
+
+Invariants
+* A batch is in exactly one place: open or closed in its lane, or in flight in one request.
+* Every batch has a bound: `delivery_timeout_ms` after its creation it is failed wherever it is.
+  One in flight then keeps its place among the batches in flight until its request is over.
+* Bytes are given back when a batch is done *and* no request carries it.
+* Waiters run only after all the state of an answer is settled, and directly only from a callback
+  of the loop, where no task is running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from aioproducer._native.accumulator import RecordAccumulator, TopicQueue
+from aioproducer._native.record_batch import BATCH_HEADER_SIZE, Delivery, RecordBatch
+from aioproducer.admission import Admissions
+from aioproducer.batch_compressor import BatchCompressor
+from aioproducer.cluster import Cluster
+from aioproducer.config import ProducerConfig
+from aioproducer.deadlines import Deadlines
+from aioproducer.errors import (
+    BufferExhaustedError,
+    KafkaError,
+    KafkaTimeoutError,
+    NetworkError,
+    OutOfOrderSequenceNumberError,
+    ProducerClosedError,
+    UnknownProducerIdError,
+    UnsupportedVersionError,
+    WrongEventLoopError,
+    broker_error,
+)
+from aioproducer.lane import PartitionLane
+from aioproducer.metadata import NO_LEADER, BrokerAddress, PartitionLeader
+from aioproducer.partitioner import RoundRobinPartitioner
+from aioproducer.protocol.produce import (
+    PRODUCE,
+    PartitionProduceData,
+    PartitionProduceResponse,
+    ProduceRequest,
+    ProduceResponse,
+    TopicProduceData,
+)
+from aioproducer.protocol.schema import NO_TOPIC_ID
+from aioproducer.protocol.versions import produce_version_cap
+from aioproducer.records import TopicPartition
+from aioproducer.retry import Step, backoff, next_step
+from aioproducer.routing import TopicRouter
+from aioproducer.transaction import ProducerIdentity
+from aioproducer.transport import Connection, ConnectionOptions
+
+__all__ = ["BrokerWindow", "Sender", "SenderCounters"]
+
+logger = logging.getLogger(__name__)
+
+_REQUEST_OVERHEAD = 256
+_PARTITION_OVERHEAD = 64
+
+
+@dataclass(slots=True)
+class SenderCounters:
+    """What happened since the start, for `Producer.metrics`."""
+
+    records_delivered: int = 0
+    records_failed: int = 0
+    batches_sent: int = 0
+    batches_retried: int = 0
+    batches_split: int = 0
+    requests_sent: int = 0
+    bytes_sent: int = 0
+    epochs_bumped: int = 0
+
+
+class BrokerWindow:
+    """The requests in flight to one broker, and the lanes that wait to be in the next one."""
+
+    __slots__ = ("in_flight", "lingering", "node_id", "ready", "throttle_timer", "throttled_until")
+
+    def __init__(self, node_id: int) -> None:
+        self.node_id = node_id
+        self.in_flight = 0
+        self.ready: OrderedDict[PartitionLane, None] = OrderedDict()
+        self.lingering: OrderedDict[PartitionLane, None] = OrderedDict()
+        self.throttled_until = 0.0
+        self.throttle_timer: asyncio.TimerHandle | None = None
+
+
+Taken = tuple[PartitionLane, RecordBatch]
+
+
+@dataclass(slots=True, eq=False)
+class _Sent:
+    """One Produce request in flight."""
+
+    window: BrokerWindow
+    batches: dict[tuple[str, int], Taken]
+    names_by_id: dict[bytes, str]
+    broker: str
+
+
+@dataclass(slots=True, eq=False)
+class _Flush:
+    """One caller of `flush`, and what it still waits for."""
+
+    remaining: set[RecordBatch]
+    done: asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What one pass of the sender leaves to do once its own state is settled."""
+
+    done: list[RecordBatch] = field(default_factory=list[RecordBatch])
+    lanes: list[PartitionLane] = field(default_factory=list[PartitionLane])
+
+
+class Sender:
+    """Drives the lanes of all partitions.
+
+    Attributes:
+        accumulator: Where the send path puts records.
+        admissions: Callers who wait for room in the accumulator.
+        cluster: Connections and metadata.
+        counters: What happened so far.
+    """
+
+    def __init__(
+        self,
+        config: ProducerConfig,
+        options: ConnectionOptions,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.counters = SenderCounters()
+        self.admissions: Admissions[Delivery] = Admissions()
+        self.cluster = Cluster(config, options, self, loop)
+        self.accumulator = RecordAccumulator(
+            loop=loop,
+            events=self,
+            clock=loop.time,
+            batch_size=config.batch_size,
+            max_request_size=config.max_request_size,
+            buffer_memory=config.buffer_memory,
+            partitioner=(
+                RoundRobinPartitioner()
+                if config.partitioner == "round_robin"
+                else config.partitioner
+            ),
+            ignore_keys=config.partitioner_ignore_keys,
+        )
+        self._router = TopicRouter(
+            config,
+            self.cluster,
+            loop,
+            lane_moved=self._lane_moved,
+            room_ended=self._room_ended,
+        )
+        self.check_topic_name = self._router.check_topic_name
+        self.topic_needed = self._router.topic_needed
+        self.next_sticky_partition = self._router.next_sticky_partition
+        self.routing_error = self._router.routing_error
+        self.topic_failed = self._router.topic_failed
+        self._compressor = BatchCompressor(config, loop, self._compressed)
+        self._config = config
+        self._loop = loop
+        self._linger = config.linger_ms / 1000
+        self._delivery_timeout = config.delivery_timeout_ms / 1000
+        self._windows: dict[int, BrokerWindow] = {}
+        self._active: set[PartitionLane] = set()
+        self._identity: ProducerIdentity | None = None
+        self._getting_identity: asyncio.Task[None] | None = None
+        self._flushes: list[_Flush] = []
+        self._lingering: Deadlines[PartitionLane] = Deadlines()
+        self._retrying: Deadlines[PartitionLane] = Deadlines()
+        self._expiring: Deadlines[PartitionLane] = Deadlines()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._is_closing = False
+
+    # ---- lifecycle
+
+    async def start(self) -> None:
+        """Reach the cluster; bounded by `max_block_ms`."""
+        await self.cluster.start(self._config.max_block_ms / 1000)
+        self._router.start(self.accumulator)
+        if self._config.enable_idempotence:
+            self._need_identity()
+
+    async def flush(self) -> None:
+        """Wait until every record accepted so far is delivered or failed."""
+        remaining: set[RecordBatch] = set()
+        for topic in self.accumulator.topic_queues.values():
+            remaining.update(self.accumulator.rooms(topic))
+        for lane in self._all_lanes():
+            remaining.update(self._close_open(lane))
+        self._pump_all()
+        remaining = {batch for batch in remaining if not batch.is_done}
+        if not remaining:
+            return
+        flush = _Flush(remaining, self._loop.create_future())
+        self._flushes.append(flush)
+        try:
+            await flush.done
+        finally:
+            self._flushes.remove(flush)
+
+    def fail_everything(self) -> list[RecordBatch]:
+        """Fail what is not delivered yet, because the producer closes. Returns what failed.
+
+        The records held for unknown topics are failed too; ask the accumulator for them first.
+        """
+        self._is_closing = True
+        outcome = _Outcome()
+        for lane in self._all_lanes():
+            batches = lane.batches()
+            lane.forget_waiting()
+            for batch in batches:
+                error = ProducerClosedError(
+                    "The producer was closed before the record was delivered",
+                    topic_partition=TopicPartition(batch.topic, batch.partition),
+                    attempts=batch.attempts,
+                    possibly_persisted=batch.is_in_flight or batch.possibly_persisted,
+                )
+                self._compressor.restore(batch)
+                self._fail(batch, error, outcome)
+        for topic in list(self.accumulator.topic_queues.values()):
+            self._router.fail_rooms(
+                topic,
+                ProducerClosedError(
+                    f"The producer was closed before the partitions of topic {topic.name!r}"
+                    " were known"
+                ),
+            )
+        self._settle(outcome, direct=False)
+        return outcome.done
+
+    async def close(self) -> None:
+        """End timers, tasks, threads and connections."""
+        self._is_closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for window in self._windows.values():
+            if window.throttle_timer is not None:
+                window.throttle_timer.cancel()
+        self._router.close()
+        if self._getting_identity is not None:
+            self._getting_identity.cancel()
+            await asyncio.gather(self._getting_identity, return_exceptions=True)
+        await self.cluster.close()
+        self._compressor.close()
+
+    # ---- what there is, for status and metrics
+
+    @property
+    def incomplete_batches(self) -> int:
+        """Batches that are not done, open ones included."""
+        return sum(len(lane.batches()) for lane in self._active)
+
+    @property
+    def requests_in_flight(self) -> int:
+        """Produce requests without an answer."""
+        return sum(window.in_flight for window in self._windows.values())
+
+    # ---- told by the accumulator
+
+    def schedule_turn(self) -> None:
+        """Have `_end_of_turn` run when the loop's current turn is over."""
+        running = asyncio._get_running_loop()  # pyright: ignore[reportPrivateUsage]
+        if self._loop.is_closed() or (running is not None and running is not self._loop):
+            raise WrongEventLoopError(
+                "The producer belongs to another event loop than the one that runs now",
+                hint="Make one producer per loop, inside it, and close it there.",
+            )
+        self._loop.call_soon(self._end_of_turn)
+
+    def batch_closed(self, lane: PartitionLane) -> None:
+        """A batch is full."""
+        lane.open_is_due = False
+        self._activate(lane)
+        if self._compressor.is_active:
+            self._compressor.prepare_closed(lane)
+        self._offer(lane)
+        self._pump_leader(lane)
+
+    def _end_of_turn(self) -> None:
+        now = self._loop.time()
+        lanes = self.accumulator.take_touched()
+        for lane in lanes:
+            self._activate(lane)
+            self._router.topic_used(lane.topic.name, now)
+            if lane.open is None:
+                continue
+            if self._linger and not self._flushes:
+                self._let_linger(lane)
+            else:
+                lane.open_is_due = True
+                self._offer(lane)
+        for lane in lanes:
+            self._pump_leader(lane)
+
+    # ---- told by the cluster
+
+    def metadata_changed(self, topics: Iterable[str]) -> None:
+        """Apply news of topics; lanes may have moved."""
+        self._router.metadata_changed(topics)
+        self._admit()
+        self._pump_all()
+
+    def connection_ready(self, node_id: int) -> None:
+        """Send what waited for a connection."""
+        self._pump(self._window(node_id))
+
+    def connection_writable(self, node_id: int) -> None:
+        """Send what waited for room in the transport."""
+        self._pump(self._window(node_id))
+
+    def wants_connection(self, node_id: int) -> bool:
+        """Whether something waits to be sent to a broker."""
+        return bool(self._window(node_id).ready)
+
+    # ---- lanes and windows
+
+    def _all_lanes(self) -> list[PartitionLane]:
+        for lane in self.accumulator.take_touched():
+            self._activate(lane)
+        return list(self._active)
+
+    def _window(self, node_id: int) -> BrokerWindow:
+        window = self._windows.get(node_id)
+        if window is None:
+            window = self._windows[node_id] = BrokerWindow(node_id)
+        return window
+
+    def _activate(self, lane: PartitionLane) -> None:
+        if lane in self._active:
+            return
+        batches = lane.batches()
+        if batches:
+            self._active.add(lane)
+            self._schedule(self._expiring, lane, batches[0].created_at + self._delivery_timeout)
+
+    def _close_open(self, lane: PartitionLane) -> list[RecordBatch]:
+        """Close the lane's open batch, whatever its age; returns all its batches."""
+        if lane.open is not None:
+            lane.close_open()
+            lane.open_is_due = False
+            if self._compressor.is_active:
+                self._compressor.prepare_closed(lane)
+        self._offer(lane)
+        return lane.batches()
+
+    def _let_linger(self, lane: PartitionLane) -> None:
+        assert lane.open is not None
+        lane.linger_at = lane.open.created_at + self._linger
+        self._window(lane.leader.node_id).lingering[lane] = None
+        self._schedule(self._lingering, lane, lane.linger_at)
+
+    def _offer(self, lane: PartitionLane) -> None:
+        """Make the lane ready if it may send."""
+        if lane.settle_gap():
+            self._start_over(lane)
+        now = self._loop.time()
+        if lane.may_take(now, self._config.max_in_flight_requests_per_connection, self._identity):
+            if self._config.enable_idempotence and self._identity is None:
+                self._need_identity()
+                return
+            self._window(lane.leader.node_id).ready[lane] = None
+        elif lane.retry_at > now and lane.head is not None:
+            self._schedule(self._retrying, lane, lane.retry_at)
+        elif lane.leader.node_id == NO_LEADER and lane.head is not None:
+            self.cluster.refresh()
+        elif lane.is_idle:
+            self._active.discard(lane)
+
+    def _lane_moved(self, lane: PartitionLane, before: PartitionLeader) -> None:
+        if before.node_id != lane.leader.node_id:
+            window = self._window(before.node_id)
+            window.ready.pop(lane, None)
+            if window.lingering.pop(lane, 0) is None:
+                self._window(lane.leader.node_id).lingering[lane] = None
+        self._offer(lane)
+
+    # ---- sending
+
+    def _pump_all(self) -> None:
+        for window in list(self._windows.values()):
+            self._pump(window)
+
+    def _pump_leader(self, lane: PartitionLane) -> None:
+        if lane.leader.node_id != NO_LEADER:
+            self._pump(self._window(lane.leader.node_id))
+
+    def _pump(self, window: BrokerWindow) -> None:
+        """Send to a broker while its window is open and there is something to send."""
+        limit = self._config.max_in_flight_requests_per_connection
+        while window.ready and window.in_flight < limit and not self._is_closing:
+            now = self._loop.time()
+            if now < window.throttled_until:
+                return
+            connection = self.cluster.connection(window.node_id)
+            if connection is None or not connection.is_writable:
+                return
+            taken = self._collect(window, now)
+            if not taken:
+                return
+            self._send(window, connection, taken)
+
+    def _collect(self, window: BrokerWindow, now: float) -> list[Taken]:
+        """Take at most one batch of each ready lane, as many as one request may hold."""
+        in_flight_limit = self._config.max_in_flight_requests_per_connection
+        size = _REQUEST_OVERHEAD
+        taken: list[Taken] = []
+        not_over: list[PartitionLane] = []
+        if self._linger:
+            # Java's piggyback: what lingers goes along with what leaves.
+            self._end_lingering(window)
+        while window.ready:
+            lane, _ = window.ready.popitem(last=False)
+            if not lane.may_take(now, in_flight_limit, self._identity):
+                self._offer(lane)
+                if lane in window.ready:
+                    break
+                continue
+            if not self._compressor.prepare_head(lane):
+                continue
+            head = lane.head
+            assert head is not None
+            size += BATCH_HEADER_SIZE + _PARTITION_OVERHEAD + head.payload_size
+            if taken and size > self._config.max_request_size:
+                window.ready[lane] = None
+                window.ready.move_to_end(lane, last=False)
+                break
+            taken.append((lane, lane.take(self._identity)))
+            if lane.may_take(now, in_flight_limit, self._identity):
+                not_over.append(lane)
+        for lane in not_over:
+            window.ready[lane] = None
+        return taken
+
+    def _end_lingering(self, window: BrokerWindow) -> None:
+        for lane in window.lingering:
+            if lane.open is not None:
+                lane.open_is_due = True
+                self._offer(lane)
+        window.lingering.clear()
+
+    def _send(self, window: BrokerWindow, connection: Connection, taken: list[Taken]) -> None:
+        metadata = self.cluster.metadata
+        by_topic: dict[str, list[PartitionProduceData]] = {}
+        sent = _Sent(window, {}, {}, self.cluster.broker_name(window.node_id))
+        size = 0
+        for lane, batch in taken:
+            data = PartitionProduceData(lane.partition, (batch.seal(), batch.payload))
+            by_topic.setdefault(batch.topic, []).append(data)
+            sent.batches[batch.topic, batch.partition] = (lane, batch)
+            size += BATCH_HEADER_SIZE + batch.payload_size
+        topics: list[TopicProduceData] = []
+        for name, partitions in by_topic.items():
+            known = metadata.topics.get(name)
+            topic_id = NO_TOPIC_ID if known is None else known.topic_id
+            sent.names_by_id[topic_id] = name
+            topics.append(TopicProduceData(name, topic_id, partitions))
+        request = ProduceRequest(
+            None, self._config.acks, self._config.request_timeout_ms, topics
+        )
+        expects_answer = self._config.acks != 0
+        try:
+            version = connection.version_for(
+                PRODUCE,
+                at_most=produce_version_cap(topic_ids=NO_TOPIC_ID not in sent.names_by_id),
+            )
+            connection.send(
+                PRODUCE,
+                version,
+                request,
+                timeout=self._config.request_timeout_ms / 1000,
+                on_answer=partial(self._answered, sent) if expects_answer else None,
+            )
+        except (NetworkError, UnsupportedVersionError) as error:
+            # Nothing left: the loop tells, as if it had been answered.
+            window.in_flight += 1
+            self._loop.call_soon(self._answered, sent, None, error)
+            return
+        counters = self.counters
+        counters.requests_sent += 1
+        counters.batches_sent += len(taken)
+        counters.bytes_sent += size
+        if expects_answer:
+            window.in_flight += 1
+        else:
+            self._complete_unanswered(sent)
+
+    def _complete_unanswered(self, sent: _Sent) -> None:
+        # acks=0: handed to the socket is all there is to know; offsets are -1.
+        outcome = _Outcome()
+        for lane, batch in sent.batches.values():
+            lane.answered(batch)
+            self._complete(batch, -1, -1, outcome)
+            outcome.lanes.append(lane)
+        self._settle(outcome, direct=False)
+
+    # ---- answers
+
+    def _answered(
+        self, sent: _Sent, response: ProduceResponse | None, error: KafkaError | None
+    ) -> None:
+        sent.window.in_flight -= 1
+        outcome = _Outcome()
+        if response is not None:
+            self._throttle(sent.window, response.throttle_time_ms / 1000)
+            self._take_response(sent, response, outcome)
+            error = NetworkError("The broker's answer leaves this partition out")
+        assert error is not None
+        for lane, batch in sent.batches.values():
+            self._attempt_failed(lane, batch, error, sent, outcome)
+        self._settle(outcome, direct=True)
+        self._pump(sent.window)
+
+    def _take_response(self, sent: _Sent, response: ProduceResponse, outcome: _Outcome) -> None:
+        """Take each partition's answer; what stays in `sent.batches` got none."""
+        for topic in response.responses:
+            name = topic.name or sent.names_by_id.get(topic.topic_id, "")
+            for answer in topic.partition_responses:
+                entry = sent.batches.pop((name, answer.index), None)
+                if entry is None:
+                    logger.warning(
+                        "Broker %s answered for %s-%s, which it was not asked about, or twice",
+                        sent.broker,
+                        name or topic.topic_id.hex(),
+                        answer.index,
+                    )
+                    continue
+                lane, batch = entry
+                if answer.error_code == 0:
+                    self._attempt_succeeded(lane, batch, answer, outcome)
+                    continue
+                self._attempt_failed(
+                    lane,
+                    batch,
+                    broker_error(answer.error_code, answer.error_message),
+                    sent,
+                    outcome,
+                    answer,
+                )
+                self._take_leader_hint(lane, answer, response)
+
+    def _attempt_succeeded(
+        self,
+        lane: PartitionLane,
+        batch: RecordBatch,
+        answer: PartitionProduceResponse,
+        outcome: _Outcome,
+    ) -> None:
+        lane.answered(batch)
+        lane.acknowledged(batch)
+        outcome.lanes.append(lane)
+        if batch.is_done:
+            # It expired while the broker was at it; the caller was told that it may be stored.
+            logger.info("A batch of %s-%s was stored after it expired", batch.topic, batch.partition)
+            self._release(batch)
+            return
+        if lane.failures_logged:
+            lane.failures_logged = False
+            logger.info("%s-%s accepts records again", batch.topic, batch.partition)
+        self._complete(batch, answer.base_offset, answer.log_append_time_ms, outcome)
+
+    def _attempt_failed(
+        self,
+        lane: PartitionLane,
+        batch: RecordBatch,
+        error: KafkaError,
+        sent: _Sent,
+        outcome: _Outcome,
+        answer: PartitionProduceResponse | None = None,
+    ) -> None:
+        lane.answered(batch)
+        outcome.lanes.append(lane)
+        if error.refreshes_metadata:
+            self.cluster.refresh()
+        if batch.is_done:
+            if error.leaves_doubt or answer is None:
+                lane.lost_sight_of(batch)
+            self._release(batch)
+            return
+        error.broker = sent.broker
+        batch.last_error = error
+        if error.leaves_doubt:
+            batch.possibly_persisted = True
+        now = self._loop.time()
+        may_retry = (
+            not self._is_closing
+            and batch.attempts <= self._config.retries
+            and now < batch.created_at + self._delivery_timeout
+        )
+        step = next_step(
+            error,
+            is_next_in_sequence=lane.is_next_in_sequence(batch),
+            record_count=batch.record_count,
+            may_retry=may_retry,
+        )
+        self._log_failure(lane, batch, error, step)
+        if step is Step.COMPLETE:
+            lane.acknowledged(batch)
+            self._complete(batch, -1, -1, outcome)
+        elif step is Step.SPLIT:
+            self._split(lane, batch)
+        elif step is Step.FAIL:
+            if batch.possibly_persisted:
+                lane.lost_sight_of(batch)
+            else:
+                lane.refused(batch)
+            self._fail(batch, self._explain(batch, error), outcome, answer)
+        else:
+            if step is Step.RESTART:
+                lane.refused(batch)
+                lane.gap = "refused"
+            self.counters.batches_retried += 1
+            lane.requeue(batch, now + self._retry_delay(batch.attempts))
+
+    def _take_leader_hint(
+        self, lane: PartitionLane, answer: PartitionProduceResponse, response: ProduceResponse
+    ) -> None:
+        hint = answer.current_leader
+        if hint.leader_id < 0 or hint.leader_epoch < 0:
+            return
+        addresses = [
+            BrokerAddress(endpoint.node_id, endpoint.host, endpoint.port)
+            for endpoint in response.node_endpoints
+        ]
+        if self.cluster.take_leader_hint(
+            lane.topic.name,
+            lane.partition,
+            PartitionLeader(hint.leader_id, hint.leader_epoch),
+            addresses,
+        ):
+            self._router.leader_changed(lane.topic.name)
+            self._pump(self._window(hint.leader_id))
+
+    def _throttle(self, window: BrokerWindow, seconds: float) -> None:
+        # KIP-219: the broker asks for a pause; answers go on being read.
+        if seconds <= 0:
+            return
+        window.throttled_until = max(window.throttled_until, self._loop.time() + seconds)
+        if window.throttle_timer is not None:
+            window.throttle_timer.cancel()
+        window.throttle_timer = self._loop.call_at(
+            window.throttled_until, self._pump, window
+        )
+
+    def _split(self, lane: PartitionLane, batch: RecordBatch) -> None:
+        self._compressor.restore(batch)
+        limit = max(BATCH_HEADER_SIZE + batch.records_size // 2, 1)
+        children: Sequence[RecordBatch] = batch.split(limit)
+        self.counters.batches_split += 1
+        self.accumulator.recharge(batch, children)
+        lane.split(batch, children)
+        for flush in self._flushes:
+            if batch in flush.remaining:
+                flush.remaining.discard(batch)
+                flush.remaining.update(children)
+
+    def _retry_delay(self, failures: int) -> float:
+        return backoff(
+            failures,
+            base=self._config.retry_backoff_ms / 1000,
+            maximum=self._config.retry_backoff_max_ms / 1000,
+            random=random.random,
+        )
+
+    # ---- ending batches
+
+    def _complete(
+        self, batch: RecordBatch, base_offset: int, log_append_time_ms: int, outcome: _Outcome
+    ) -> None:
+        batch.complete(base_offset, log_append_time_ms)
+        self.counters.records_delivered += batch.record_count
+        self._release(batch)
+        outcome.done.append(batch)
+
+    def _fail(
+        self,
+        batch: RecordBatch,
+        error: KafkaError,
+        outcome: _Outcome,
+        answer: PartitionProduceResponse | None = None,
+    ) -> None:
+        batch.fail(error, _record_errors(error, answer))
+        self.counters.records_failed += batch.record_count
+        if not batch.is_in_flight:
+            self._release(batch)
+        outcome.done.append(batch)
+        on_error = self._config.on_error
+        if on_error is not None:
+            self._loop.call_soon(on_error, error, batch.record_count)
+
+    def _release(self, batch: RecordBatch) -> None:
+        self.accumulator.release(batch)
+
+    def _settle(self, outcome: _Outcome, *, direct: bool) -> None:
+        """Tell whoever waits, admit whom there is room for, offer the lanes again."""
+        for batch in outcome.done:
+            for flush in self._flushes:
+                self._flush_lost(flush, batch)
+        for batch in outcome.done:
+            batch.wake(direct)
+        self._admit()
+        for lane in outcome.lanes:
+            self._offer(lane)
+
+    def _flush_lost(self, flush: _Flush, batch: RecordBatch) -> None:
+        flush.remaining.discard(batch)
+        if not flush.remaining and not flush.done.done():
+            flush.done.set_result(None)
+
+    def _room_ended(self, room: RecordBatch, topic: TopicQueue) -> None:
+        """Records that waited for their topic were routed, or failed."""
+        waiting = [flush for flush in self._flushes if room in flush.remaining]
+        for flush in waiting:
+            for lane in self._all_lanes():
+                if lane.topic is topic:
+                    flush.remaining.update(self._close_open(lane))
+            self._flush_lost(flush, room)
+        if room.is_done:
+            self.counters.records_failed += room.record_count
+        self._admit()
+
+    # ---- room in the buffer
+
+    def _admit(self) -> None:
+        self.admissions.admit()
+        self.accumulator.has_blocked = len(self.admissions) > 0
+
+    def no_room_error(self, requested: int, waited: float = 0.0) -> BufferExhaustedError:
+        """The error of a caller for whom there is no room."""
+        accumulator = self.accumulator
+        return BufferExhaustedError(
+            f"{self.requests_in_flight} requests are in flight, "
+            f"{len(self.admissions)} callers wait",
+            requested_bytes=requested,
+            available_bytes=max(0, accumulator.buffer_memory - accumulator.buffer_used),
+            total_bytes=accumulator.buffer_memory,
+            waited=waited,
+        )
+
+    # ---- producer id and epochs
+
+    def _need_identity(self) -> None:
+        if self._identity is None and self._getting_identity is None and not self._is_closing:
+            self._getting_identity = self._loop.create_task(
+                self._get_identity(), name="aioproducer-producer-id"
+            )
+
+    async def _get_identity(self) -> None:
+        failures = 0
+        try:
+            while self._identity is None:
+                try:
+                    self._identity = await self.cluster.init_producer_id()
+                    logger.info("Got producer id %s", self._identity.producer_id)
+                except KafkaError as error:
+                    failures += 1
+                    if not error.retriable:
+                        self._fail_waiting(error)
+                        return
+                    logger.info("No producer id yet: %s", error)
+                    await asyncio.sleep(self._retry_delay(failures))
+        finally:
+            self._getting_identity = None
+        self._offer_all()
+
+    def _fail_waiting(self, error: KafkaError) -> None:
+        """No producer id is to be had: fail what waits for it. The next record asks again."""
+        outcome = _Outcome()
+        for lane in self._all_lanes():
+            batches = [batch for batch in lane.batches() if not batch.is_in_flight]
+            lane.forget_waiting()
+            for batch in batches:
+                self._fail(batch, self._explain(batch, error), outcome)
+            outcome.lanes.append(lane)
+        self._settle(outcome, direct=False)
+
+    def _start_over(self, lane: PartitionLane) -> None:
+        """Give a lane whose numbers have a gap a new epoch (KIP-360)."""
+        assert self._identity is not None
+        if lane.identity == self._identity:
+            self.counters.epochs_bumped += 1
+            if not self._identity.can_bump:
+                self._identity = None
+                self._need_identity()
+                lane.identity = None
+                return
+            self._identity = self._identity.bumped()
+        logger.warning(
+            "%s-%s starts over at sequence 0 under epoch %s of producer id %s",
+            lane.topic.name,
+            lane.partition,
+            self._identity.epoch,
+            self._identity.producer_id,
+        )
+        lane.restart(self._identity)
+
+    def _offer_all(self) -> None:
+        for lane in self._all_lanes():
+            self._offer(lane)
+        self._pump_all()
+
+    # ---- time
+
+    def _schedule(self, deadlines: Deadlines[PartitionLane], lane: PartitionLane, at: float) -> None:
+        deadlines.add(lane, at)
+        if self._timer is None or at < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = at
+            self._timer = self._loop.call_at(at, self._time_passed)
+
+    def _time_passed(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        outcome = _Outcome()
+        for lane in self._lingering.pop_due(now):
+            self._linger_over(lane, now)
+        for lane in self._retrying.pop_due(now):
+            self._offer(lane)
+            self._pump_leader(lane)
+        for lane in self._expiring.pop_due(now):
+            self._expire(lane, now, outcome)
+        self._settle(outcome, direct=True)
+        following = [
+            deadlines.next_at
+            for deadlines in (self._lingering, self._retrying, self._expiring)
+            if deadlines.next_at is not None
+        ]
+        if following and self._timer is None:
+            self._timer_at = min(following)
+            self._timer = self._loop.call_at(self._timer_at, self._time_passed)
+
+    def _linger_over(self, lane: PartitionLane, now: float) -> None:
+        if lane.open is None:
+            return
+        if now < lane.linger_at:
+            self._schedule(self._lingering, lane, lane.linger_at)
+            return
+        self._window(lane.leader.node_id).lingering.pop(lane, None)
+        lane.open_is_due = True
+        self._offer(lane)
+        self._pump_leader(lane)
+
+    def _expire(self, lane: PartitionLane, now: float, outcome: _Outcome) -> None:
+        """Fail the batches of a lane whose delivery timeout is over."""
+        for batch in lane.batches():
+            expires_at = batch.created_at + self._delivery_timeout
+            if now < expires_at:
+                self._schedule(self._expiring, lane, expires_at)
+                break
+            lane.forget(batch)
+            if batch.is_in_flight:
+                batch.possibly_persisted = True
+            elif batch.attempts and batch.possibly_persisted:
+                lane.lost_sight_of(batch)
+            elif batch.attempts:
+                lane.refused(batch)
+            self._fail(batch, self._timeout_error(lane, batch), outcome)
+        else:
+            self._active.discard(lane)
+        outcome.lanes.append(lane)
+
+    # ---- explaining
+
+    def _explain(self, batch: RecordBatch, error: KafkaError) -> KafkaError:
+        """What the caller is told: the broker's error, with the record's own story."""
+        error.topic_partition = TopicPartition(batch.topic, batch.partition)
+        error.attempts = batch.attempts
+        error.possibly_persisted = batch.possibly_persisted
+        return error
+
+    def _timeout_error(self, lane: PartitionLane, batch: RecordBatch) -> KafkaTimeoutError:
+        broker_said, connect_error = self.cluster.explain_timeout(batch.topic, lane.leader.node_id)
+        return KafkaTimeoutError(
+            waited=self._delivery_timeout,
+            waiting_for="the record to be stored (delivery_timeout_ms)",
+            last_broker_error=batch.last_error or broker_said,
+            last_connect_error=connect_error,
+            topic_partition=TopicPartition(batch.topic, batch.partition),
+            broker=self.cluster.broker_name(lane.leader.node_id),
+            attempts=batch.attempts,
+            possibly_persisted=batch.possibly_persisted,
+        )
+
+    def _log_failure(
+        self, lane: PartitionLane, batch: RecordBatch, error: KafkaError, step: Step
+    ) -> None:
+        if isinstance(error, (OutOfOrderSequenceNumberError, UnknownProducerIdError)):
+            level = logging.WARNING if step is Step.RESTART else logging.DEBUG
+        elif lane.failures_logged:
+            level = logging.DEBUG
+        else:
+            lane.failures_logged = True
+            level = logging.WARNING
+        logger.log(
+            level,
+            "%s-%s: attempt %s of a batch of %s records failed (%s), next: %s",
+            batch.topic,
+            batch.partition,
+            batch.attempts,
+            batch.record_count,
+            error,
+            step.name.lower(),
+        )
+
+    def _compressed(self, lane: PartitionLane) -> None:
+        """A batch of the lane was compressed in a thread."""
+        self._offer(lane)
+        self._pump_leader(lane)
+
+
+def _record_errors(
+    error: KafkaError, answer: PartitionProduceResponse | None
+) -> dict[int, KafkaError] | None:
+    """Tell the refused records of a batch from those that went down with it (KIP-467)."""
+    if answer is None or not answer.record_errors:
+        return None
+    guilty = {entry.batch_index: entry.batch_index_error_message for entry in answer.record_errors}
+    named: dict[int, KafkaError] = {}
+    for index, message in guilty.items():
+        own = error.again()
+        own.message = message or error.message
+        named[index] = own
+    listed = ", ".join(str(index) for index in sorted(guilty)[:10])
+    error.message = (
+        f"The record was refused together with record {listed} of its batch: "
+        f"{error.what().rstrip('. ')}"
+    )
+    return named

@@ -1,0 +1,370 @@
+"""One connection to one broker: the only socket code there is.
+
+Made by cluster.py; requests are sent by it and by sender.py. A connection is usable once
+`connect` returned: TCP (and TLS) stand and the broker told the versions it speaks.
+
+Invariants
+* Answers come in the order of the requests. Each request ends exactly once: with its answer, or
+  with the error that ended the connection. `on_answer` runs in the loop's own callback, never
+  inside the call of `send`.
+* Nothing is joined or copied on the way out: a request is a list of buffers, given to the
+  asyncio transport as it is.
+* A broker that does not answer within a request's timeout loses the connection: what it still
+  has to say can no longer be told from what is asked next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import async_timeout
+
+from aioproducer.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    NetworkError,
+    ProtocolError,
+    broker_error,
+)
+from aioproducer.metadata import BrokerAddress
+from aioproducer.protocol.api_versions import API_VERSIONS, ApiVersionsRequest
+from aioproducer.protocol.frames import FrameDecoder, decode_response, encode_request
+from aioproducer.protocol.schema import Api
+from aioproducer.protocol.versions import broker_ranges, choose_version
+
+__all__ = ["Connection", "ConnectionOptions", "connect"]
+
+logger = logging.getLogger(__name__)
+
+Req = TypeVar("Req", bound="tuple[object, ...]")
+Resp = TypeVar("Resp", bound="tuple[object, ...]")
+
+_UNSUPPORTED_VERSION = 35
+_CLIENT_SOFTWARE = "aioproducer"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionOptions:
+    """What every connection of a producer has in common.
+
+    Attributes:
+        client_id: Sent with each request.
+        client_version: Told to the broker once per connection (KIP-511).
+        ssl_context: TLS when given.
+        send_buffer_bytes: SO_SNDBUF; -1 leaves it to the system.
+        receive_buffer_bytes: SO_RCVBUF; -1 leaves it to the system.
+        write_buffer_bytes: How much may wait in the transport before `is_writable` turns false.
+    """
+
+    client_id: str
+    client_version: str
+    ssl_context: ssl.SSLContext | None = None
+    send_buffer_bytes: int = -1
+    receive_buffer_bytes: int = -1
+    write_buffer_bytes: int = 1 << 20
+
+
+@dataclass(slots=True)
+class _Pending:
+    api: Api[Any, Any]
+    version: int
+    correlation_id: int
+    deadline: float
+    on_answer: Callable[[Any, KafkaError | None], None]
+
+
+class Connection(asyncio.Protocol):
+    """Sends requests and matches the answers.
+
+    Attributes:
+        address: The broker.
+        is_open: False as soon as the connection ended, from either side.
+        is_writable: False while the transport's buffer is too full for another large request.
+        last_used_at: When something was last sent or received, on the loop's clock.
+        on_lost: Called once with the reason when the connection ended.
+        on_writable: Called when `is_writable` turns true again.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        address: BrokerAddress,
+        options: ConnectionOptions,
+    ) -> None:
+        self.address = address
+        self.is_open = False
+        self.is_writable = True
+        self.last_used_at = loop.time()
+        self.on_lost: Callable[[KafkaError], None] | None = None
+        self.on_writable: Callable[[], None] | None = None
+        self._loop = loop
+        self._options = options
+        self._transport: asyncio.Transport | None = None
+        self._frames = FrameDecoder()
+        self._pending: deque[_Pending] = deque()
+        self._correlation_id = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._versions: dict[int, tuple[int, int]] = {}
+        self._end_reason: KafkaError | None = None
+        self._closed: asyncio.Future[None] = loop.create_future()
+
+    def __repr__(self) -> str:
+        state = "open" if self.is_open else "closed"
+        return f"<Connection {self.address} {state} pending={len(self._pending)}>"
+
+    # ---- requests
+
+    @property
+    def pending_count(self) -> int:
+        """Requests sent and not answered."""
+        return len(self._pending)
+
+    def version_for(self, api: Api[Req, Resp], *, at_most: int | None = None) -> int:
+        """The version of an API to speak with this broker, `at_most` if given.
+
+        Raises:
+            UnsupportedVersionError: There is none in common.
+        """
+        return choose_version(api, self._versions, at_most=at_most)
+
+    def send(
+        self,
+        api: Api[Req, Resp],
+        version: int,
+        request: Req,
+        *,
+        timeout: float,
+        on_answer: Callable[[Resp | None, KafkaError | None], None] | None,
+    ) -> None:
+        """Send a request.
+
+        Args:
+            api: Which API.
+            version: From `version_for`.
+            request: The request's value.
+            timeout: Seconds the broker may take; then the connection is closed.
+            on_answer: Called once with the response, or with the error; None when the broker
+                does not answer (`acks=0`).
+        """
+        if not self.is_open or self._transport is None:
+            raise NetworkError("The connection is closed", broker=str(self.address))
+        self._correlation_id = (self._correlation_id + 1) & 0x7FFFFFFF
+        chunks = encode_request(
+            api, version, self._correlation_id, self._options.client_id, request
+        )
+        now = self._loop.time()
+        self.last_used_at = now
+        if on_answer is not None:
+            pending = _Pending(api, version, self._correlation_id, now + timeout, on_answer)
+            self._pending.append(pending)
+            if self._timer is None:
+                self._timer = self._loop.call_at(pending.deadline, self._check_timeout)
+        self._transport.writelines(chunks)
+
+    async def request(
+        self, api: Api[Req, Resp], version: int, request: Req, *, timeout: float
+    ) -> Resp:
+        """Send a request and wait for its response.
+
+        Raises:
+            NetworkError: The connection ended first; the broker may have acted on the request.
+        """
+        answer: asyncio.Future[Resp] = self._loop.create_future()
+
+        def on_answer(response: Resp | None, error: KafkaError | None) -> None:
+            if answer.done():
+                return
+            if response is None:
+                assert error is not None
+                answer.set_exception(error)
+            else:
+                answer.set_result(response)
+
+        self.send(api, version, request, timeout=timeout, on_answer=on_answer)
+        return await answer
+
+    async def negotiate(self, *, timeout: float) -> None:
+        """Learn the versions the broker speaks (KIP-35, KIP-511)."""
+        request = ApiVersionsRequest(_CLIENT_SOFTWARE, self._options.client_version)
+        version = API_VERSIONS.max_version
+        response = await self.request(API_VERSIONS, version, request, timeout=timeout)
+        if response.error_code == _UNSUPPORTED_VERSION:
+            offered = {key.api_key: key.max_version for key in response.api_keys}
+            version = min(version - 1, offered.get(API_VERSIONS.key, 0))
+            response = await self.request(API_VERSIONS, version, request, timeout=timeout)
+        if response.error_code:
+            raise broker_error(response.error_code, broker=str(self.address))
+        self._versions = broker_ranges(response)
+
+    # ---- ending
+
+    def abort(self, reason: KafkaError) -> None:
+        """End the connection now; what is pending fails with `reason`."""
+        if self._end_reason is None:
+            self._end_reason = reason
+        self.is_open = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def close(self) -> None:
+        """End the connection; returns when its socket is closed."""
+        self.abort(NetworkError("The client closed the connection", broker=str(self.address)))
+        if self._transport is not None:
+            await asyncio.shield(self._closed)
+
+    # ---- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=self._options.write_buffer_bytes)
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._options.send_buffer_bytes >= 0:
+                sock.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_SNDBUF, self._options.send_buffer_bytes
+                )
+            if self._options.receive_buffer_bytes >= 0:
+                sock.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_RCVBUF, self._options.receive_buffer_bytes
+                )
+        self.is_open = True
+
+    def data_received(self, data: bytes) -> None:
+        self.last_used_at = self._loop.time()
+        try:
+            for frame in self._frames.feed(data):
+                self._take_answer(frame)
+        except ProtocolError as error:
+            logger.warning("Closing the connection to %s: %s", self.address, error)
+            self.abort(self._network_error(f"The broker sent what is no Kafka answer: {error}"))
+
+    def eof_received(self) -> None:
+        return None
+
+    def pause_writing(self) -> None:
+        self.is_writable = False
+
+    def resume_writing(self) -> None:
+        self.is_writable = True
+        if self.on_writable is not None:
+            self.on_writable()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_open = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        reason = self._end_reason
+        if reason is None:
+            said = "The broker closed the connection" if exc is None else _describe(exc)
+            reason = self._network_error(said)
+        if not self._closed.done():
+            self._closed.set_result(None)
+        while self._pending:
+            self._pending.popleft().on_answer(None, reason)
+        if self.on_lost is not None:
+            self.on_lost(reason)
+
+    # ---- inside
+
+    def _take_answer(self, frame: bytes | memoryview) -> None:
+        if not self._pending:
+            raise ProtocolError("an answer that nothing asked for")
+        pending = self._pending[0]
+        correlation_id, response = decode_response(pending.api, pending.version, frame)
+        if correlation_id != pending.correlation_id:
+            raise ProtocolError(
+                f"the answer to request {correlation_id} where the one to request"
+                f" {pending.correlation_id} was due"
+            )
+        self._pending.popleft()
+        pending.on_answer(response, None)
+
+    def _check_timeout(self) -> None:
+        self._timer = None
+        if not self._pending:
+            return
+        pending = self._pending[0]
+        if self._loop.time() < pending.deadline:
+            self._timer = self._loop.call_at(pending.deadline, self._check_timeout)
+            return
+        self.abort(
+            self._network_error(
+                f"The broker did not answer a {pending.api.name} request within"
+                " request_timeout_ms"
+            )
+        )
+
+    def _network_error(self, message: str) -> NetworkError:
+        return NetworkError(message, broker=str(self.address))
+
+
+async def connect(
+    address: BrokerAddress, options: ConnectionOptions, *, timeout: float
+) -> Connection:
+    """Open a connection and learn the broker's versions.
+
+    Args:
+        address: Where to; every address the host name resolves to is tried in turn.
+        options: What all connections have in common.
+        timeout: Seconds for everything together.
+
+    Raises:
+        KafkaConnectionError: It could not be opened; `reasons` says why.
+    """
+    loop = asyncio.get_running_loop()
+    connection = Connection(loop, address, options)
+    try:
+        async with async_timeout.timeout(timeout):
+            await loop.create_connection(
+                lambda: connection, address.host, address.port, ssl=options.ssl_context
+            )
+            await connection.negotiate(timeout=timeout)
+    except BaseException as error:
+        await connection.close()
+        if isinstance(error, (OSError, KafkaError, asyncio.TimeoutError)):
+            reason = _explain(error, address, options, timeout)
+            raise KafkaConnectionError(
+                "Cannot connect", reasons={str(address): reason}, broker=str(address)
+            ) from error
+        raise
+    return connection
+
+
+def _explain(
+    error: Exception, address: BrokerAddress, options: ConnectionOptions, timeout: float
+) -> str:
+    uses_tls = options.ssl_context is not None
+    if isinstance(error, socket.gaierror):
+        return f"the host name {address.host!r} cannot be resolved ({error.strerror})"
+    if isinstance(error, ssl.SSLError):
+        return f"the TLS handshake failed ({error.reason or error}): does the port speak TLS?"
+    if isinstance(error, NetworkError):
+        question = (
+            "is SASL missing, or the port not Kafka's?"
+            if uses_tls
+            else "is TLS missing (security_protocol='SSL'), or the port not Kafka's?"
+        )
+        return f"{error.what().rstrip('. ')} before it told its API versions: {question}"
+    if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
+        return f"no answer within {timeout:g} s"
+    return _describe(error)
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, KafkaError):
+        return str(error)
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[0].lower() + error.strerror[1:]
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
