@@ -275,11 +275,11 @@ cdef int _fail(Reader* r, str what) except -1:
     )
 
 
-cdef int _fail_short(Reader* r, Py_ssize_t needed) except -1:
+cdef int _fail_short(Reader* r, int64_t needed) except -1:
     return _fail(r, f"{needed} bytes needed but {r.end - r.pos} left")
 
 
-cdef inline int _need(Reader* r, Py_ssize_t size) except -1:
+cdef inline int _need(Reader* r, int64_t size) except -1:
     if size > r.end - r.pos:
         return _fail_short(r, size)
     return 0
@@ -451,7 +451,8 @@ cdef object _read_struct(Reader* r, Plan plan):
 
 cdef int _read_tagged(Reader* r, Plan plan, tuple values) except -1:
     """Read the tagged fields that the plan knows, and read over the others."""
-    cdef Py_ssize_t place, size, outer_end
+    cdef Py_ssize_t place, outer_end
+    cdef int64_t size
     cdef uint64_t count, tag
     cdef object value
     cdef Plan field
@@ -461,14 +462,14 @@ cdef int _read_tagged(Reader* r, Plan plan, tuple values) except -1:
     while count:
         count -= 1
         tag = _read_varint(r, 32)
-        size = <Py_ssize_t>_read_varint(r, 32)
+        size = <int64_t>_read_varint(r, 32)
         _need(r, size)
         for known, field, place in plan.tagged:
             if <uint64_t>known != tag:
                 continue
             r.fields[r.depth - 1] = place
             outer_end = r.end
-            r.end = r.pos + size
+            r.end = r.pos + <Py_ssize_t>size
             value = _read(r, field)
             if r.pos != r.end:
                 _fail(r, f"a tagged field with {r.end - r.pos} bytes too many")
@@ -477,7 +478,7 @@ cdef int _read_tagged(Reader* r, Plan plan, tuple values) except -1:
             r.fields[r.depth - 1] = -1
             break
         else:
-            r.pos += size
+            r.pos += <Py_ssize_t>size
     return 0
 
 
@@ -492,7 +493,8 @@ cdef inline int _replace(tuple values, Py_ssize_t place, object value) except -1
 
 cdef int _skip(Reader* r, Plan plan) except -1:
     """Read over a value without making an object; only what it takes to find its end is checked."""
-    cdef Py_ssize_t i, length
+    cdef Py_ssize_t i
+    cdef int64_t length
     cdef uint64_t count
     if plan.fixed_size >= 0:
         _need(r, plan.fixed_size)
@@ -506,9 +508,9 @@ cdef int _skip(Reader* r, Plan plan) except -1:
             while count:
                 count -= 1
                 _read_varint(r, 32)
-                length = <Py_ssize_t>_read_varint(r, 32)
+                length = <int64_t>_read_varint(r, 32)
                 _need(r, length)
-                r.pos += length
+                r.pos += <Py_ssize_t>length
         return 0
     if plan.kind == k_unsigned_varint or plan.kind == k_varint:
         _read_varint(r, 32)
@@ -520,10 +522,10 @@ cdef int _skip(Reader* r, Plan plan) except -1:
     if length <= 0:
         return 0
     if plan.kind != k_array:
-        r.pos += length
+        r.pos += <Py_ssize_t>length
     elif plan.element.fixed_size >= 0:
         # `_read_length` has made sure that all of them are there.
-        r.pos += length * plan.element.fixed_size
+        r.pos += <Py_ssize_t>length * plan.element.fixed_size
     else:
         while length:
             length -= 1
