@@ -36,6 +36,8 @@ OUTER = Struct(
     Field("new", INT8, since=1, ignorable=True),
     Field("unused", Struct(Inner, Field("number", INT8)), since=1, until=1, skip=True),
     Field("unused_too", Array(INT32), since=1, until=1, skip=True),
+    Field("unused_number", INT16, since=1, until=1, skip=True, default=-1),
+    Field("unused_text", STRING, since=1, until=1, skip=True),
     Field("name", STRING, nullable_since=2, never_compact=True),
     Field("tagged", Array(INT16), since=2, tag=4),
     Field("unused_tag", BOOL, since=2, tag=5, skip=True),
@@ -48,7 +50,7 @@ def wire(value: Outer, version: int) -> bytes:
 
 def test_a_field_is_written_in_the_versions_that_have_it() -> None:
     assert wire(Outer(1, 2), 0) == b"\x01" + b"\x00\x00"
-    assert wire(Outer(1, 2), 1) == b"\x01\x02" + b"\x03" + bytes(4) + b"\x00\x00"
+    assert wire(Outer(1, 2), 1) == b"\x01\x02" + b"\x03" + bytes(4) + b"\xff\xff" + bytes(4)
     assert wire(Outer(1, 2), 2) == b"\x02" + b"\x00\x00" + b"\x00"
 
 
@@ -63,7 +65,8 @@ def test_a_tagged_field_is_written_if_it_is_not_the_default() -> None:
 
 
 def test_what_is_read_over_is_not_in_the_value() -> None:
-    data = b"\x05\x06" + b"\x63" + b"\x00\x00\x00\x01\x00\x00\x00\x09" + b"\x00\x01x"
+    data = b"\x05\x06" + b"\x63" + b"\x00\x00\x00\x01\x00\x00\x00\x09"
+    data += b"\x00\x07" + b"\x00\x02ab" + b"\x00\x01x"
     assert decode(data, compile_plan(OUTER, 1, False)) == (Outer(5, 6, "x"), len(data))
 
 
