@@ -186,6 +186,13 @@ class Cluster:
         node = self._nodes.get(node_id)
         return None if node is None else node.last_error
 
+    def any_connect_error(self) -> KafkaError | None:
+        """A broker's last failure to connect, if one is unreachable now."""
+        for node in self._nodes.values():
+            if node.last_error is not None:
+                return node.last_error
+        return None
+
     def broker_name(self, node_id: int) -> str:
         """A broker for the reader of an error: `1 at host:port`."""
         address = self.metadata.brokers.get(node_id)

@@ -13,6 +13,8 @@ import random
 import re
 from collections.abc import Callable, Iterable
 
+import async_timeout
+
 from aioproducer._native.accumulator import RecordAccumulator, TopicQueue
 from aioproducer._native.record_batch import RecordBatch
 from aioproducer.cluster import Cluster
@@ -66,6 +68,7 @@ class TopicRouter:
         self._rooms_timer: asyncio.TimerHandle | None = None
         self._used_at: dict[str, float] = {}
         self._idle: set[str] = set()
+        self._watchers: dict[str, list[asyncio.Future[None]]] = {}
         self._idle_timer: asyncio.TimerHandle | None = None
 
     def start(self, accumulator: RecordAccumulator) -> None:
@@ -120,11 +123,19 @@ class TopicRouter:
         for name in names:
             topic = self._accumulator.topic_queues.get(name)
             known = self._cluster.metadata.topics.get(name)
-            if topic is not None and known is not None and known.leaders:
+            if known is None or not known.leaders:
+                continue
+            if topic is not None:
                 self._apply(topic, known)
+            for seen in self._watchers.get(name, ()):
+                if not seen.done():
+                    seen.set_result(None)
 
     def topic_failed(self, name: str, error: KafkaError) -> None:
         """Fail the records that wait for a topic that will not appear."""
+        for seen in self._watchers.get(name, ()):
+            if not seen.done():
+                seen.set_exception(_about_topic(error, name))
         topic = self._accumulator.topic_queues.get(name)
         if topic is None:
             return
@@ -141,6 +152,29 @@ class TopicRouter:
     def leader_changed(self, name: str) -> None:
         """Apply a leader that a broker named in a Produce answer (KIP-951)."""
         self.metadata_changed([name])
+
+    async def partitions_for(self, name: str) -> tuple[int, ...]:
+        """The ids of a topic's partitions; waits for them up to `max_block_ms`.
+
+        Raises:
+            UnknownTopicOrPartitionError, KafkaTimeoutError: They did not become known.
+            InvalidTopicError, TopicAuthorizationFailedError: They never will.
+        """
+        self.check_topic_name(name)
+        known = self._cluster.metadata.topics.get(name)
+        if known is None or not known.leaders:
+            seen: asyncio.Future[None] = self._loop.create_future()
+            self._watchers.setdefault(name, []).append(seen)
+            self._cluster.need_topic(name)
+            try:
+                async with async_timeout.timeout(self._config.max_block_ms / 1000):
+                    await seen
+            except asyncio.TimeoutError:
+                raise self._unknown_topic_error(name) from None
+            finally:
+                self._watchers[name].remove(seen)
+            known = self._cluster.metadata.topics[name]
+        return tuple(range(len(known.leaders)))
 
     # ---- told by the sender
 

@@ -30,7 +30,7 @@ from functools import partial
 
 from aioproducer._native.accumulator import RecordAccumulator, TopicQueue
 from aioproducer._native.record_batch import BATCH_HEADER_SIZE, Delivery, RecordBatch
-from aioproducer.admission import Admissions
+from aioproducer.admission import Admissions, Waiter
 from aioproducer.batch_compressor import BatchCompressor
 from aioproducer.cluster import Cluster
 from aioproducer.config import ProducerConfig
@@ -265,17 +265,53 @@ class Sender:
         await self.cluster.close()
         self._compressor.close()
 
-    # ---- what there is, for status and metrics
-
-    @property
-    def incomplete_batches(self) -> int:
-        """Batches that are not done, open ones included."""
-        return sum(len(lane.batches()) for lane in self._active)
+    # ---- what there is
 
     @property
     def requests_in_flight(self) -> int:
         """Produce requests without an answer."""
         return sum(window.in_flight for window in self._windows.values())
+
+    async def partitions_for(self, name: str) -> tuple[int, ...]:
+        """The ids of a topic's partitions, once they are known."""
+        return await self._router.partitions_for(name)
+
+    def metrics(self) -> dict[str, float]:
+        """Counters since the start, and gauges of now."""
+        counters = self.counters
+        accumulator = self.accumulator
+        return {
+            "record_accepted_total": accumulator.accepted_count,
+            "record_delivered_total": counters.records_delivered,
+            "record_error_total": counters.records_failed,
+            "batch_sent_total": counters.batches_sent,
+            "batch_retry_total": counters.batches_retried,
+            "batch_split_total": counters.batches_split,
+            "request_total": counters.requests_sent,
+            "outgoing_byte_total": counters.bytes_sent,
+            "epoch_bump_total": counters.epochs_bumped,
+            "requests_in_flight": self.requests_in_flight,
+            "buffer_total_bytes": accumulator.buffer_memory,
+            "buffer_available_bytes": accumulator.buffer_memory - accumulator.buffer_used,
+            "waiting_callers": len(self.admissions),
+            "metadata_age": self._loop.time() - self.cluster.metadata_at,
+        }
+
+    def status(self) -> dict[str, object]:
+        """What a health check wants to know."""
+        last_error = self.cluster.last_metadata_error or self.cluster.any_connect_error()
+        return {
+            "cluster_id": self.cluster.metadata.cluster_id,
+            "brokers": {
+                self.cluster.broker_name(node_id): "connected" if connected else "not connected"
+                for node_id, connected in self.cluster.nodes().items()
+            },
+            "producer_id": None if self._identity is None else self._identity.producer_id,
+            "buffer_used_ratio": self.accumulator.buffer_used / self.accumulator.buffer_memory,
+            "requests_in_flight": self.requests_in_flight,
+            "waiting_callers": len(self.admissions),
+            "last_error": None if last_error is None else str(last_error),
+        }
 
     # ---- told by the accumulator
 
@@ -337,8 +373,8 @@ class Sender:
     # ---- lanes and windows
 
     def _all_lanes(self) -> list[PartitionLane]:
-        for lane in self.accumulator.take_touched():
-            self._activate(lane)
+        # The lanes touched in this turn are not active yet.
+        self._end_of_turn()
         return list(self._active)
 
     def _window(self, node_id: int) -> BrokerWindow:
@@ -742,9 +778,15 @@ class Sender:
 
     # ---- room in the buffer
 
+    def withdraw(self, waiter: Waiter[Delivery]) -> None:
+        """A caller no longer waits for room; those behind may fit now."""
+        self.admissions.withdraw(waiter)
+        self._admit()
+
     def _admit(self) -> None:
-        self.admissions.admit()
-        self.accumulator.has_blocked = len(self.admissions) > 0
+        if self.accumulator.has_blocked:
+            self.admissions.admit()
+            self.accumulator.has_blocked = len(self.admissions) > 0
 
     def no_room_error(self, requested: int, waited: float = 0.0) -> BufferExhaustedError:
         """The error of a caller for whom there is no room."""
