@@ -9,6 +9,10 @@ PIP := $(VENV) -m pip --disable-pip-version-check install --quiet
 PYX := $(wildcard aioproducer/_native/*.pyx)
 NATIVE := $(PYX) $(filter-out $(PYX:.pyx=.c), $(wildcard aioproducer/_native/*.[ch])) \
 	$(wildcard aioproducer/_native/*.pxd)
+# An editable install builds every module; later, only those that changed are built in place.
+INSTALL = PYTHONWARNINGS=ignore $(PIP) --no-build-isolation --no-deps --editable .
+REBUILD = $(VENV) -W ignore -c 'from setuptools import setup; setup()' \
+	--quiet build_ext --inplace --parallel 2
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -20,7 +24,7 @@ help:  ## List the targets.
 
 .PHONY: demo
 demo: build  ## Send card payments exactly once, with rates and latencies, and audit the log.
-	@$(VENV) tools/demo.py
+	@$(VENV) -m tools.demo
 
 .PHONY: test
 test: build  ## Run all tests; those of a real Kafka where one can be had (in CI: always).
@@ -58,7 +62,7 @@ build: .venv/built  ## Make .venv and build the native modules, if they changed.
 .PHONY: debug
 debug: build  ## Build the native modules unoptimised, with symbols and asserts, until `make clean`.
 	@rm -rf build aioproducer/_native/*.so
-	CFLAGS="-O0 -g -UNDEBUG" $(PIP) --no-build-isolation --no-deps --editable .
+	CFLAGS="-O0 -g -UNDEBUG" $(REBUILD)
 
 .PHONY: kafka
 kafka:  ## Start a Kafka for hand work, on port 9092 if that is free.
@@ -96,7 +100,7 @@ clean:  ## Remove what was built; the Kafka jars stay.
 .venv/built: .venv/installed $(NATIVE)
 	@$(PYTHON) tools/check_toolchain.py
 	@echo "building the native modules"
-	@$(PIP) --no-build-isolation --no-deps --editable .
+	@$(if $(filter .venv/installed,$?),$(INSTALL),$(REBUILD))
 	@touch $@
 
 .venv/linters: .venv/built

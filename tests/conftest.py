@@ -29,6 +29,7 @@ from tools.kafka import (
 
 BROKER_FIXTURES = {"kafka", "kafka39", "kafka3"}
 LEAK_GRACE = 2.0
+MISSING_KAFKA = pytest.StashKey[str]()
 
 AnyKafka = TypeVar("AnyKafka", bound=Kafka)
 
@@ -65,35 +66,53 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def _running(get: Callable[[], AnyKafka]) -> Iterator[AnyKafka]:
+def _running(config: pytest.Config, get: Callable[[], AnyKafka]) -> Iterator[AnyKafka]:
+    kafka: AnyKafka | None = None
     try:
         kafka = get()
     except KafkaUnavailableError as error:
+        config.stash[MISSING_KAFKA] = str(error)
+    if kafka is None:
         if os.environ.get("CI"):
-            pytest.fail(f"in CI a missing Kafka is a failure: {error}", pytrace=False)
-        pytest.skip(str(error))
+            pytest.fail("needs a real Kafka, and in CI its lack is a failure", pytrace=False)
+        pytest.skip("needs a real Kafka")
     with kafka:
         yield kafka
 
 
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say why, where the tests of a real Kafka did not run."""
+    if reason := config.stash.get(MISSING_KAFKA, None):
+        terminalreporter.section("tests of a real Kafka did not run", yellow=True)
+        terminalreporter.line(reason)
+
+
 @pytest.fixture(scope="session")
-def kafka() -> Iterator[Kafka]:
+def kafka(pytestconfig: pytest.Config) -> Iterator[Kafka]:
     """One broker of the newest release, or what KAFKA_BOOTSTRAP_SERVERS names."""
-    yield from _running(find_kafka)
+    yield from _running(pytestconfig, find_kafka)
 
 
 @pytest.fixture(scope="session")
-def kafka39() -> Iterator[Kafka]:
+def kafka39(pytestconfig: pytest.Config) -> Iterator[Kafka]:
     """One broker of the last release before 4."""
-    yield from _running(lambda: start_kafka("3.9.1"))
+    yield from _running(pytestconfig, lambda: start_kafka("3.9.1"))
 
 
 @pytest.fixture(scope="session")
-def kafka3() -> Iterator[NodeControl]:
-    """Three brokers to kill, stop and pause; a test leaves all three running and resumed."""
+def _three_brokers(pytestconfig: pytest.Config) -> Iterator[NodeControl]:
     # The controller takes a silent broker for dead after 9 s by default: most of a test's time.
     config = {"broker.session.timeout.ms": "4000", "broker.heartbeat.interval.ms": "500"}
-    yield from _running(lambda: start_kafka(brokers=3, config=config))
+    yield from _running(pytestconfig, lambda: start_kafka(brokers=3, config=config))
+
+
+@pytest.fixture
+def kafka3(_three_brokers: NodeControl) -> Iterator[NodeControl]:
+    """Three brokers to kill, stop and pause; all three run again after each test."""
+    yield _three_brokers
+    _three_brokers.heal()
 
 
 @pytest.fixture(autouse=True)

@@ -35,10 +35,10 @@ def install_command() -> str:
     """Return the command that installs all of it on this platform."""
     if sys.platform == "darwin":
         return "xcode-select --install"
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    python = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for tool, command in {
-        "apt-get": f"sudo apt-get install -y gcc libc6-dev python{version}-dev python{version}-venv",
-        "dnf": f"sudo dnf install -y gcc python{version}-devel",
+        "apt-get": f"sudo apt-get install -y gcc libc6-dev {python}-dev {python}-venv",
+        "dnf": f"sudo dnf install -y gcc {python}-devel",
         "apk": "sudo apk add gcc musl-dev python3-dev",
         "brew": "brew install gcc python",
     }.items():

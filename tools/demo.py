@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Runs the demo against a real Kafka, or against the built-in one where none can be had.
 
 Called by `make demo`. Owns nothing: `tools/kafka.py` finds or starts the brokers and stops them.
@@ -8,13 +7,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parent.parent
-if not __package__:  # run as a file: import from the repository's root, not from beside us
-    sys.path[0] = str(ROOT)
 
 from tools.kafka import KafkaUnavailableError, find_kafka
+from tools.kafka_cluster import ROOT
+
+__all__ = ["main"]
 
 
 def main() -> int:

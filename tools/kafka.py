@@ -128,7 +128,7 @@ def _start(arguments: argparse.Namespace) -> None:
         report("using KAFKA_BOOTSTRAP_SERVERS, nothing to start")
     wanted = (arguments.version, arguments.brokers)
     for record in Record.read_all(HOME):
-        if record.owner is None and not record.alive:
+        if record.owner is None and not record.is_alive():
             record.destroy()
         elif record.owner is None and not bootstrap_servers and wanted == record.shape:
             report(f"Kafka {record.version} runs already; `tools/kafka.py stop` ends it")
@@ -153,7 +153,7 @@ def _stop(_arguments: argparse.Namespace) -> None:
 def _status(_arguments: argparse.Namespace) -> None:
     for record in Record.read_all(HOME):
         owner = f"for process {record.owner.pid}" if record.owner else "by hand"
-        state = "runs" if record.alive else "is down"
+        state = "runs" if record.is_alive() else "is down"
         print(f"Kafka {record.version} {state} on {record.bootstrap_servers}, started {owner}")
 
 

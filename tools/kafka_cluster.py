@@ -100,6 +100,10 @@ class NodeControl(Kafka):
     def resume(self, node: int) -> None:
         """Let a paused broker go on."""
 
+    @abstractmethod
+    def heal(self) -> None:
+        """Resume and start whatever a test left paused, stopped or dead."""
+
 
 def report(text: str) -> None:
     """Print one line of progress; standard output stays free for answers."""
@@ -118,14 +122,13 @@ class Process:
         """Return the identity of a process that is running now."""
         return cls(pid, _born(pid) or "gone")
 
-    @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether this very process still runs."""
         return _born(self.pid) == self.born
 
     def send(self, sig: signal.Signals) -> None:
         """Signal the process if it is still the same one."""
-        if self.alive:
+        if self.is_alive():
             os.kill(self.pid, sig)
 
 
@@ -193,10 +196,9 @@ class Record:
             )
         return records
 
-    @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether something of it may run; what only a command can tell counts as running."""
-        return bool(self.stop_command) or any(one.alive for one in self.brokers.values())
+        return bool(self.stop_command) or any(one.is_alive() for one in self.brokers.values())
 
     @property
     def shape(self) -> tuple[str, int]:
@@ -209,13 +211,13 @@ class Record:
             subprocess.run(self.stop_command, capture_output=True, check=False)
         for one in self.brokers.values():
             one.send(signal.SIGKILL)
-        wait_until(lambda: not any(one.alive for one in self.brokers.values()), timeout=10)
+        wait_until(lambda: not any(one.is_alive() for one in self.brokers.values()), timeout=10)
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def stop_leftovers(home: Path = HOME) -> int:
     """Stop the clusters whose owner died before it could; return how many there were."""
-    leftovers = [one for one in Record.read_all(home) if one.owner and not one.owner.alive]
+    leftovers = [one for one in Record.read_all(home) if one.owner and not one.owner.is_alive()]
     for one in leftovers:
         pids = " ".join(str(broker.pid) for broker in one.brokers.values())
         report(f"stopping Kafka {one.version} left behind by an aborted run (pids {pids})")

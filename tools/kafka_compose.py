@@ -136,6 +136,14 @@ class ComposeKafka(NodeControl):
         """Let a paused broker go on."""
         self._do("unpause", self._services[node - 1])
 
+    def heal(self) -> None:
+        """Resume and start whatever a test left paused, stopped or dead."""
+        for service in self._do("ps", "--services", "--status", "paused").split():
+            self._do("unpause", service)
+        self._do("start", *self._services)
+        for address in self.bootstrap_servers.split(","):
+            self._wait_for(int(address.rpartition(":")[2]))
+
     @property
     def _recorded(self) -> Record:
         return Record(

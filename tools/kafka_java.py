@@ -148,6 +148,16 @@ class LocalKafka(NodeControl):
         """Let a paused broker go on (SIGCONT)."""
         self._processes[node].send_signal(signal.SIGCONT)
 
+    def heal(self) -> None:
+        """Resume and start whatever a test left paused, stopped or dead."""
+        for node in self.nodes:
+            process = self._processes.get(node)
+            if process is not None and process.poll() is None:
+                self.resume(node)
+            else:
+                self._processes.pop(node, None)
+                self.start_node(node)
+
     def log(self, node: int) -> Path:
         """Return where a broker's log is, for a test that must look."""
         return self._node_directory(node) / "broker.log"

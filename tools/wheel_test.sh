@@ -8,7 +8,7 @@ elsewhere=$(mktemp -d)
 trap 'rm -rf "$elsewhere"' EXIT
 
 echo "wheel-test: building the source distribution, and the wheel from it"
-.venv/bin/python -m build --outdir "$elsewhere/dist" . > "$elsewhere/log" ||
+.venv/bin/python -m build --outdir "$elsewhere/dist" . &> "$elsewhere/log" ||
     { cat "$elsewhere/log"; exit 1; }
 if tar tzf "$elsewhere"/dist/*.tar.gz | grep -E '/_native/[a-z_]+\.c$' | grep -v /crc32c.c; then
     echo "wheel-test: the source distribution ships generated C" >&2
