@@ -5,10 +5,10 @@ Example:
         metadata = await producer.send_and_wait("payments", b"12.50", key=b"card-1")
 """
 
+from aioproducer import errors
 from aioproducer._native.record_batch import Delivery
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import *  # noqa: F403
-from aioproducer.errors import __all__ as _errors
 from aioproducer.producer import Producer, UndeliveredRecord
 from aioproducer.records import ProducerRecord, RecordMetadata, TopicPartition
 
@@ -21,4 +21,4 @@ __all__ = [
     "TopicPartition",
     "UndeliveredRecord",
 ]
-__all__ += _errors
+__all__ += errors.__all__

@@ -43,12 +43,7 @@ class BatchCompressor:
         loop: asyncio.AbstractEventLoop,
         compressed: Callable[[PartitionLane], None],
     ) -> None:
-        levels = {
-            "gzip": config.compression_gzip_level,
-            "lz4": config.compression_lz4_level,
-            "zstd": config.compression_zstd_level,
-        }
-        self._codec = codec_for(config.compression_type, levels.get(config.compression_type))
+        self._codec = codec_for(config.compression_type, config.compression_level)
         self._loop = loop
         self._compressed = compressed
         self._executor: ThreadPoolExecutor | None = None

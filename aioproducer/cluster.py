@@ -33,7 +33,6 @@ from aioproducer.errors import (
     broker_error,
 )
 from aioproducer.metadata import NO_LEADER, BrokerAddress, ClusterMetadata, PartitionLeader
-from aioproducer.options import split_host_port
 from aioproducer.protocol.init_producer_id import INIT_PRODUCER_ID, InitProducerIdRequest
 from aioproducer.protocol.metadata import METADATA, MetadataRequest, MetadataRequestTopic
 from aioproducer.retry import backoff
@@ -117,8 +116,8 @@ class Cluster:
         self._refreshing: asyncio.Task[None] | None = None
         self._reaping: asyncio.TimerHandle | None = None
         self._seeds = [
-            BrokerAddress(-1 - index, *split_host_port(server))
-            for index, server in enumerate(config.bootstrap_servers)
+            BrokerAddress(-1 - index, host, port)
+            for index, (host, port) in enumerate(config.bootstrap_addresses)
         ]
 
     # ---- lifecycle
@@ -137,7 +136,7 @@ class Cluster:
                 async with async_timeout.timeout_at(deadline):
                     await self._bootstrap()
                 break
-            except (KafkaError, asyncio.TimeoutError) as error:
+            except (TimeoutError, KafkaError) as error:
                 failures += 1
                 delay = self._reconnect_delay(failures)
                 if self._loop.time() + delay >= deadline:
@@ -412,15 +411,13 @@ class Cluster:
             try:
                 async with async_timeout.timeout_at(self.metadata_at + max_age):
                     await self._wake_refresh.wait()
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 self._is_refresh_wanted = True
             self._wake_refresh.clear()
             if self._refresh_failures and not self._new_topics:
                 await self._sleep_or_new_topic(self._refresh_delay())
-            if self._is_refresh_wanted:
-                topics = self._topics
-            else:
-                topics = self._new_topics & self._topics
+            all_topics = self._is_refresh_wanted
+            topics = self._topics if all_topics else self._new_topics & self._topics
             self._is_refresh_wanted = False
             self._new_topics = set()
             try:
@@ -453,7 +450,7 @@ class Cluster:
                 while not self._new_topics:
                     await self._wake_refresh.wait()
                     self._wake_refresh.clear()
-        except asyncio.TimeoutError:
+        except TimeoutError:
             pass
 
     async def _fetch_metadata(self, connection: Connection, topics: tuple[str, ...]) -> bool:
@@ -542,7 +539,9 @@ class Cluster:
             raise broker_error(response.error_code, broker=str(connection.address))
         return ProducerIdentity(response.producer_id, response.producer_epoch)
 
-    def explain_timeout(self, topic: str, node_id: int) -> tuple[KafkaError | None, KafkaError | None]:
+    def explain_timeout(
+        self, topic: str, node_id: int
+    ) -> tuple[KafkaError | None, KafkaError | None]:
         """The last broker error and the last connect error that bear on a topic and broker."""
         broker_said = self.topic_errors.get(topic)
         connect_error = self.last_connect_error(node_id)

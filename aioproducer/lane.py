@@ -146,9 +146,7 @@ class PartitionLane(PartitionQueue):
 
     def _number(self, batch: RecordBatch) -> None:
         assert self.identity is not None
-        batch.assign_sequence(
-            self.identity.producer_id, self.identity.epoch, self.next_sequence
-        )
+        batch.assign_sequence(self.identity.producer_id, self.identity.epoch, self.next_sequence)
         self.next_sequence = advance_sequence(self.next_sequence, batch.record_count)
 
     def _start_over(self, identity: ProducerIdentity) -> None:
@@ -227,8 +225,10 @@ class PartitionLane(PartitionQueue):
             self.gap = "unknown"
 
     def settle_gap(self) -> bool:
-        """Whether a new epoch is needed before anything can be sent; the gap is looked at once
-        nothing numbered is left."""
+        """Whether a new epoch is needed before anything can be sent.
+
+        A gap of unknown fate is looked at once nothing numbered is left to tell.
+        """
         if self.gap == "none" or self.in_flight:
             return False
         if self.gap == "refused":

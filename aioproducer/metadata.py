@@ -90,7 +90,11 @@ class ClusterMetadata:
         return ClusterMetadata(response.cluster_id, brokers, topics)
 
     def with_leader(
-        self, topic: str, partition: int, leader: PartitionLeader, addresses: Iterable[BrokerAddress]
+        self,
+        topic: str,
+        partition: int,
+        leader: PartitionLeader,
+        addresses: Iterable[BrokerAddress],
     ) -> ClusterMetadata | None:
         """The snapshot after a broker named a new leader (KIP-951), or None if it is no news."""
         known = self.topics.get(topic)

@@ -13,14 +13,13 @@ import asyncio
 import enum
 import importlib.metadata
 import logging
-import ssl
 import threading
 import warnings
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Coroutine, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, overload
+from typing import Any, Literal, Self, Unpack, cast, overload
 
 import async_timeout
 
@@ -40,7 +39,8 @@ from aioproducer.errors import (
     SerializationError,
     WrongEventLoopError,
 )
-from aioproducer.records import Headers, ProducerRecord, RecordMetadata, TopicPartition
+from aioproducer.hooks import OnDelivery, SerializerOption
+from aioproducer.records import Headers, K, ProducerRecord, RecordMetadata, V
 from aioproducer.sender import Sender
 from aioproducer.serialization import as_function, serialization_error
 from aioproducer.transport import ConnectionOptions
@@ -72,7 +72,7 @@ class UndeliveredRecord:
     error: KafkaError
 
 
-class Producer(SendPath):
+class Producer(SendPath[K, V]):
     """Sends records to Kafka from one event loop.
 
     Args:
@@ -228,9 +228,7 @@ class Producer(SendPath):
         if getattr(self, "_state", None) is _State.OPEN:
             warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
 
-    async def _close(
-        self, sender: Sender, timeout: float | None
-    ) -> tuple[UndeliveredRecord, ...]:
+    async def _close(self, sender: Sender, timeout: float | None) -> tuple[UndeliveredRecord, ...]:
         sender.admissions.reject_all(self._closed_error)
         undelivered: tuple[UndeliveredRecord, ...] = ()
         if self._room_timer is not None:
@@ -239,27 +237,41 @@ class Producer(SendPath):
             try:
                 async with async_timeout.timeout(timeout):
                     await sender.flush()
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 pass
             undelivered = _give_up(sender)
         finally:
             self._state = _State.CLOSED
             await sender.close()
         if undelivered:
-            logger.warning(
-                "The producer was closed with %s records undelivered", len(undelivered)
-            )
+            logger.warning("The producer was closed with %s records undelivered", len(undelivered))
         return undelivered
 
     # ---- in bulk
 
+    @overload
     async def send_many(
         self,
         topic: str,
-        records: Sequence[Any],
+        records: Iterable[V | ProducerRecord[K, V]],
+        *,
+        return_exceptions: Literal[False] = False,
+    ) -> list[RecordMetadata]: ...
+    @overload
+    async def send_many(
+        self,
+        topic: str,
+        records: Iterable[V | ProducerRecord[K, V]],
+        *,
+        return_exceptions: bool,
+    ) -> list[RecordMetadata | KafkaError]: ...
+    async def send_many(
+        self,
+        topic: str,
+        records: Iterable[V | ProducerRecord[K, V]],
         *,
         return_exceptions: bool = False,
-    ) -> list[Any]:
+    ) -> list[RecordMetadata] | list[RecordMetadata | KafkaError]:
         """Send many records and wait until all are stored.
 
         Args:
@@ -282,11 +294,7 @@ class Producer(SendPath):
         deliveries: list[Delivery] = []
         accepted = self._accept_many(topic, values, 0, deliveries)
         while accepted < len(values):
-            value = values[accepted]
-            if isinstance(value, ProducerRecord):
-                deliveries.append(await self.send(value))
-            else:
-                deliveries.append(await self.send(topic, value))
+            deliveries.append(await self._send_value(topic, values[accepted]))
             accepted = self._accept_many(topic, values, accepted + 1, deliveries)
         results: list[RecordMetadata | KafkaError] = []
         first_error: KafkaError | None = None
@@ -299,6 +307,13 @@ class Producer(SendPath):
         if first_error is not None and not return_exceptions:
             raise first_error
         return results
+
+    def _send_value(
+        self, topic: str, value: V | ProducerRecord[K, V]
+    ) -> Coroutine[Any, Any, Delivery]:
+        if isinstance(value, ProducerRecord):
+            return self.send(cast("ProducerRecord[K, V]", value))
+        return self.send(topic, value)
 
     # ---- looking
 
@@ -330,7 +345,7 @@ class Producer(SendPath):
         partition: int | None,
         headers: Headers | None,
         timestamp_ms: int | None,
-        on_delivery: Callable[..., object] | None,
+        on_delivery: OnDelivery | None,
     ) -> _Admission:
         sender = self._open_sender()
         loop = self._check_loop()
@@ -381,7 +396,7 @@ class Producer(SendPath):
 
     async def _wait_for_delivery(
         self,
-        accepted: Coroutine[Any, Any, Any],
+        accepted: Coroutine[Any, Any, Delivery | RecordMetadata],
         topic: str,
         timeout: float | None,
     ) -> RecordMetadata:
@@ -390,7 +405,7 @@ class Producer(SendPath):
             async with async_timeout.timeout(timeout):
                 result = await accepted
                 return await result if isinstance(result, Delivery) else result
-        except asyncio.TimeoutError as error:
+        except TimeoutError as error:
             if isinstance(error, KafkaError):
                 raise
             raise KafkaTimeoutError(
@@ -404,12 +419,16 @@ class Producer(SendPath):
         return self._open_sender().no_room_error(0)
 
     def _serialization_error(
-        self, topic: str, field: Any, value: object, cause: Exception | None
+        self,
+        topic: str,
+        field: Literal["key", "value", "headers"],
+        value: object,
+        cause: Exception | None,
     ) -> SerializationError:
-        configured = {
-            "key": self.config.key_serializer,
-            "value": self.config.value_serializer,
-        }.get(field)
+        configured: SerializerOption | None = None
+        if field != "headers":
+            config = self.config
+            configured = config.key_serializer if field == "key" else config.value_serializer
         return serialization_error(topic, field, type(value), cause, configured)
 
     def _check_numbers(self, topic: str, partition: object, timestamp_ms: object) -> None:
@@ -465,19 +484,13 @@ class Producer(SendPath):
         return loop
 
     def _connection_options(self) -> ConnectionOptions:
-        context: ssl.SSLContext | None = None
-        if self.config.security_protocol == "SSL":
-            context = self.config.ssl_context or ssl.create_default_context()
         return ConnectionOptions(
             client_id=self.config.client_id,
             client_version=importlib.metadata.version("aioproducer"),
-            ssl_context=context,
+            ssl_context=self.config.tls_context(),
             send_buffer_bytes=self.config.send_buffer_bytes,
             receive_buffer_bytes=self.config.receive_buffer_bytes,
         )
-
-
-T = TypeVar("T")
 
 
 class _Admission(Coroutine[Any, Any, Delivery]):
@@ -558,18 +571,22 @@ def _give_up(sender: Sender) -> tuple[UndeliveredRecord, ...]:
         if topic.unrouted_count
     }
     for batch in sender.fail_everything():
-        error = batch.error
-        assert error is not None
-        for key, value, headers, timestamp_ms in batch.records():
-            record = ProducerRecord(
-                batch.topic, value, key, batch.partition, headers, timestamp_ms
+        assert batch.error is not None
+        undelivered.extend(
+            UndeliveredRecord(
+                ProducerRecord(batch.topic, value, key, batch.partition, headers, timestamp_ms),
+                batch.error,
             )
-            undelivered.append(UndeliveredRecord(record, error))
+            for key, value, headers, timestamp_ms in batch.records()
+        )
     for name, records in held.items():
         error = ProducerClosedError(
             f"The producer was closed before the partitions of topic {name!r} were known"
         )
-        for key, value, partition, headers, timestamp_ms in records:
-            record = ProducerRecord(name, value, key, partition, headers, timestamp_ms)
-            undelivered.append(UndeliveredRecord(record, error))
+        undelivered.extend(
+            UndeliveredRecord(
+                ProducerRecord(name, value, key, partition, headers, timestamp_ms), error
+            )
+            for key, value, partition, headers, timestamp_ms in records
+        )
     return tuple(undelivered)

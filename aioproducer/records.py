@@ -5,20 +5,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias
+
+if sys.version_info >= (3, 13):
+    from typing import TypeVar
+else:
+    from typing_extensions import TypeVar
 
 __all__ = ["Header", "Headers", "ProducerRecord", "RecordMetadata", "TopicPartition"]
 
-K = TypeVar("K")
-V = TypeVar("V")
+# What keys and values are before they are serialized: anything, unless the user says so.
+K = TypeVar("K", default=Any)
+V = TypeVar("V", default=Any)
 
 Header: TypeAlias = tuple[str, bytes | None]
 """A record header: a name, and a value that may be None."""
 
-Headers: TypeAlias = Sequence[Header]
-"""The headers of one record, in order; names may repeat."""
+Headers: TypeAlias = Sequence[Header] | Mapping[str, bytes | None]
+"""The headers of one record: a list or tuple of pairs, in which names may repeat, or a dict."""
 
 
 class TopicPartition(NamedTuple):
@@ -40,7 +47,7 @@ class ProducerRecord(Generic[K, V]):
         value: What the value serializer takes; None is a tombstone.
         key: What the key serializer takes; None means no key, an empty key is a key.
         partition: An explicit partition, or None to let the partitioner choose.
-        headers: `(name, value)` pairs in order.
+        headers: `(name, value)` pairs in order, or a dict.
         timestamp_ms: CreateTime in milliseconds since the epoch, or None for now.
     """
 

@@ -67,9 +67,7 @@ def next_step(
     return Step.RETRY if error.retriable else Step.FAIL
 
 
-def backoff(
-    failures: int, *, base: float, maximum: float, random: Callable[[], float]
-) -> float:
+def backoff(failures: int, *, base: float, maximum: float, random: Callable[[], float]) -> float:
     """The delay after `failures` failures in a row (KIP-580).
 
     Args:

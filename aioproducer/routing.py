@@ -131,18 +131,18 @@ class TopicRouter:
                 if not seen.done():
                     seen.set_result(None)
 
-    def topic_failed(self, name: str, error: KafkaError) -> None:
+    def topic_failed(self, topic: str, error: KafkaError) -> None:
         """Fail the records that wait for a topic that will not appear."""
-        for seen in self._watchers.get(name, ()):
+        for seen in self._watchers.get(topic, ()):
             if not seen.done():
-                seen.set_exception(_about_topic(error, name))
-        topic = self._accumulator.topic_queues.get(name)
-        if topic is None:
+                seen.set_exception(_about_topic(error, topic))
+        queue = self._accumulator.topic_queues.get(topic)
+        if queue is None:
             return
-        self.fail_rooms(topic, _about_topic(error, name))
-        if not topic.is_known:
-            self._accumulator.forget_topic(name)
-            self._used_at.pop(name, None)
+        self.fail_rooms(queue, _about_topic(error, topic))
+        if not queue.is_known:
+            self._accumulator.forget_topic(topic)
+            self._used_at.pop(topic, None)
 
     def fail_rooms(self, topic: TopicQueue, error: KafkaError) -> None:
         """Fail every record that waits for a topic."""
@@ -169,7 +169,7 @@ class TopicRouter:
             try:
                 async with async_timeout.timeout(self._config.max_block_ms / 1000):
                     await seen
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 raise self._unknown_topic_error(name) from None
             finally:
                 self._watchers[name].remove(seen)

@@ -24,7 +24,7 @@ import asyncio
 import logging
 import random
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -512,9 +512,7 @@ class Sender:
             topic_id = NO_TOPIC_ID if known is None else known.topic_id
             sent.names_by_id[topic_id] = name
             topics.append(TopicProduceData(name, topic_id, partitions))
-        request = ProduceRequest(
-            None, self._config.acks, self._config.request_timeout_ms, topics
-        )
+        request = ProduceRequest(None, self._config.acks, self._config.request_timeout_ms, topics)
         expects_answer = self._config.acks != 0
         try:
             version = connection.version_for(
@@ -608,7 +606,9 @@ class Sender:
         outcome.lanes.append(lane)
         if batch.is_done:
             # It expired while the broker was at it; the caller was told that it may be stored.
-            logger.info("A batch of %s-%s was stored after it expired", batch.topic, batch.partition)
+            logger.info(
+                "A batch of %s-%s was stored after it expired", batch.topic, batch.partition
+            )
             self._release(batch)
             return
         if lane.failures_logged:
@@ -695,14 +695,12 @@ class Sender:
         window.throttled_until = max(window.throttled_until, self._loop.time() + seconds)
         if window.throttle_timer is not None:
             window.throttle_timer.cancel()
-        window.throttle_timer = self._loop.call_at(
-            window.throttled_until, self._pump, window
-        )
+        window.throttle_timer = self._loop.call_at(window.throttled_until, self._pump, window)
 
     def _split(self, lane: PartitionLane, batch: RecordBatch) -> None:
         self._compressor.restore(batch)
         limit = max(BATCH_HEADER_SIZE + batch.records_size // 2, 1)
-        children: Sequence[RecordBatch] = batch.split(limit)
+        children = batch.split(limit)
         self.counters.batches_split += 1
         self.accumulator.recharge(batch, children)
         lane.split(batch, children)
@@ -864,7 +862,9 @@ class Sender:
 
     # ---- time
 
-    def _schedule(self, deadlines: Deadlines[PartitionLane], lane: PartitionLane, at: float) -> None:
+    def _schedule(
+        self, deadlines: Deadlines[PartitionLane], lane: PartitionLane, at: float
+    ) -> None:
         deadlines.add(lane, at)
         if self._timer is None or at < self._timer_at:
             if self._timer is not None:

@@ -222,6 +222,7 @@ class Connection(asyncio.Protocol):
     # ---- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Set the socket up; asyncio calls this once."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         transport.set_write_buffer_limits(high=self._options.write_buffer_bytes)
@@ -239,6 +240,7 @@ class Connection(asyncio.Protocol):
         self.is_open = True
 
     def data_received(self, data: bytes) -> None:
+        """Take what the broker sent."""
         self.last_used_at = self._loop.time()
         try:
             for frame in self._frames.feed(data):
@@ -248,17 +250,20 @@ class Connection(asyncio.Protocol):
             self.abort(self._network_error(f"The broker sent what is no Kafka answer: {error}"))
 
     def eof_received(self) -> None:
-        return None
+        """Have asyncio close the transport: a broker never half-closes."""
 
     def pause_writing(self) -> None:
+        """The transport's buffer is full."""
         self.is_writable = False
 
     def resume_writing(self) -> None:
+        """The transport's buffer has room again."""
         self.is_writable = True
         if self.on_writable is not None:
             self.on_writable()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Fail what is pending, in order, and tell the owner."""
         self.is_open = False
         if self._timer is not None:
             self._timer.cancel()
@@ -299,8 +304,7 @@ class Connection(asyncio.Protocol):
             return
         self.abort(
             self._network_error(
-                f"The broker did not answer a {pending.api.name} request within"
-                " request_timeout_ms"
+                f"The broker did not answer a {pending.api.name} request within request_timeout_ms"
             )
         )
 

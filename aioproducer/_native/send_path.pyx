@@ -292,7 +292,7 @@ cdef class SendPath:
             data = serialize(topic, value)
         except Exception as error:
             raise self._serialization_error(topic, field, value, error) from error
-        if type(data) is not bytes and data is not None:
+        if type(data) is not bytes:
             return self._to_bytes(topic, field, data)
         return data
 
