@@ -171,6 +171,7 @@ class Cluster:
         """The open connection to a broker; None starts to make one."""
         node = self._node(node_id)
         if node is None:
+            self.refresh()
             return None
         if node.is_connected:
             return node.connection
@@ -222,7 +223,9 @@ class Cluster:
         if node.connecting is not None:
             node.connecting.cancel()
         if node.connection is not None:
-            node.connection.abort(NetworkError(why, broker=str(node.address)))
+            node.connection.abort(
+                NetworkError(why, broker=str(node.address), possibly_persisted=True)
+            )
 
     async def _keep_connecting(self, node: _Node) -> None:
         node_id = node.address.node_id

@@ -559,7 +559,9 @@ class Sender:
         if response is not None:
             self._throttle(sent.window, response.throttle_time_ms / 1000)
             self._take_response(sent, response, outcome)
-            error = NetworkError("The broker's answer leaves this partition out")
+            error = NetworkError(
+                "The broker's answer leaves this partition out", possibly_persisted=True
+            )
         assert error is not None
         for lane, batch in sent.batches.values():
             self._attempt_failed(lane, batch, error, sent, outcome)
@@ -630,13 +632,16 @@ class Sender:
         if error.refreshes_metadata:
             self.cluster.refresh()
         if batch.is_done:
-            if error.leaves_doubt or answer is None:
+            # It expired meanwhile and was told; only the numbers are left to look after.
+            if error.possibly_persisted:
                 lane.lost_sight_of(batch)
+            else:
+                lane.refused(batch)
             self._release(batch)
             return
         error.broker = sent.broker
         batch.last_error = error
-        if error.leaves_doubt:
+        if error.possibly_persisted:
             batch.possibly_persisted = True
         now = self._loop.time()
         may_retry = (
@@ -927,10 +932,11 @@ class Sender:
 
     def _explain(self, batch: RecordBatch, error: KafkaError) -> KafkaError:
         """What the caller is told: the broker's error, with the record's own story."""
-        error.topic_partition = TopicPartition(batch.topic, batch.partition)
-        error.attempts = batch.attempts
-        error.possibly_persisted = batch.possibly_persisted
-        return error
+        own = error.again()
+        own.topic_partition = TopicPartition(batch.topic, batch.partition)
+        own.attempts = batch.attempts
+        own.possibly_persisted = batch.possibly_persisted
+        return own
 
     def _timeout_error(self, lane: PartitionLane, batch: RecordBatch) -> KafkaTimeoutError:
         broker_said, connect_error = self.cluster.explain_timeout(batch.topic, lane.leader.node_id)

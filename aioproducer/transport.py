@@ -215,7 +215,7 @@ class Connection(asyncio.Protocol):
 
     async def close(self) -> None:
         """End the connection; returns when its socket is closed."""
-        self.abort(NetworkError("The client closed the connection", broker=str(self.address)))
+        self.abort(self._network_error("The client closed the connection"))
         if self._transport is not None:
             await asyncio.shield(self._closed)
 
@@ -309,7 +309,8 @@ class Connection(asyncio.Protocol):
         )
 
     def _network_error(self, message: str) -> NetworkError:
-        return NetworkError(message, broker=str(self.address))
+        # It stands for requests that were handed to the socket: who knows what became of them.
+        return NetworkError(message, broker=str(self.address), possibly_persisted=True)
 
 
 async def connect(
