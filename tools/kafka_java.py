@@ -209,7 +209,9 @@ class LocalKafka(NodeControl):
 
     def _format(self) -> None:
         """Write each node's cluster id and feature levels, as Kafka wants before a first start."""
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # The first byte keeps a leading "-" away, which the tool would take for an option.
+        raw = b"\0" + uuid.uuid4().bytes[1:]
+        cluster_id = base64.urlsafe_b64encode(raw).decode().rstrip("=")
         formatters = {
             node: subprocess.Popen(
                 self._java(
