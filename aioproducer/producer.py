@@ -51,6 +51,9 @@ logger = logging.getLogger(__name__)
 
 _MAX_TIMESTAMP_MS = 2**62
 
+# Looked up here, because it reads files: in `start` that would hold the loop.
+_VERSION = importlib.metadata.version("aioproducer")
+
 
 class _State(enum.Enum):
     CREATED = "created"
@@ -486,7 +489,7 @@ class Producer(SendPath[K, V]):
     def _connection_options(self) -> ConnectionOptions:
         return ConnectionOptions(
             client_id=self.config.client_id,
-            client_version=importlib.metadata.version("aioproducer"),
+            client_version=_VERSION,
             ssl_context=self.config.tls_context(),
             send_buffer_bytes=self.config.send_buffer_bytes,
             receive_buffer_bytes=self.config.receive_buffer_bytes,
