@@ -22,7 +22,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import async_timeout
 
@@ -223,7 +223,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Set the socket up; asyncio calls this once."""
-        assert isinstance(transport, asyncio.Transport)
+        # uvloop's transports do not inherit from asyncio's.
+        transport = cast("asyncio.Transport", transport)
         self._transport = transport
         transport.set_write_buffer_limits(high=self._options.write_buffer_bytes)
         sock = transport.get_extra_info("socket")
