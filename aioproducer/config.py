@@ -284,9 +284,10 @@ class ProducerConfig:
     compression_zstd_level: Annotated[int, whole_number(-131_072, 22)] = 3
     """From 1 (fast) to 22 (small); negative levels are faster still (KIP-390)."""
 
-    send_buffer_bytes: Annotated[int, _SOCKET_BUFFER] = 131_072
-    """The socket's send buffer (SO_SNDBUF) in bytes; -1 leaves it to the operating system, which
-    is better for brokers far away."""
+    send_buffer_bytes: Annotated[int, _SOCKET_BUFFER] = -1
+    """The socket's send buffer (SO_SNDBUF) in bytes; -1 leaves it to the operating system. Java
+    sets 131072: a request is often larger, so that it would leave in pieces, and a fixed size
+    forbids the system to widen the window for brokers far away."""
 
     receive_buffer_bytes: Annotated[int, _SOCKET_BUFFER] = -1
     """The socket's receive buffer (SO_RCVBUF) in bytes; -1 leaves it to the operating system. Java
