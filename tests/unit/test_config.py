@@ -60,7 +60,7 @@ def test_the_defaults_are_those_we_promise() -> None:
         "compression_gzip_level": -1,
         "compression_lz4_level": 9,
         "compression_zstd_level": 3,
-        "send_buffer_bytes": 131072,
+        "send_buffer_bytes": -1,
         "receive_buffer_bytes": -1,
         "key_serializer": None,
         "value_serializer": None,
