@@ -10,7 +10,7 @@ PYX := $(wildcard aioproducer/_native/*.pyx)
 NATIVE := $(PYX) $(filter-out $(PYX:.pyx=.c), $(wildcard aioproducer/_native/*.[ch])) \
 	$(wildcard aioproducer/_native/*.pxd)
 # An editable install builds every module; later, only those that changed are built in place.
-INSTALL = PYTHONWARNINGS=ignore $(PIP) --no-build-isolation --no-deps --editable .
+INSTALL = PYTHONWARNINGS=ignore $(PIP) --no-build-isolation --editable .
 REBUILD = $(VENV) -W ignore -c 'from setuptools import setup; setup()' \
 	--quiet build_ext --inplace --parallel 2
 SHELL := bash
@@ -42,7 +42,7 @@ test-broker: build  ## Run the tests against a real Kafka.
 lint: .venv/linters  ## Check style, spelling, and that imports point down.
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/cython-lint aioproducer
+	PATH=".venv/bin:$$PATH" cython-lint aioproducer
 	.venv/bin/codespell
 	.venv/bin/lint-imports
 
