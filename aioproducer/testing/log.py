@@ -1,0 +1,344 @@
+"""The log of one partition: checks a batch as a 4.3 leader does, stores it, remembers producers.
+
+Called by the Produce, Fetch and ListOffsets handlers and by FakeCluster, on the loop. A batch is
+kept as it came, with a new header; its records are parsed when somebody asks. `append` either
+stores the whole batch or raises `BatchRefusedError` and changes nothing.
+
+The order of the checks is that of UnifiedLog.analyzeAndValidateRecords, LogValidator and
+ProducerAppendInfo (Kafka 4.3).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from aioproducer.testing.batch import (
+    HEADER_SIZE,
+    MAX_SEQUENCE,
+    BatchHeader,
+    FakeRecord,
+    TimestampType,
+    checksum,
+    records_of,
+)
+from aioproducer.testing.error_codes import ErrorCode
+from aioproducer.testing.wire import WireError
+
+__all__ = ["Appended", "BatchRefusedError", "LogLimits", "PartitionLog", "StoredBatch"]
+
+BATCHES_REMEMBERED: Final = 5
+"""How many batches of a producer a broker knows again; thus how many may be in flight."""
+
+
+class BatchRefusedError(Exception):
+    """A batch was not stored; carries what the answer says about it."""
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str | None = None,
+        record_errors: Mapping[int, str | None] | None = None,
+    ) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+        self.record_errors: Mapping[int, str | None] = record_errors or {}
+
+
+@dataclass(frozen=True, slots=True)
+class LogLimits:
+    """What a topic's configuration says about its batches."""
+
+    message_max_bytes: int = 1_048_588
+    timestamp_type: TimestampType = "CreateTime"
+    compacted: bool = False
+    timestamp_after_max_ms: int = 3_600_000
+
+
+class StoredBatch(NamedTuple):
+    """A batch in the log: the header as stored, its bytes, and the bytes behind it."""
+
+    header: BatchHeader
+    header_bytes: bytes
+    body: memoryview
+    sent_crc: int
+    """The CRC as the producer sent it; LogAppendTime changes the one in the header."""
+
+    @property
+    def next_offset(self) -> int:
+        """The offset after the batch's last record."""
+        return self.header.base_offset + self.header.record_count
+
+
+class Appended(NamedTuple):
+    """What a stored batch is answered with."""
+
+    base_offset: int
+    log_append_time_ms: int
+    """-1 if the records keep the producer's timestamps."""
+    duplicate: bool
+    reused_sequence: bool = False
+    """Whether a duplicate's bytes differ from those stored: records are lost, unseen."""
+
+
+class _Remembered(NamedTuple):
+    base_sequence: int
+    last_sequence: int
+    base_offset: int
+    timestamp_ms: int
+    crc: int
+
+
+@dataclass(slots=True)
+class _ProducerEntry:
+    epoch: int
+    batches: deque[_Remembered] = field(
+        default_factory=lambda: deque[_Remembered](maxlen=BATCHES_REMEMBERED)
+    )
+
+
+class PartitionLog:
+    """The batches of one partition and the state of the producers that wrote them."""
+
+    def __init__(self, topic: str, partition: int, limits: LogLimits) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.limits = limits
+        self.start_offset = 0
+        self.next_offset = 0
+        self._batches: list[StoredBatch] = []
+        self._producers: dict[int, _ProducerEntry] = {}
+
+    @property
+    def batches(self) -> list[StoredBatch]:
+        """The batches in the order of their offsets."""
+        return list(self._batches)
+
+    def records(self) -> Iterator[FakeRecord]:
+        """Yield the records in the order of their offsets."""
+        for batch in self._batches:
+            for record in records_of(
+                batch.header, batch.body, topic=self.topic, partition=self.partition
+            ):
+                if record.offset >= self.start_offset:
+                    yield record
+
+    def read(self, offset: int, max_bytes: int) -> bytes:
+        """Return whole batches from the one that holds `offset`; one even if it is too large."""
+        first = bisect_right(self._batches, offset, key=lambda batch: batch.next_offset)
+        data = bytearray()
+        for batch in self._batches[first:]:
+            if data and len(data) + batch.header.size > max_bytes:
+                break
+            data += batch.header_bytes
+            data += batch.body
+        return bytes(data)
+
+    def append(self, raw: memoryview, *, version: int, leader_epoch: int, now_ms: int) -> Appended:
+        """Store a batch, or know it again.
+
+        Args:
+            raw: What the Produce request holds for this partition.
+            version: The version of the request.
+            leader_epoch: The epoch in which this is stored.
+            now_ms: The time that LogAppendTime records get.
+
+        Raises:
+            BatchRefusedError: It was not stored.
+        """
+        header = self._checked(raw, version, now_ms)
+        if (known := self._duplicate_of(header)) is not None:
+            # UnifiedLog answers a duplicate with the batch's highest timestamp as its append
+            # time, also for CreateTime topics.
+            return Appended(
+                known.base_offset, known.timestamp_ms, True, reused_sequence=known.crc != header.crc
+            )
+        self._check_sequence(header)
+        append_time_ms = now_ms if self.limits.timestamp_type == "LogAppendTime" else None
+        stored, header_bytes = header.stamped(
+            raw,
+            base_offset=self.next_offset,
+            leader_epoch=leader_epoch,
+            append_time_ms=append_time_ms,
+        )
+        self._store(StoredBatch(stored, header_bytes, raw[HEADER_SIZE:], header.crc))
+        return Appended(stored.base_offset, -1 if append_time_ms is None else append_time_ms, False)
+
+    def truncate(self, next_offset: int) -> None:
+        """Forget every batch that reaches beyond an offset, and what its producer did."""
+        kept = [batch for batch in self._batches if batch.next_offset <= next_offset]
+        self._batches = []
+        self._producers = {}
+        self.next_offset = min(self.start_offset, next_offset)
+        for batch in kept:
+            self._store(batch)
+        self.start_offset = min(self.start_offset, self.next_offset)
+
+    def trim(self, start_offset: int) -> None:
+        """Move the log's start forward, as retention does; producers are remembered."""
+        self.start_offset = max(self.start_offset, min(start_offset, self.next_offset))
+        self._batches = [batch for batch in self._batches if batch.next_offset > self.start_offset]
+
+    def forget_producers(self) -> None:
+        """Forget every producer, as a broker does after `producer.id.expiration.ms`."""
+        self._producers = {}
+
+    def _store(self, batch: StoredBatch) -> None:
+        self._batches.append(batch)
+        self.next_offset = batch.next_offset
+        header = batch.header
+        if header.producer_id < 0:
+            return
+        entry = self._producers.get(header.producer_id)
+        if entry is None or entry.epoch != header.producer_epoch:
+            entry = self._producers[header.producer_id] = _ProducerEntry(header.producer_epoch)
+        entry.batches.append(
+            _Remembered(
+                header.base_sequence,
+                header.last_sequence,
+                header.base_offset,
+                header.max_timestamp_ms,
+                batch.sent_crc,
+            )
+        )
+
+    def _checked(self, raw: memoryview, version: int, now_ms: int) -> BatchHeader:
+        header = _only_batch(raw)
+        if header.compression == "zstd" and version < 7:
+            raise BatchRefusedError(
+                ErrorCode.UNSUPPORTED_COMPRESSION_TYPE,
+                f"Produce requests with version {version} are not allowed to use ZStandard",
+            )
+        if header.base_offset != 0:
+            raise BatchRefusedError(
+                ErrorCode.INVALID_RECORD,
+                f"the base offset of a batch is {header.base_offset}, and must be 0",
+            )
+        if header.size > self.limits.message_max_bytes:
+            raise BatchRefusedError(
+                ErrorCode.MESSAGE_TOO_LARGE,
+                f"the record batch has {header.size} bytes, {self.limits.message_max_bytes} are "
+                f"allowed in {self.topic}-{self.partition}",
+            )
+        if checksum(raw) != header.crc:
+            raise BatchRefusedError(ErrorCode.CORRUPT_MESSAGE, "the record batch has a wrong CRC")
+        self._check_header(header)
+        self._check_records(header, raw, now_ms)
+        return header
+
+    def _check_header(self, header: BatchHeader) -> None:
+        if header.record_count <= 0 or header.last_offset_delta != header.record_count - 1:
+            raise BatchRefusedError(
+                ErrorCode.INVALID_RECORD,
+                f"the batch claims {header.record_count} records and the last offset delta "
+                f"{header.last_offset_delta}",
+            )
+        if header.control:
+            raise BatchRefusedError(ErrorCode.INVALID_RECORD, "a client may not write markers")
+        if header.compression is None:
+            raise BatchRefusedError(ErrorCode.INVALID_RECORD, "no codec has this number")
+        if header.producer_id >= 0 and header.base_sequence < 0:
+            raise BatchRefusedError(
+                ErrorCode.INVALID_RECORD,
+                f"a batch of producer {header.producer_id} has the base sequence "
+                f"{header.base_sequence}",
+            )
+        if header.timestamp_type == "LogAppendTime":
+            raise BatchRefusedError(
+                ErrorCode.INVALID_TIMESTAMP, "a producer may not set LogAppendTime"
+            )
+        if header.transactional:
+            raise BatchRefusedError(
+                ErrorCode.INVALID_TXN_STATE, "FakeCluster knows no transactions yet"
+            )
+
+    def _check_records(self, header: BatchHeader, raw: memoryview, now_ms: int) -> None:
+        """Look into the records only where the header cannot rule out that one is refused."""
+        latest_ms = now_ms + self.limits.timestamp_after_max_ms
+        appended = self.limits.timestamp_type == "LogAppendTime"
+        too_late = not appended and header.max_timestamp_ms > latest_ms
+        if not too_late and not self.limits.compacted:
+            return
+        code = ErrorCode.INVALID_RECORD
+        refused: dict[int, str | None] = {}
+        try:
+            for record in records_of(
+                header, raw[HEADER_SIZE:], topic=self.topic, partition=self.partition
+            ):
+                if self.limits.compacted and record.key is None:
+                    refused[record.batch_index] = (
+                        "Compacted topic cannot accept message without key in topic partition "
+                        f"{self.topic}-{self.partition}."
+                    )
+                elif not appended and record.timestamp_ms > latest_ms:
+                    code = ErrorCode.INVALID_TIMESTAMP
+                    refused[record.batch_index] = (
+                        f"Timestamp {record.timestamp_ms} of message with offset "
+                        f"{record.batch_index} is out of range."
+                    )
+        except WireError as error:
+            raise BatchRefusedError(ErrorCode.INVALID_RECORD, str(error)) from error
+        if refused:
+            raise BatchRefusedError(code, "One or more records have been rejected", refused)
+
+    def _duplicate_of(self, header: BatchHeader) -> _Remembered | None:
+        entry = self._producers.get(header.producer_id)
+        if entry is None or entry.epoch != header.producer_epoch:
+            return None
+        wanted = (header.base_sequence, header.last_sequence)
+        for known in entry.batches:
+            if (known.base_sequence, known.last_sequence) == wanted:
+                return known
+        return None
+
+    def _check_sequence(self, header: BatchHeader) -> None:
+        entry = self._producers.get(header.producer_id)
+        # A producer the broker does not know may begin anywhere (outside transactions).
+        if header.producer_id < 0 or entry is None:
+            return
+        if header.producer_epoch < entry.epoch:
+            raise BatchRefusedError(
+                ErrorCode.INVALID_PRODUCER_EPOCH,
+                f"the epoch {header.producer_epoch} of producer {header.producer_id} is behind "
+                f"{entry.epoch}, its last one in {self.topic}-{self.partition}",
+            )
+        if header.producer_epoch > entry.epoch:
+            expected = 0
+        else:
+            last = entry.batches[-1].last_sequence
+            expected = 0 if last == MAX_SEQUENCE else last + 1
+        if header.base_sequence != expected:
+            raise BatchRefusedError(
+                ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
+                f"producer {header.producer_id} (epoch {header.producer_epoch}) sent the sequence "
+                f"{header.base_sequence} to {self.topic}-{self.partition}, expected {expected}",
+            )
+
+
+def _only_batch(raw: memoryview) -> BatchHeader:
+    """Return the header of the one batch that a partition's part of a request must be."""
+    if len(raw) < 17:
+        raise BatchRefusedError(ErrorCode.INVALID_RECORD, "there is no record batch")
+    magic = raw[16]
+    if magic != 2:
+        raise BatchRefusedError(
+            ErrorCode.INVALID_RECORD, f"only magic 2 is allowed, and this is {magic}"
+        )
+    try:
+        header = BatchHeader.read(raw)
+    except WireError as error:
+        raise BatchRefusedError(ErrorCode.CORRUPT_MESSAGE, str(error)) from error
+    if header.size < HEADER_SIZE or header.size > len(raw):
+        raise BatchRefusedError(
+            ErrorCode.CORRUPT_MESSAGE,
+            f"the batch claims {header.size} bytes, {len(raw)} are there",
+        )
+    if header.size < len(raw):
+        raise BatchRefusedError(
+            ErrorCode.INVALID_RECORD, "there must be exactly one record batch per partition"
+        )
+    return header
