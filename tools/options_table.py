@@ -1,4 +1,4 @@
-"""Prints the options as a Markdown table for the README: `python -m tools.options_table`.
+"""Writes the table of options into the README: `python -m tools.options_table`.
 
 The names and defaults are those of `ProducerConfig`, the meanings are the docstrings below them.
 """
@@ -9,9 +9,15 @@ import ast
 import dataclasses
 import inspect
 import itertools
+from pathlib import Path
 
 from aioproducer import config
 from aioproducer.config import ProducerConfig
+
+
+README = Path(__file__).parent.parent / "README.md"
+BEGIN = "<!-- options: made by `python -m tools.options_table` -->"
+END = "<!-- end of options -->"
 
 
 def options_table() -> str:
@@ -56,5 +62,12 @@ def _default(name: str, default: object) -> str:
     return f"`{shown}`"
 
 
+def with_table(readme: str) -> str:
+    """Return the README's text with the table between its two markers."""
+    before, rest = readme.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n{options_table()}\n{END}{after}"
+
+
 if __name__ == "__main__":
-    print(options_table())
+    README.write_text(with_table(README.read_text()))
