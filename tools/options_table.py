@@ -14,7 +14,6 @@ from pathlib import Path
 from aioproducer import config
 from aioproducer.config import ProducerConfig
 
-
 README = Path(__file__).parent.parent / "README.md"
 BEGIN = "<!-- options: made by `python -m tools.options_table` -->"
 END = "<!-- end of options -->"
