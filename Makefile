@@ -54,7 +54,7 @@ format: .venv/linters  ## Put the code into the form that lint wants.
 .PHONY: types
 types: .venv/linters  ## Check the types of package, tests, examples and tools: mypy and pyright, strict.
 	.venv/bin/mypy
-	.venv/bin/pyright
+	.venv/bin/pyright --project pyproject.toml
 
 .PHONY: build
 build: .venv/built  ## Make .venv and build the native modules, if they changed.
