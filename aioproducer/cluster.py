@@ -137,7 +137,13 @@ class Cluster:
                     await self._bootstrap()
                 break
             except (TimeoutError, KafkaError) as error:
+                if isinstance(error, KafkaError) and not error.retriable:
+                    raise
                 failures += 1
+                if failures == 1:
+                    logger.warning(
+                        "No bootstrap server answers yet, trying for %g s: %s", timeout, error
+                    )
                 delay = self._reconnect_delay(failures)
                 if self._loop.time() + delay >= deadline:
                     reasons = self._seed_reasons()
@@ -430,9 +436,13 @@ class Cluster:
                 self.last_metadata_error = error
                 logger.info("Metadata could not be refreshed: %s", error)
                 is_complete = False
-                if isinstance(error, RebootstrapRequiredError):
+                if isinstance(error, RebootstrapRequiredError) or self._is_lost():
                     self._forget_brokers()
-                self.metadata_at = self._loop.time()
+            except Exception:
+                # A defect of ours must not end the refreshing for good: every later topic and
+                # every moved leader depends on it.
+                logger.exception("Metadata could not be refreshed")
+                is_complete = False
             if is_complete:
                 self._refresh_failures = 0
             else:
@@ -517,6 +527,14 @@ class Cluster:
         logger.warning("No known broker can be reached: starting again from bootstrap_servers")
         await self._bootstrap()
         return await self._any_connection()
+
+    def _is_lost(self) -> bool:
+        """Whether there was no metadata for so long that only a new bootstrap helps (KIP-1102)."""
+        trigger = self._config.metadata_recovery_rebootstrap_trigger_ms / 1000
+        return (
+            self._config.metadata_recovery_strategy == "rebootstrap"
+            and self._loop.time() - self.metadata_at >= trigger
+        )
 
     def _forget_brokers(self) -> None:
         for node_id in list(self._nodes):

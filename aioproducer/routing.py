@@ -45,6 +45,7 @@ class TopicRouter:
         config: The producer's options.
         cluster: Asked for the metadata of topics.
         loop: The producer's loop.
+        is_stalled: Whether a broker takes nothing although something waits for it.
         lane_moved: Called for each lane that got a leader, or another one.
         room_ended: Called with a waiting room whose records were routed or failed, and with the
             topic when they were routed.
@@ -56,12 +57,14 @@ class TopicRouter:
         cluster: Cluster,
         loop: asyncio.AbstractEventLoop,
         *,
+        is_stalled: Callable[[int], bool],
         lane_moved: Callable[[PartitionLane, PartitionLeader], None],
         room_ended: Callable[[RecordBatch, TopicQueue], None],
     ) -> None:
         self._config = config
         self._cluster = cluster
         self._loop = loop
+        self._is_stalled = is_stalled
         self._lane_moved = lane_moved
         self._room_ended = room_ended
         self._rooms: Deadlines[tuple[TopicQueue, RecordBatch]] = Deadlines()
@@ -102,11 +105,15 @@ class TopicRouter:
     def next_sticky_partition(self, topic: TopicQueue) -> int:
         """The partition for the next records without key (KIP-794)."""
         lanes: tuple[PartitionLane, ...] = topic.partitions
+        available = topic.available
+        if self._config.partitioner_availability_timeout_ms:
+            flowing = tuple(p for p in available if not self._is_stalled(lanes[p].leader.node_id))
+            available = flowing or available
         if self._config.partitioner_adaptive_partitioning_enable:
             sizes = [len(lane.closed) for lane in lanes]
         else:
             sizes = []
-        return next_sticky_partition(sizes, topic.available, len(lanes), random.random)
+        return next_sticky_partition(sizes, available, len(lanes), random.random)
 
     def routing_error(self, topic: TopicQueue, error: Exception) -> KafkaError:
         """The error of a record that could not be given a partition."""

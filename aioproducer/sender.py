@@ -91,13 +91,22 @@ class SenderCounters:
 class BrokerWindow:
     """The requests in flight to one broker, and the lanes that wait to be in the next one."""
 
-    __slots__ = ("in_flight", "lingering", "node_id", "ready", "throttle_timer", "throttled_until")
+    __slots__ = (
+        "in_flight",
+        "lingering",
+        "node_id",
+        "ready",
+        "stalled_since",
+        "throttle_timer",
+        "throttled_until",
+    )
 
     def __init__(self, node_id: int) -> None:
         self.node_id = node_id
         self.in_flight = 0
         self.ready: OrderedDict[PartitionLane, None] = OrderedDict()
         self.lingering: OrderedDict[PartitionLane, None] = OrderedDict()
+        self.stalled_since: float | None = None
         self.throttled_until = 0.0
         self.throttle_timer: asyncio.TimerHandle | None = None
 
@@ -168,6 +177,7 @@ class Sender:
             config,
             self.cluster,
             loop,
+            is_stalled=self._is_stalled,
             lane_moved=self._lane_moved,
             room_ended=self._room_ended,
         )
@@ -444,18 +454,31 @@ class Sender:
 
     def _pump(self, window: BrokerWindow) -> None:
         """Send to a broker while its window is open and there is something to send."""
-        limit = self._config.max_in_flight_requests_per_connection
-        while window.ready and window.in_flight < limit and not self._is_closing:
-            now = self._loop.time()
-            if now < window.throttled_until:
+        while window.ready and not self._is_closing:
+            connection = self._open_connection(window)
+            if connection is None:
+                if window.stalled_since is None:
+                    window.stalled_since = self._loop.time()
                 return
-            connection = self.cluster.connection(window.node_id)
-            if connection is None or not connection.is_writable:
-                return
-            taken = self._collect(window, now)
+            window.stalled_since = None
+            taken = self._collect(window, self._loop.time())
             if not taken:
                 return
             self._send(window, connection, taken)
+
+    def _open_connection(self, window: BrokerWindow) -> Connection | None:
+        """The connection to a broker if it may be sent another request now."""
+        if window.in_flight >= self._config.max_in_flight_requests_per_connection:
+            return None
+        if self._loop.time() < window.throttled_until:
+            return None
+        connection = self.cluster.connection(window.node_id)
+        return connection if connection is not None and connection.is_writable else None
+
+    def _is_stalled(self, node_id: int) -> bool:
+        since = self._window(node_id).stalled_since
+        timeout = self._config.partitioner_availability_timeout_ms / 1000
+        return since is not None and self._loop.time() - since > timeout
 
     def _collect(self, window: BrokerWindow, now: float) -> list[Taken]:
         """Take at most one batch of each ready lane, as many as one request may hold."""
