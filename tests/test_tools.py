@@ -16,6 +16,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.support.kafka import consume, create_topic, end_offsets
+from tools import check_toolchain, demo
 from tools.kafka import (
     DEFAULT_VERSION,
     Kafka,
@@ -239,6 +240,46 @@ def test_docker_compose_comes_before_java(tmp_path: Path, monkeypatch: pytest.Mo
     calls = (tmp_path / "calls").read_text()
     for wanted in ("info", "up -d kafka\n", "pause kafka\n", "down --volumes --timeout 0\n"):
         assert wanted in calls
+
+
+def test_a_machine_without_a_compiler_gets_one_sentence_with_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "apt-get").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.platform", "linux")
+    assert check_toolchain.main() == 1
+    [sentence] = capsys.readouterr().out.splitlines()
+    assert sentence.startswith("aioproducer needs a C compiler")
+    assert "sudo apt-get install -y gcc" in sentence
+
+
+def test_a_machine_without_python_headers_gets_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sysconfig.get_path", lambda _name: str(tmp_path))
+    assert any("headers of Python" in one for one in check_toolchain.missing())
+
+
+@pytest.mark.parametrize(
+    ("environment", "passed_on"),
+    [({"KAFKA_BOOTSTRAP_SERVERS": "kafka:9092"}, "kafka:9092"), ({"PATH": ""}, "fake")],
+)
+def test_the_demo_is_told_where_kafka_is(
+    environment: dict[str, str], passed_on: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    told: list[str] = []
+
+    def run(bootstrap_servers: str) -> int:
+        told.append(bootstrap_servers)
+        return 7
+
+    monkeypatch.setattr("tools.demo._run", run)
+    assert demo.main() == 7
+    assert told == [passed_on]
 
 
 async def test_every_coroutine_test_runs_on_both_loops(request: pytest.FixtureRequest) -> None:
