@@ -257,7 +257,10 @@ def test_a_machine_without_a_compiler_gets_one_sentence_with_the_command(
 def test_a_machine_without_python_headers_gets_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sysconfig.get_path", lambda _name: str(tmp_path))
+    def include(_name: str) -> str:
+        return str(tmp_path)
+
+    monkeypatch.setattr("sysconfig.get_path", include)
     assert any("headers of Python" in one for one in check_toolchain.missing())
 
 
