@@ -13,8 +13,10 @@ import asyncio
 import enum
 import importlib.metadata
 import logging
+import os
 import threading
 import warnings
+import weakref
 from collections.abc import Coroutine, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -60,6 +62,20 @@ class _State(enum.Enum):
     OPEN = "open"
     CLOSING = "closing"
     CLOSED = "closed"
+    FORKED = "left behind by a fork"
+
+
+_open_producers: weakref.WeakSet[Producer[Any, Any]] = weakref.WeakSet()
+
+
+def _leave_behind_after_fork() -> None:
+    # The child has a copy of the loop and the sockets, and two processes writing to one
+    # connection would garble it: the copy accepts nothing.
+    for producer in list(_open_producers):
+        producer._forked()  # pyright: ignore[reportPrivateUsage]
+
+
+os.register_at_fork(after_in_child=_leave_behind_after_fork)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +164,8 @@ class Producer(SendPath[K, V]):
         if self._state is _State.OPEN:
             self._check_loop()
             return
+        if self._state is _State.FORKED:
+            self._refuse_call()
         if self._state is not _State.CREATED:
             raise ProducerClosedError("A closed producer cannot be started again: make a new one")
         if self._starting is not None:
@@ -173,6 +191,7 @@ class Producer(SendPath[K, V]):
             as_function(self.config.value_serializer, option="value_serializer"),
         )
         self._state = _State.OPEN
+        _open_producers.add(self)
         self._starting.set_result(None)
         self._starting = None
 
@@ -201,7 +220,7 @@ class Producer(SendPath[K, V]):
         """
         if timeout is not None and timeout < 0:
             raise ValueError(f"timeout must be 0 or more seconds, not {timeout}")
-        if self._state is _State.CLOSED:
+        if self._state in (_State.CLOSED, _State.FORKED):
             return ()
         if self._sender is None:
             self._state = _State.CLOSED
@@ -458,6 +477,11 @@ class Producer(SendPath[K, V]):
                 "The producer is not started",
                 hint="Use `async with producer:` or `await producer.start()` first.",
             )
+        if self._state is _State.FORKED:
+            raise WrongEventLoopError(
+                "The producer was started before this process was forked",
+                hint="Start one producer in each worker process, after the fork.",
+            )
         if self._state is not _State.OPEN:
             raise self._closed_error()
         raise WrongEventLoopError(
@@ -465,6 +489,10 @@ class Producer(SendPath[K, V]):
             f" ({threading.current_thread().name})",
             hint="Use loop.call_soon_threadsafe(producer.send_nowait, ...).",
         )
+
+    def _forked(self) -> None:
+        self._close_path()
+        self._state = _State.FORKED
 
     def _closed_error(self) -> ProducerClosedError:
         return ProducerClosedError("The producer is closed")

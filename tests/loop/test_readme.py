@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aioproducer import Producer
+from aioproducer import KafkaError, Producer, RecordMetadata
 from aioproducer.testing import FakeCluster
 from tools.options_table import README, with_table
 
@@ -44,20 +44,20 @@ async def test_the_first_program_runs(
 
 @pytest.mark.parametrize("code", PARTS, ids=[str(index) for index in range(len(PARTS))])
 async def test_each_snippet_runs(code: str) -> None:
-    reports: list[tuple[Any, Any]] = []
+    reports: list[KafkaError | None] = []
+
+    def report(metadata: RecordMetadata | None, error: KafkaError | None) -> None:
+        reports.append(error)
+
     async with (
         FakeCluster(topics={"payments": 1, "clicks": 1}) as cluster,
         Producer(bootstrap_servers=cluster.bootstrap_servers) as producer,
     ):
-        names = {
-            "producer": producer,
-            "Producer": Producer,
-            "report": lambda metadata, error: reports.append((metadata, error)),
-        }
+        names: dict[str, Any] = {"producer": producer, "Producer": Producer, "report": report}
         await _as_coroutine(code, names)()
         await producer.flush()
 
         if "FakeCluster" not in code:
             assert cluster.records("payments") or cluster.records("clicks")
         if "on_delivery" in code:
-            assert [error for _, error in reports] == [None]
+            assert reports == [None]
