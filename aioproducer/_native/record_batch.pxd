@@ -59,7 +59,7 @@ cdef class Delivery:
     cdef RecordBatch batch
     cdef object callbacks
     cdef object on_delivery
-    cdef object error
+    cdef object outcome
     cdef int64_t timestamp_ms
     cdef int32_t index
     cdef public bint _asyncio_future_blocking

@@ -50,6 +50,9 @@ cdef extern from "Python.h":
 
     ctypedef struct PyTypeObject:
         PyAsyncMethods* tp_as_async
+        object (*tp_alloc)(object cls, Py_ssize_t items)
+
+    void PyTuple_SET_ITEM(object values, Py_ssize_t index, object value) noexcept
 
     void PyType_Modified(PyTypeObject* type)
 
@@ -545,6 +548,24 @@ cdef class RecordBatch:
         return 0 if self.enrolled is None else len(self.enrolled)
 
 
+cdef object new_metadata(
+    object topic, object partition, object offset, object timestamp_ms, object by_broker
+):
+    # What RecordMetadata(...) does, without the Python function that a NamedTuple has for it.
+    cdef object metadata = (<PyTypeObject*>RecordMetadata).tp_alloc(RecordMetadata, 5)
+    set_item(metadata, 0, topic)
+    set_item(metadata, 1, partition)
+    set_item(metadata, 2, offset)
+    set_item(metadata, 3, timestamp_ms)
+    set_item(metadata, 4, by_broker)
+    return metadata
+
+
+cdef inline void set_item(object metadata, Py_ssize_t index, object value) noexcept:
+    Py_INCREF(value)
+    PyTuple_SET_ITEM(metadata, index, value)
+
+
 @cython.final
 @cython.no_gc
 @cython.freelist(4096)
@@ -606,24 +627,27 @@ cdef class Delivery:
             self._enrol()
 
     cdef object _metadata(self):
+        # Made when somebody looks, and once: a task that awaits looks twice.
         cdef RecordBatch batch = self.batch
         cdef bint by_broker = batch.log_append_time_ms >= 0
-        return RecordMetadata(
-            batch.topic,
-            batch.partition,
-            batch.base_offset + self.index if batch.base_offset >= 0 else -1,
-            batch.log_append_time_ms if by_broker else self.timestamp_ms,
-            by_broker,
-        )
+        if self.outcome is None:
+            self.outcome = new_metadata(
+                batch.topic,
+                batch.partition,
+                batch.base_offset + self.index if batch.base_offset >= 0 else -1,
+                batch.log_append_time_ms if by_broker else self.timestamp_ms,
+                by_broker,
+            )
+        return self.outcome
 
     cdef object _error(self):
         # A fresh instance per record: one that many tasks raise would collect their tracebacks.
-        if self.error is None:
+        if self.outcome is None:
             template = self.batch.error
             if self.batch.record_errors is not None:
                 template = self.batch.record_errors.get(self.index, template)
-            self.error = template.again()
-        return self.error
+            self.outcome = template.again()
+        return self.outcome
 
     cdef int _notify(self, bint direct) except -1:
         callbacks = self.callbacks
