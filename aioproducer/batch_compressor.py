@@ -47,6 +47,7 @@ class BatchCompressor:
         self._loop = loop
         self._compressed = compressed
         self._executor: ThreadPoolExecutor | None = None
+        self._running: set[asyncio.Future[bytes]] = set()
 
     @property
     def is_active(self) -> bool:
@@ -86,10 +87,11 @@ class BatchCompressor:
             batch.restore_records(self._codec.decompress(batch.payload, batch.records_size))
             batch.is_prepared = False
 
-    def close(self) -> None:
-        """Let the threads go."""
+    async def close(self) -> None:
+        """Let the threads go; returns when they are idle."""
         if self._executor is not None:
-            self._executor.shutdown(wait=True, cancel_futures=True)
+            self._executor.shutdown(wait=False, cancel_futures=True)
+            await asyncio.gather(*self._running, return_exceptions=True)
 
     def _compress_in_thread(self, lane: PartitionLane, batch: RecordBatch) -> None:
         assert self._codec is not None
@@ -100,6 +102,7 @@ class BatchCompressor:
         batch.is_compressing = True
         records = memoryview(batch)
         compressing = self._loop.run_in_executor(self._executor, self._codec.compress, records)
+        self._running.add(compressing)
         compressing.add_done_callback(partial(self._take_back, lane, batch, records))
 
     def _take_back(
@@ -109,6 +112,7 @@ class BatchCompressor:
         records: memoryview,
         compressing: asyncio.Future[bytes],
     ) -> None:
+        self._running.discard(compressing)
         records.release()
         batch.is_compressing = False
         batch.is_prepared = True

@@ -273,7 +273,7 @@ class Sender:
             self._getting_identity.cancel()
             await asyncio.gather(self._getting_identity, return_exceptions=True)
         await self.cluster.close()
-        self._compressor.close()
+        await self._compressor.close()
 
     # ---- what there is
 
