@@ -172,7 +172,7 @@ __all__ = [
 _Error = TypeVar("_Error", bound="KafkaError")
 
 _MAX_BROKER_TEXT = 500
-_SECRET_WORDS = ("password", "secret", "token", "jaas", "passphrase", "credential")
+_SECRET_WORDS = ("password", "secret", "token", "jaas", "passphrase", "credential", "store_key")
 _NOT_GIVEN: Any = object()
 
 _by_code: dict[int, type[KafkaError]] = {}

@@ -41,10 +41,29 @@ cdef class RecordAccumulator:
     cdef int turn_records
     cdef list touched
 
-    cdef Delivery accept(self, str topic_name, object key, object value, object partition, object headers, object timestamp_ms, object on_delivery)
+    cdef Delivery accept(
+        self,
+        str topic_name,
+        object key,
+        object value,
+        object partition,
+        object headers,
+        object timestamp_ms,
+        object on_delivery,
+    )
     cdef TopicQueue _topic(self, str name)
     cdef PartitionQueue _choose(self, TopicQueue topic, object key, object partition)
-    cdef Delivery _append(self, PartitionQueue queue, bint is_sticky, Field key, Field value, object headers, Py_ssize_t headers_size, int64_t timestamp_ms, object on_delivery)
+    cdef Delivery _append(
+        self,
+        PartitionQueue queue,
+        bint is_sticky,
+        Field key,
+        Field value,
+        object headers,
+        Py_ssize_t headers_size,
+        int64_t timestamp_ms,
+        object on_delivery,
+    )
     cdef RecordBatch _open(self, PartitionQueue queue)
     cdef int _close(self, PartitionQueue queue) except -1
     cdef bint takes_turn(self)

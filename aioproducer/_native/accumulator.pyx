@@ -209,8 +209,12 @@ cdef class RecordAccumulator:
             return None
         cdef int64_t timestamp = wall_clock_ms() if timestamp_ms is None else timestamp_ms
         if topic.partition_count == 0:
+            # Charged with a batch of its own: it may get one.
             return self._hold(
-                topic, (key, value, partition, headers, headers_size, timestamp), size, on_delivery
+                topic,
+                (key, value, partition, headers, headers_size, timestamp),
+                size + BATCH_OVERHEAD,
+                on_delivery,
             )
         cdef PartitionQueue queue = self._choose(topic, key, partition)
         return self._append(

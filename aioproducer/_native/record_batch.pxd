@@ -48,8 +48,18 @@ cdef class RecordBatch:
     cdef int64_t base_timestamp_ms
     cdef int64_t max_timestamp_ms
 
-    cdef Py_ssize_t size_with(self, Field key, Field value, Py_ssize_t headers_size, int64_t timestamp_ms) noexcept
-    cdef Py_ssize_t append(self, Field key, Field value, object headers, Py_ssize_t headers_size, int64_t timestamp_ms, Py_ssize_t limit) except -1
+    cdef Py_ssize_t size_with(
+        self, Field key, Field value, Py_ssize_t headers_size, int64_t timestamp_ms
+    ) noexcept
+    cdef Py_ssize_t append(
+        self,
+        Field key,
+        Field value,
+        object headers,
+        Py_ssize_t headers_size,
+        int64_t timestamp_ms,
+        Py_ssize_t limit,
+    ) except -1
     cdef Delivery deliver_last(self, int64_t timestamp_ms, object on_delivery)
     cdef int _reserve(self, Py_ssize_t needed, Py_ssize_t limit) except -1
     cdef void _free_memory(self) noexcept
@@ -68,6 +78,7 @@ cdef class Delivery:
     cdef bint is_releasing   # ... and those who waited have not been told yet
 
     cdef Outcome _outcome(self) noexcept
+    cdef void _follow_split(self)
     cdef void _enrol(self)
     cdef void _move_to(self, RecordBatch batch, int32_t index)
     cdef object _metadata(self)

@@ -406,13 +406,12 @@ cdef class RecordBatch:
     def records(self):
         """Decode the records: a list of (key, value, headers, timestamp_ms)."""
         cdef const char* at = self.memory
-        cdef int32_t index
         cdef int64_t timestamp_ms, header_count
         cdef Field key, value, name
         found = []
         if self.memory is NULL:
             return found
-        for index in range(self.record_count):
+        for _ in range(self.record_count):
             take_varint(&at)
             at += 1
             timestamp_ms = self.base_timestamp_ms + take_varint(&at)
@@ -484,7 +483,10 @@ cdef class RecordBatch:
             key = take_field(&at)
             value = take_field(&at)
             headers_size = end - at
-            if child is not None and child.size_with(key, value, headers_size, timestamp_ms) > limit:
+            if (
+                child is not None
+                and child.size_with(key, value, headers_size, timestamp_ms) > limit
+            ):
                 child.close()
                 child = None
             if child is None:
@@ -601,16 +603,19 @@ cdef class Delivery:
     __class_getitem__ = classmethod(GenericAlias)
 
     cdef Outcome _outcome(self) noexcept:
-        cdef RecordBatch batch = self.batch
-        cdef RecordBatch candidate
-        while batch.outcome == SPLIT:
-            first = 0
-            for start, candidate in reversed(batch.children):
-                if start <= self.index:
-                    break
+        if self.batch.outcome == SPLIT:
+            self._follow_split()
+        return self.batch.outcome
+
+    cdef void _follow_split(self):
+        # To the last child that begins at or before this record; it may have been split again.
+        while self.batch.outcome == SPLIT:
+            position = len(self.batch.children) - 1
+            while self.batch.children[position][0] > self.index:
+                position -= 1
+            start, child = self.batch.children[position]
             self.index -= <int32_t>start
-            self.batch = batch = candidate
-        return batch.outcome
+            self.batch = <RecordBatch>child
 
     cdef void _enrol(self):
         if not self.is_enrolled:
@@ -861,9 +866,11 @@ cdef PySendResult delivery_am_send(PyObject* this, PyObject* value, PyObject** r
 
 
 cdef extern from "Python.h":
-    void PyErr_SetObject(object type, object value)
+    void PyErr_SetObject(object type, object value) noexcept
 
-cdef void set_raised(error):
+
+cdef void set_raised(error) noexcept:
+    # `noexcept`: what it sets is for the interpreter, which called the slot, not for us.
     PyErr_SetObject(type(error), error)
 
 

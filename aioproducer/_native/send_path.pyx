@@ -250,7 +250,8 @@ cdef class SendPath:
                     item, None, None, None, None, None
                 )
             else:
-                name, value, key, partition, headers, timestamp_ms = topic, item, None, None, None, None
+                name, value = topic, item
+                key = partition = headers = timestamp_ms = None
             key, value, headers = self._check(name, key, value, partition, headers, timestamp_ms)
             delivery = self.accumulator.accept(
                 name, key, value, partition, headers, timestamp_ms, None
