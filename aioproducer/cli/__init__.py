@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import logging
 from collections.abc import Sequence
 
 from aioproducer.cli import produce
@@ -28,5 +29,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     produce.add_arguments(commands.add_parser("produce", help="send lines to a topic"))
     options = parser.parse_args(arguments)
+    logging.basicConfig(format="aioproducer: %(message)s")
     exit_code: int = options.run(options)
     return exit_code

@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-import async_timeout
-
 from aioproducer.cli.lines import RecordSplitter, read_chunks
 from aioproducer.cli.report import Tally, failures, progress, say, summary
 from aioproducer.config import ProducerConfig
@@ -77,8 +75,7 @@ def send_lines(options: LineOptions, config: ProducerConfig) -> int:
         return 2
     try:
         return asyncio.run(_LineSender(options, config, descriptors).run())
-    except KeyboardInterrupt:
-        say("aioproducer: interrupted again; records may be lost")
+    except KeyboardInterrupt:  # before there was a handler for it, so before anything was sent
         return 128 + signal.SIGINT
 
 
@@ -111,6 +108,7 @@ class _LineSender:
         self._splitter = RecordSplitter(options.delimiter, config.max_request_size)
         self._descriptors = descriptors
         self._signal: signal.Signals | None = None
+        self._gives_up = asyncio.Event()
         self._started_at = time.monotonic()
 
     async def run(self) -> int:
@@ -138,10 +136,9 @@ class _LineSender:
         return exit_code or int(self._tally.failed > 0)
 
     def _stop(self, received: signal.Signals, sending: asyncio.Task[None]) -> None:
-        # A second signal has its usual effect: it does not wait for the flush.
-        loop = asyncio.get_running_loop()
-        for one in _SIGNALS:
-            loop.remove_signal_handler(one)
+        if self._signal is not None:
+            self._gives_up.set()
+            return
         self._signal = received
         if self._is_started and not self._options.is_quiet:
             say(f"{received.name}: flushing, for {_FLUSH_AFTER_SIGNAL:g} s at most")
@@ -245,11 +242,15 @@ class _LineSender:
 
     async def _end(self) -> None:
         if self._is_started:
-            try:
-                async with async_timeout.timeout(_FLUSH_AFTER_SIGNAL if self._signal else None):
-                    await self._producer.flush()
-            except TimeoutError:
-                pass
+            # A second signal, or the end of the bound, gives up what is not flushed by then.
+            tasks = [
+                asyncio.create_task(self._producer.flush()),
+                asyncio.create_task(self._gives_up.wait()),
+            ]
+            bound = None if self._signal is None else _FLUSH_AFTER_SIGNAL
+            await asyncio.wait(tasks, timeout=bound, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                task.cancel()
         self._count_acknowledged()
         await self._producer.close(timeout=0)
 

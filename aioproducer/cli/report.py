@@ -79,7 +79,7 @@ def failures(tally: Tally) -> list[str]:
         for kind, count in kinds[:_MOST_ERRORS]
     ]
     if len(kinds) > _MOST_ERRORS:
-        lines.append(f"and {len(kinds) - _MOST_ERRORS} other kinds of error")
+        lines.append(f"and {len(kinds) - _MOST_ERRORS} more kinds")
     return lines
 
 
