@@ -187,6 +187,11 @@ class Cluster:
             )
         return None
 
+    async def drain(self) -> None:
+        """Return once all that was sent has left this process, for requests without answers."""
+        connections = [node.connection for node in self._nodes.values() if node.connection]
+        await asyncio.gather(*(connection.drain() for connection in connections))
+
     def last_connect_error(self, node_id: int) -> KafkaError | None:
         """Why the last attempt to connect to a broker failed, if it did."""
         node = self._nodes.get(node_id)

@@ -198,12 +198,18 @@ class PartitionLane(PartitionQueue):
     def requeue(self, batch: RecordBatch, retry_at: float) -> None:
         """Put a batch back for another attempt; call after `answered`."""
         self.retry_at = max(self.retry_at, retry_at)
-        if not batch.has_sequence:
-            position = sum(1 for waiting in self.closed if waiting.attempts)
-            self.closed.insert(position, batch)
-            return
-        numbers = [self._distance(waiting) for waiting in self.closed if waiting.has_sequence]
-        self.closed.insert(bisect_left(numbers, self._distance(batch)), batch)
+        self.closed.insert(self._place_of(batch), batch)
+
+    def _place_of(self, batch: RecordBatch) -> int:
+        """Where in `closed` a batch stands that was taken and comes back."""
+        if batch.has_sequence:
+            numbers = [self._distance(waiting) for waiting in self.closed if waiting.has_sequence]
+            return bisect_left(numbers, self._distance(batch))
+        if batch.attempts > 1:
+            # It was a retry, taken from the head when nothing else was in flight: whatever waits
+            # was behind it then, or was taken after it.
+            return 0
+        return sum(1 for waiting in self.closed if waiting.attempts)
 
     def refused(self, batch: RecordBatch) -> None:
         """The broker refused `batch` for good: its numbers were never used.
@@ -257,8 +263,9 @@ class PartitionLane(PartitionQueue):
             if batch.has_sequence:
                 child.assign_sequence(batch.producer_id, batch.producer_epoch, sequence)
                 sequence = advance_sequence(sequence, child.record_count)
+        place = self._place_of(batch)
         for child in reversed(children):
-            self.requeue(child, 0.0)
+            self.closed.insert(place, child)
 
     def led_by(self, leader: PartitionLeader) -> None:
         """Send to another broker from now on."""

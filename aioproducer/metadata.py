@@ -72,8 +72,11 @@ class ClusterMetadata:
                 # Keep the leaders: batches may still be on their way to them.
                 topics[answer.name] = replace(known, error_code=answer.error_code)
                 continue
-            leaders = [PartitionLeader(NO_LEADER, -1)] * len(answer.partitions)
             is_same_topic = known is not None and known.topic_id == topic_id
+            leaders = [PartitionLeader(NO_LEADER, -1)] * len(answer.partitions)
+            if is_same_topic and known is not None:
+                # A topic never loses partitions: this broker has not heard of the new ones yet.
+                leaders += known.leaders[len(leaders) :]
             for partition in answer.partitions:
                 index = partition.partition_index
                 if not 0 <= index < len(leaders):

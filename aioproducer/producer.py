@@ -42,7 +42,7 @@ from aioproducer.errors import (
     WrongEventLoopError,
 )
 from aioproducer.hooks import OnDelivery, SerializerOption
-from aioproducer.records import Headers, K, ProducerRecord, RecordMetadata, V
+from aioproducer.records import Header, K, ProducerRecord, RecordMetadata, V
 from aioproducer.sender import Sender
 from aioproducer.serialization import as_function, serialization_error
 from aioproducer.transport import ConnectionOptions
@@ -365,7 +365,7 @@ class Producer(SendPath[K, V]):
         key: bytes | None,
         value: bytes | None,
         partition: int | None,
-        headers: Headers | None,
+        headers: Sequence[Header] | None,
         timestamp_ms: int | None,
         on_delivery: OnDelivery | None,
     ) -> _Admission:
@@ -381,7 +381,8 @@ class Producer(SendPath[K, V]):
                 key,
                 value,
                 partition,
-                headers,
+                # The caller may change a list of headers after the call.
+                None if headers is None else tuple(headers),
                 timestamp_ms,
                 on_delivery,
             ),

@@ -73,11 +73,11 @@ def backoff(failures: int, *, base: float, maximum: float, random: Callable[[], 
     Args:
         failures: 1 for the first failure.
         base: The first delay.
-        maximum: The longest delay before jitter is applied.
+        maximum: The longest delay.
         random: Returns a number in [0, 1); spreads the delay by 20 % either way.
 
     Returns:
         The delay, in the unit of `base`.
     """
     exponential = base * 2.0 ** min(failures - 1, 30)
-    return min(maximum, exponential) * (0.8 + 0.4 * random())
+    return min(maximum, min(maximum, exponential) * (0.8 + 0.4 * random()))

@@ -47,6 +47,7 @@ class TopicRouter:
         loop: The producer's loop.
         is_stalled: Whether a broker takes nothing although something waits for it.
         lane_moved: Called for each lane that got a leader, or another one.
+        records_failed: Called with the error of records that got no partition, and their number.
         room_ended: Called with a waiting room whose records were routed or failed, and with the
             topic when they were routed.
     """
@@ -59,6 +60,7 @@ class TopicRouter:
         *,
         is_stalled: Callable[[int], bool],
         lane_moved: Callable[[PartitionLane, PartitionLeader], None],
+        records_failed: Callable[[KafkaError, int], None],
         room_ended: Callable[[RecordBatch, TopicQueue], None],
     ) -> None:
         self._config = config
@@ -66,6 +68,7 @@ class TopicRouter:
         self._loop = loop
         self._is_stalled = is_stalled
         self._lane_moved = lane_moved
+        self._records_failed = records_failed
         self._room_ended = room_ended
         self._rooms: Deadlines[tuple[TopicQueue, RecordBatch]] = Deadlines()
         self._rooms_timer: asyncio.TimerHandle | None = None
@@ -195,7 +198,9 @@ class TopicRouter:
     # ---- inside
 
     def _apply(self, topic: TopicQueue, known: TopicMetadata) -> None:
-        lanes: list[PartitionLane] = list(topic.partitions)
+        # Fewer than before: the topic was deleted and made again. What the other lanes still hold
+        # runs into its delivery timeout.
+        lanes: list[PartitionLane] = list(topic.partitions[: len(known.leaders)])
         while len(lanes) < len(known.leaders):
             lanes.append(PartitionLane(topic, len(lanes)))
         available = tuple(
@@ -211,11 +216,23 @@ class TopicRouter:
                 lane.led_by(leader)
                 self._lane_moved(lane, before)
         if rooms:
-            failed = self._accumulator.route(topic)
+            failed = self._route(topic)
             for room in rooms:
                 self._room_ended(room, topic)
             for batch in failed:
+                assert batch.error is not None
+                self._records_failed(batch.error, 1)
                 batch.wake(False)
+
+    def _route(self, topic: TopicQueue) -> list[RecordBatch]:
+        # With acks=0 a batch that is full is done at once. Those who wait for its room must not
+        # be admitted before the last held record stands in its lane: they called later.
+        has_blocked = self._accumulator.has_blocked
+        self._accumulator.has_blocked = False
+        try:
+            return self._accumulator.route(topic)
+        finally:
+            self._accumulator.has_blocked = has_blocked
 
     def _schedule_rooms(self) -> None:
         at = self._rooms.next_at
@@ -230,7 +247,9 @@ class TopicRouter:
         self._schedule_rooms()
 
     def _fail_room(self, topic: TopicQueue, room: RecordBatch, error: KafkaError) -> None:
+        held = topic.unrouted_count
         self._accumulator.fail_room(topic, room, error)
+        self._records_failed(error, held - topic.unrouted_count)
         room.wake(False)
         self._room_ended(room, topic)
 

@@ -28,6 +28,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
+import async_timeout
+
 from aioproducer._native.accumulator import RecordAccumulator, TopicQueue
 from aioproducer._native.record_batch import BATCH_HEADER_SIZE, Delivery, RecordBatch
 from aioproducer.admission import Admissions, Waiter
@@ -179,6 +181,7 @@ class Sender:
             loop,
             is_stalled=self._is_stalled,
             lane_moved=self._lane_moved,
+            records_failed=self._records_failed,
             room_ended=self._room_ended,
         )
         self.check_topic_name = self._router.check_topic_name
@@ -221,14 +224,17 @@ class Sender:
             remaining.update(self._close_open(lane))
         self._pump_all()
         remaining = {batch for batch in remaining if not batch.is_done}
-        if not remaining:
-            return
-        flush = _Flush(remaining, self._loop.create_future())
-        self._flushes.append(flush)
-        try:
-            await flush.done
-        finally:
-            self._flushes.remove(flush)
+        if remaining:
+            flush = _Flush(remaining, self._loop.create_future())
+            self._flushes.append(flush)
+            try:
+                await flush.done
+            finally:
+                self._flushes.remove(flush)
+        if self._config.acks == 0:
+            # Done means handed to the transport: a connection closed now would lose the rest.
+            async with async_timeout.timeout(self._delivery_timeout):
+                await self.cluster.drain()
 
     def fail_everything(self) -> list[RecordBatch]:
         """Fail what is not delivered yet, because the producer closes. Returns what failed.
@@ -452,6 +458,11 @@ class Sender:
         if lane.leader.node_id != NO_LEADER:
             self._pump(self._window(lane.leader.node_id))
 
+    def _pump_leaders(self, outcome: _Outcome) -> None:
+        # A lane that moved while its batch was in flight has become ready at another broker.
+        for lane in outcome.lanes:
+            self._pump_leader(lane)
+
     def _pump(self, window: BrokerWindow) -> None:
         """Send to a broker while its window is open and there is something to send."""
         while window.ready and not self._is_closing:
@@ -590,6 +601,7 @@ class Sender:
             self._attempt_failed(lane, batch, error, sent, outcome)
         self._settle(outcome, direct=True)
         self._pump(sent.window)
+        self._pump_leaders(outcome)
 
     def _take_response(self, sent: _Sent, response: ProduceResponse, outcome: _Outcome) -> None:
         """Take each partition's answer; what stays in `sent.batches` got none."""
@@ -763,13 +775,16 @@ class Sender:
         answer: PartitionProduceResponse | None = None,
     ) -> None:
         batch.fail(error, _record_errors(error, answer))
-        self.counters.records_failed += batch.record_count
+        self._records_failed(error, batch.record_count)
         if not batch.is_in_flight:
             self._release(batch)
         outcome.done.append(batch)
+
+    def _records_failed(self, error: KafkaError, count: int) -> None:
+        self.counters.records_failed += count
         on_error = self._config.on_error
         if on_error is not None:
-            self._loop.call_soon(on_error, error, batch.record_count)
+            self._loop.call_soon(on_error, error, count)
 
     def _release(self, batch: RecordBatch) -> None:
         self.accumulator.release(batch)
@@ -798,8 +813,6 @@ class Sender:
                 if lane.topic is topic:
                     flush.remaining.update(self._close_open(lane))
             self._flush_lost(flush, room)
-        if room.is_done:
-            self.counters.records_failed += room.record_count
         self._admit()
 
     # ---- room in the buffer
@@ -862,6 +875,7 @@ class Sender:
                 self._fail(batch, self._explain(batch, error), outcome)
             outcome.lanes.append(lane)
         self._settle(outcome, direct=False)
+        self._pump_leaders(outcome)
 
     def _start_over(self, lane: PartitionLane) -> None:
         """Give a lane whose numbers have a gap a new epoch (KIP-360)."""
@@ -912,6 +926,7 @@ class Sender:
         for lane in self._expiring.pop_due(now):
             self._expire(lane, now, outcome)
         self._settle(outcome, direct=True)
+        self._pump_leaders(outcome)
         following = [
             deadlines.next_at
             for deadlines in (self._lingering, self._retrying, self._expiring)

@@ -47,6 +47,8 @@ Req = TypeVar("Req", bound="tuple[object, ...]")
 Resp = TypeVar("Resp", bound="tuple[object, ...]")
 
 _UNSUPPORTED_VERSION = 35
+_DRAIN_POLL = 0.001
+"""Seconds between two looks at a transport's buffer: asyncio does not tell when it is empty."""
 _CLIENT_SOFTWARE = "aioproducer"
 
 
@@ -212,6 +214,13 @@ class Connection(asyncio.Protocol):
         self.is_open = False
         if self._transport is not None:
             self._transport.abort()
+
+    async def drain(self) -> None:
+        """Return once all that was sent has left the transport, or the connection ended."""
+        while self.is_open and self._transport is not None:
+            if not self._transport.get_write_buffer_size():
+                return
+            await asyncio.sleep(_DRAIN_POLL)
 
     async def close(self) -> None:
         """End the connection; returns when its socket is closed."""

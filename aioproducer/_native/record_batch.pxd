@@ -69,13 +69,14 @@ cdef class Delivery:
     cdef RecordBatch batch
     cdef object callbacks
     cdef object on_delivery
-    cdef object outcome
+    cdef object metadata
     cdef int64_t timestamp_ms
     cdef int32_t index
     cdef public bint _asyncio_future_blocking
     cdef bint is_enrolled
-    cdef bint is_detached    # cancel() was called while the outcome was unknown
-    cdef bint is_releasing   # ... and those who waited have not been told yet
+    cdef bint is_detached    # cancel() was called, and nobody has waited since
+    cdef bint was_detached   # cancel() was called at some time
+    cdef bint is_releasing   # those who waited then are being told
 
     cdef Outcome _outcome(self) noexcept
     cdef void _follow_split(self)
@@ -84,6 +85,8 @@ cdef class Delivery:
     cdef object _metadata(self)
     cdef object _error(self)
     cdef int _notify(self, bint direct) except -1
+    cdef int _run_callbacks(self, list callbacks, bint direct) except -1
+    cdef Outcome _known_outcome(self) except *
 
 
 cdef Py_ssize_t measure_headers(object headers) except -1

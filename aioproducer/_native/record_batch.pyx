@@ -392,7 +392,9 @@ cdef class RecordBatch:
 
     def __releasebuffer__(self, Py_buffer* buffer):
         self.exports -= 1
-        if self.exports == 0 and (self.outcome != PENDING or self.compressed is not None):
+        if self.exports == 0 and (
+            self.outcome == DELIVERED or self.outcome == SPLIT or self.compressed is not None
+        ):
             self._free_memory()
 
     cdef void _free_memory(self) noexcept:
@@ -536,15 +538,6 @@ cdef class RecordBatch:
                 delivery._notify(False)
             raise
 
-    def forget_waiters(self):
-        """Break the references to whoever waits: their loop is gone."""
-        cdef Delivery delivery
-        if self.enrolled is not None:
-            for delivery in self.enrolled:
-                delivery.callbacks = None
-                delivery.on_delivery = None
-            self.enrolled = None
-
     @property
     def waiter_count(self):
         return 0 if self.enrolled is None else len(self.enrolled)
@@ -635,24 +628,23 @@ cdef class Delivery:
         # Made when somebody looks, and once: a task that awaits looks twice.
         cdef RecordBatch batch = self.batch
         cdef bint by_broker = batch.log_append_time_ms >= 0
-        if self.outcome is None:
-            self.outcome = new_metadata(
+        if self.metadata is None:
+            self.metadata = new_metadata(
                 batch.topic,
                 batch.partition,
                 batch.base_offset + self.index if batch.base_offset >= 0 else -1,
                 batch.log_append_time_ms if by_broker else self.timestamp_ms,
                 by_broker,
             )
-        return self.outcome
+        return self.metadata
 
     cdef object _error(self):
-        # A fresh instance per record: one that many tasks raise would collect their tracebacks.
-        if self.outcome is None:
-            template = self.batch.error
-            if self.batch.record_errors is not None:
-                template = self.batch.record_errors.get(self.index, template)
-            self.outcome = template.again()
-        return self.outcome
+        # A fresh instance for whoever looks. One kept here would hold, by its traceback, the
+        # frame that holds this delivery, and no garbage collector would see the circle.
+        template = self.batch.error
+        if self.batch.record_errors is not None:
+            template = self.batch.record_errors.get(self.index, template)
+        return template.again()
 
     cdef int _notify(self, bint direct) except -1:
         callbacks = self.callbacks
@@ -660,17 +652,31 @@ cdef class Delivery:
         self.callbacks = None
         self.on_delivery = None
         self.is_enrolled = False
+        if type(callbacks) is not list:
+            callbacks = [] if callbacks is None else [callbacks]
         if on_delivery is not None:
-            if direct:
-                self._run_on_delivery(on_delivery)
-            else:
-                self.batch.loop.call_soon(self._run_on_delivery, on_delivery)
-        if callbacks is not None:
-            if type(callbacks) is list:
-                for callback, context in <list>callbacks:
-                    run_callback(self, callback, context, direct)
-            else:
-                run_callback(self, (<tuple>callbacks)[0], (<tuple>callbacks)[1], direct)
+            try:
+                if direct:
+                    self._run_on_delivery(on_delivery)
+                else:
+                    self.batch.loop.call_soon(self._run_on_delivery, on_delivery)
+            except BaseException:
+                # KeyboardInterrupt or SystemExit from the callback: the loop runs the others.
+                self._run_callbacks(callbacks, False)
+                raise
+        return self._run_callbacks(callbacks, direct)
+
+    cdef int _run_callbacks(self, list callbacks, bint direct) except -1:
+        cdef Py_ssize_t position = 0
+        try:
+            for position in range(len(callbacks)):
+                callback, context = callbacks[position]
+                run_callback(self, callback, context, direct)
+        except BaseException:
+            # KeyboardInterrupt or SystemExit from one of them: the loop runs the others.
+            for callback, context in callbacks[position + 1:]:
+                run_callback(self, callback, context, False)
+            raise
         return 0
 
     def _run_on_delivery(self, on_delivery):
@@ -700,7 +706,7 @@ cdef class Delivery:
         return self._outcome() != PENDING or self.is_detached
 
     def cancelled(self):
-        """True after `cancel()` and until the record's outcome is known."""
+        """True after `cancel()`, until it is awaited again or the record's outcome is known."""
         return self.is_releasing or (self.is_detached and self._outcome() == PENDING)
 
     def _make_cancelled_error(self):
@@ -726,42 +732,38 @@ cdef class Delivery:
             return False
         self.callbacks = staying if staying else None
         self.is_detached = True
-        self.is_releasing = True
+        self.was_detached = True
         self.batch.loop.call_soon(self._release, leaving)
         return True
 
     def _release(self, leaving):
-        # The loop tells those who leave, together. Until then `is_releasing` stands for a
-        # cancellation: a task reads its outcome from result(), and must find the cancellation
-        # there even when the broker's answer came between cancel() and now.
+        # A task reads its outcome from result(), and must find the cancellation there even when
+        # the broker's answer came between cancel() and now.
         self.is_releasing = True
         try:
-            for callback, context in leaving:
-                run_callback(self, callback, context, True)
+            self._run_callbacks(leaving, True)
         finally:
             self.is_releasing = False
 
     def result(self):
         """The `RecordMetadata`; raises what went wrong, or InvalidStateError when not done."""
-        cdef Outcome outcome = self._outcome()
-        if self.is_releasing or (self.is_detached and outcome == PENDING):
-            raise CancelledError
-        if outcome == DELIVERED:
-            return self._metadata()
-        if outcome == FAILED:
+        if self._known_outcome() == FAILED:
             raise self._error()
-        raise InvalidStateError("the record's outcome is not known yet: await the delivery")
+        return self._metadata()
 
     def exception(self):
         """The error, or None when the record was stored; InvalidStateError when not done."""
+        return self._error() if self._known_outcome() == FAILED else None
+
+    cdef Outcome _known_outcome(self) except *:
         cdef Outcome outcome = self._outcome()
-        if self.is_releasing or (self.is_detached and outcome == PENDING):
+        if self.is_releasing or (outcome == PENDING and self.was_detached):
             raise CancelledError
-        if outcome == DELIVERED:
-            return None
-        if outcome == FAILED:
-            return self._error()
-        raise InvalidStateError("the record's outcome is not known yet: await the delivery")
+        if outcome == PENDING:
+            raise InvalidStateError(
+                "the record's outcome is not known yet: await the delivery"
+            )
+        return outcome
 
     def add_done_callback(self, fn, *, context=None):
         """Have `fn(delivery)` called by the loop when the outcome is known."""
@@ -770,6 +772,7 @@ cdef class Delivery:
         if self._outcome() != PENDING:
             self.batch.loop.call_soon(fn, self, context=context)
             return
+        self.is_detached = False
         if self.callbacks is None:
             self.callbacks = (fn, context)
             self._enrol()

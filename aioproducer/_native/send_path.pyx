@@ -13,7 +13,7 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_INCREF
 
 from aioproducer._native.accumulator cimport RecordAccumulator
-from aioproducer._native.record_batch cimport Delivery
+from aioproducer._native.record_batch cimport Delivery, measure_headers
 
 from types import GenericAlias
 
@@ -310,6 +310,10 @@ cdef class SendPath:
                 or not ((<tuple>header)[1] is None or type((<tuple>header)[1]) is bytes)
             ):
                 raise self._serialization_error(topic, "headers", header, None)
+        try:
+            measure_headers(headers)
+        except UnicodeEncodeError as error:
+            raise self._serialization_error(topic, "headers", headers, error) from error
         return headers
 
 
