@@ -73,9 +73,20 @@ kafka-stop:  ## Stop it.
 	@$(PYTHON) tools/kafka.py stop
 
 .PHONY: bench
-bench: build  ## Measure this producer and the others in one run.
-	@$(PIP) --group bench
+bench: .venv/bench  ## Measure this producer and its peers in one run: some minutes.
 	@$(VENV) -m benchmarks
+
+.PHONY: bench-full
+bench-full: .venv/bench  ## Measure everything, over more rounds: some hours.
+	@$(VENV) -m benchmarks --full --rounds 5 --seconds 3
+
+.PHONY: bench-compare
+bench-compare: .venv/bench  ## Measure, and fail if it is slower than the newest stored run.
+	@$(VENV) -m benchmarks --rounds 5 --compare
+
+.PHONY: profile
+profile: .venv/bench  ## Show where a record's nanoseconds go, by perf or py-spy.
+	@$(VENV) -m benchmarks.profiling
 
 .PHONY: wheel-test
 wheel-test: build  ## Test the built wheel from another folder.
@@ -106,4 +117,9 @@ clean:  ## Remove what was built; the Kafka jars stay.
 .venv/linters: .venv/built
 	@echo "installing the linters into .venv"
 	@$(PIP) --group lint
+	@touch $@
+
+.venv/bench: .venv/built
+	@echo "installing the peers to measure into .venv"
+	@$(PIP) --group bench
 	@touch $@

@@ -1,0 +1,65 @@
+"""`python -m benchmarks`: measure, and store the run as JSON in benchmarks/results."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from benchmarks import runner, summary
+from benchmarks.clients import CLIENTS
+from benchmarks.compare import compare
+from benchmarks.results import LATEST, newest_stored
+from benchmarks.runner import WrongLogError
+from benchmarks.workloads import FULL, QUICK
+from tools.kafka_cluster import KafkaUnavailableError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code: 1 for a regression or a wrong log."""
+    arguments = _parse(argv)
+    table = {workload.name: workload for workload in (FULL if arguments.full else QUICK)}
+    for name in arguments.workloads or ():
+        if name not in table:
+            print(f"no workload {name!r}: one of {', '.join(table)}", file=sys.stderr)
+            return 2
+    chosen = [table[name] for name in arguments.workloads or table]
+    stored = newest_stored() if arguments.compare else None
+    if arguments.compare and stored is None:
+        print("there is no stored run to compare with", file=sys.stderr)
+        return 2
+    try:
+        run = runner.run(
+            arguments.save, chosen, arguments.clients, arguments.rounds, arguments.seconds
+        )
+    except (WrongLogError, KafkaUnavailableError) as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    path = run.write()
+    print(summary.show(run))
+    print(f"\nstored in {path.relative_to(path.parent.parent.parent)}")
+    if stored is None:
+        return 0
+    verdict = compare(stored, run)
+    print(verdict.text)
+    return 1 if verdict.regressions else 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--full", action="store_true", help="every workload there is")
+    parser.add_argument("--workloads", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument(
+        "--clients", nargs="+", metavar="NAME", choices=CLIENTS, default=CLIENTS, help="only these"
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of sending, per measurement")
+    parser.add_argument("--save", metavar="NAME", default=LATEST, help="results/NAME.json")
+    parser.add_argument(
+        "--compare", action="store_true", help="with the newest stored run; exit 1 if slower"
+    )
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

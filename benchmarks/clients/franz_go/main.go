@@ -1,0 +1,241 @@
+// Measures franz-go: takes a job as JSON (benchmarks/jobs.py), prints a measurement as JSON.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const warmUp = 2_000
+
+type payload struct {
+	ValueBytes int    `json:"value_bytes"`
+	IsCard     bool   `json:"is_card"`
+	Codec      string `json:"codec"`
+}
+
+type job struct {
+	BootstrapServers string  `json:"bootstrap_servers"`
+	Topic            string  `json:"topic"`
+	Pattern          string  `json:"pattern"`
+	Payload          payload `json:"payload"`
+	Seconds          float64 `json:"seconds"`
+	Tasks            int     `json:"tasks"`
+}
+
+type measurement struct {
+	Records         int64              `json:"records"`
+	StoredRecords   int64              `json:"stored_records"`
+	Seconds         float64            `json:"seconds"`
+	CPUSeconds      float64            `json:"cpu_seconds"`
+	PeakMemoryBytes int64              `json:"peak_memory_bytes"`
+	IdleMemoryBytes int64              `json:"idle_memory_bytes"`
+	LatencyMs       map[string]float64 `json:"latency_ms"`
+	Failures        int64              `json:"failures"`
+	Version         string             `json:"version"`
+}
+
+func main() {
+	var todo job
+	if err := json.Unmarshal([]byte(os.Args[1]), &todo); err != nil {
+		fail(err)
+	}
+	client, err := kgo.NewClient(
+		kgo.SeedBrokers(strings.Split(todo.BootstrapServers, ",")...),
+		kgo.DefaultProduceTopic(todo.Topic),
+		kgo.ProducerBatchCompression(codec(todo.Payload.Codec)),
+		// As many as the others may hold; the default of 10,000 is a third slower.
+		kgo.MaxBufferedRecords(250_000),
+		kgo.ProducerLinger(linger(todo.Pattern)),
+	)
+	if err != nil {
+		fail(err)
+	}
+	defer client.Close()
+	value := make([]byte, todo.Payload.ValueBytes)
+	for i := range value {
+		value[i] = byte(i*7 + i/256)
+	}
+	for range warmUp {
+		client.Produce(context.Background(), &kgo.Record{Value: value}, func(_ *kgo.Record, err error) {
+			if err != nil {
+				fail(err)
+			}
+		})
+	}
+	if err := client.Flush(context.Background()); err != nil {
+		fail(err)
+	}
+
+	idle := memory("VmRSS:")
+	started, cpu := time.Now(), cpuSeconds()
+	until := started.Add(time.Duration(todo.Seconds * float64(time.Second)))
+	var records int64
+	var latencies []time.Duration
+	switch todo.Pattern {
+	case "take_turns", "one_at_a_time":
+		records, latencies = takeTurns(client, value, todo.Tasks, until)
+	default:
+		records = produce(client, value, until)
+	}
+	seconds := time.Since(started).Seconds()
+	answer, err := json.Marshal(measurement{
+		Records:         records,
+		StoredRecords:   records + warmUp,
+		Seconds:         seconds,
+		CPUSeconds:      cpuSeconds() - cpu,
+		PeakMemoryBytes: memory("VmHWM:"),
+		IdleMemoryBytes: idle,
+		LatencyMs:       percentiles(latencies),
+		Version:         version(),
+	})
+	if err != nil {
+		fail(err)
+	}
+	fmt.Println(string(answer))
+}
+
+// produce hands records over in a loop and waits at the end until all are acknowledged.
+func produce(client *kgo.Client, value []byte, until time.Time) int64 {
+	var acknowledged atomic.Int64
+	promise := func(_ *kgo.Record, err error) {
+		if err != nil {
+			fail(err)
+		}
+		acknowledged.Add(1)
+	}
+	for time.Now().Before(until) {
+		for range 1_000 {
+			client.Produce(context.Background(), &kgo.Record{Value: value}, promise)
+		}
+	}
+	if err := client.Flush(context.Background()); err != nil {
+		fail(err)
+	}
+	return acknowledged.Load()
+}
+
+// takeTurns runs goroutines that wait for each record before the next; one in ten takes the time.
+func takeTurns(client *kgo.Client, value []byte, tasks int, until time.Time) (int64, []time.Duration) {
+	var group sync.WaitGroup
+	var mutex sync.Mutex
+	var all []time.Duration
+	var records int64
+	for task := range tasks {
+		group.Go(func() {
+			var own []time.Duration
+			var count int64
+			for before := time.Now(); before.Before(until); {
+				record := &kgo.Record{Value: value}
+				if err := client.ProduceSync(context.Background(), record).FirstErr(); err != nil {
+					fail(err)
+				}
+				now := time.Now()
+				count++
+				if task%10 == 0 {
+					own = append(own, now.Sub(before))
+				}
+				before = now
+			}
+			mutex.Lock()
+			defer mutex.Unlock()
+			records += count
+			all = append(all, own...)
+		})
+	}
+	group.Wait()
+	return records, all
+}
+
+// A caller that waits for its record gains nothing from a linger; a loop that does not, does.
+func linger(pattern string) time.Duration {
+	if pattern == "take_turns" || pattern == "one_at_a_time" {
+		return 0
+	}
+	return 5 * time.Millisecond
+}
+
+func codec(name string) kgo.CompressionCodec {
+	switch name {
+	case "gzip":
+		return kgo.GzipCompression()
+	case "snappy":
+		return kgo.SnappyCompression()
+	case "lz4":
+		return kgo.Lz4Compression()
+	case "zstd":
+		return kgo.ZstdCompression()
+	}
+	return kgo.NoCompression()
+}
+
+func percentiles(latencies []time.Duration) map[string]float64 {
+	found := map[string]float64{}
+	if len(latencies) == 0 {
+		return found
+	}
+	slices.Sort(latencies)
+	milliseconds := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e6 }
+	at := func(share float64) float64 {
+		return milliseconds(latencies[min(len(latencies)-1, int(float64(len(latencies))*share))])
+	}
+	found["p50"], found["p99"], found["p999"] = at(0.5), at(0.99), at(0.999)
+	found["max"] = milliseconds(latencies[len(latencies)-1])
+	var sum time.Duration
+	for _, one := range latencies {
+		sum += one
+	}
+	found["mean"] = milliseconds(sum / time.Duration(len(latencies)))
+	return found
+}
+
+func cpuSeconds() float64 {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		fail(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()).Seconds()
+}
+
+// memory returns a figure of /proc/self/status in bytes; 0 where there is none.
+func memory(field string) int64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(status)) {
+		if words := strings.Fields(line); len(words) > 1 && words[0] == field {
+			kib, _ := strconv.ParseInt(words[1], 10, 64)
+			return kib * 1024
+		}
+	}
+	return 0
+}
+
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, module := range info.Deps {
+			if module.Path == "github.com/twmb/franz-go" {
+				return module.Version
+			}
+		}
+	}
+	return ""
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}

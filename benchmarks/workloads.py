@@ -1,0 +1,362 @@
+"""What is measured: each workload with its contenders, as one table.
+
+`QUICK` is what `make bench` runs, `FULL` is everything. A contender is a client with a loop and
+options; those of a workload run in turn, over all rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+from benchmarks.jobs import LoopName, Pattern, Payload
+
+__all__ = ["FULL", "QUICK", "Contender", "Metric", "Workload"]
+
+
+class Metric(StrEnum):
+    """The figure a workload is about: the one that is compared and plotted."""
+
+    RATE = "records/s"
+    MEGABYTES = "MB/s"
+    CPU = "us CPU/record"
+    P50 = "p50 ms"
+    P99 = "p99 ms"
+    SECONDS = "s"
+
+    @property
+    def is_better_high(self) -> bool:
+        """Whether more of it is better."""
+        return self in (Metric.RATE, Metric.MEGABYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A client as it takes part.
+
+    Attributes:
+        client: The module in benchmarks/clients.
+        name: How it is called in the results.
+        loop: The event loop, where it has one.
+        gc_off: Without the cyclic garbage collector.
+        options: Options of this producer that differ from its defaults.
+    """
+
+    client: str
+    name: str = ""
+    loop: LoopName = "asyncio"
+    gc_off: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def label(self) -> str:
+        """The name, by default the client's."""
+        return self.name or self.client
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """One row of the results.
+
+    Attributes:
+        name: Short, for the command line and the JSON.
+        title: For readers.
+        pattern: How records are sent.
+        contenders: Who takes part, ours first.
+        metric: What it is about.
+        payload: What records look like.
+        seconds: How long to send; None for what the run says.
+        tasks: How many callers.
+        rate: Records a second, if paced.
+        partitions: Of each topic.
+        topics: How many.
+        brokers: How many; with three, each partition is on all of them.
+        chapter: Where the report shows it.
+    """
+
+    name: str
+    title: str
+    pattern: Pattern
+    contenders: tuple[Contender, ...]
+    metric: Metric = Metric.RATE
+    payload: Payload = field(default_factory=Payload)
+    seconds: float | None = None
+    tasks: int = 1
+    rate: int = 0
+    partitions: int = 6
+    topics: int = 1
+    brokers: Literal[1, 3] = 1
+    chapter: Literal["patterns", "web", "latency", "loop", "scale", "defaults"] = "patterns"
+
+
+AIOPRODUCER = Contender("aioproducer")
+AIOPRODUCER_UVLOOP = Contender("aioproducer", "aioproducer on uvloop", "uvloop")
+AIOKAFKA = Contender("aiokafka")
+CONFLUENT = Contender("confluent_sync")
+CONFLUENT_AIO = Contender("confluent_aio")
+KAFKA_PYTHON = Contender("kafka_python")
+JAVA = Contender("java")
+FRANZ_GO = Contender("franz_go")
+BARE_SOCKET = Contender("bare_socket")
+LOOP_FLOOR = Contender("loop_floor")
+LOOP_FLOOR_UVLOOP = Contender("loop_floor", "loop_floor on uvloop", "uvloop")
+
+_QUICK_PEERS = (AIOKAFKA, CONFLUENT, FRANZ_GO)
+_ALL_PEERS = (AIOKAFKA, CONFLUENT, CONFLUENT_AIO, KAFKA_PYTHON, JAVA, FRANZ_GO)
+_OURS = (AIOPRODUCER, AIOPRODUCER_UVLOOP)
+
+
+def _patterns(peers: tuple[Contender, ...], ours: tuple[Contender, ...]) -> list[Workload]:
+    return [
+        Workload(
+            name="send_nowait",
+            title="`send_nowait()` loop, all acknowledged",
+            pattern=Pattern.CALL,
+            contenders=(*ours, *(p for p in peers if p is not CONFLUENT_AIO), BARE_SOCKET),
+        ),
+        Workload(
+            name="await_send",
+            title="`await send()`, every result awaited later",
+            pattern=Pattern.AWAIT_LATER,
+            contenders=(*ours, *peers),
+        ),
+        Workload(
+            name="on_delivery",
+            title="`on_delivery` callback per record",
+            pattern=Pattern.CALLBACK,
+            contenders=(*ours, *(p for p in peers if p is not CONFLUENT_AIO)),
+        ),
+        Workload(
+            name="send_many",
+            title="`send_many()` in lists of 1,000, ten callers",
+            pattern=Pattern.BULK,
+            contenders=(*ours, CONFLUENT),
+            tasks=10,
+        ),
+    ]
+
+
+def _web(tasks: int, contenders: tuple[Contender, ...]) -> Workload:
+    return Workload(
+        name=f"web_{tasks}",
+        title=f"{tasks:,} tasks, each awaiting `send_and_wait()` in turn",
+        pattern=Pattern.TAKE_TURNS,
+        contenders=contenders,
+        tasks=tasks,
+        chapter="web",
+    )
+
+
+def _one_at_a_time(contenders: tuple[Contender, ...]) -> Workload:
+    return Workload(
+        name="one_at_a_time",
+        title="One record at a time",
+        pattern=Pattern.ONE_AT_A_TIME,
+        metric=Metric.P50,
+        contenders=contenders,
+        chapter="latency",
+    )
+
+
+QUICK: tuple[Workload, ...] = (
+    *_patterns(_QUICK_PEERS, (AIOPRODUCER,)),
+    _web(1_000, (AIOPRODUCER, AIOKAFKA, FRANZ_GO, LOOP_FLOOR)),
+    _one_at_a_time((AIOPRODUCER, *_QUICK_PEERS, BARE_SOCKET)),
+)
+
+_CARDS = Payload(value_bytes=300, is_card=True, codec="lz4")
+
+_FULL_PATTERNS = (
+    *_patterns(_ALL_PEERS, _OURS),
+    Workload(
+        name="cards",
+        title="Keyed, 3 headers, JSON of 300 bytes, lz4",
+        pattern=Pattern.AWAIT_LATER,
+        payload=_CARDS,
+        contenders=(*_OURS, AIOKAFKA, CONFLUENT, KAFKA_PYTHON),
+    ),
+    Workload(
+        name="three_brokers",
+        title="Three brokers, replication 3, `await send()`",
+        pattern=Pattern.AWAIT_LATER,
+        brokers=3,
+        contenders=(AIOPRODUCER, *_ALL_PEERS),
+    ),
+)
+
+_FULL_WEB = (
+    _web(100, (*_OURS, AIOKAFKA, CONFLUENT_AIO, FRANZ_GO, LOOP_FLOOR, LOOP_FLOOR_UVLOOP)),
+    _web(1_000, (*_OURS, AIOKAFKA, CONFLUENT_AIO, FRANZ_GO, LOOP_FLOOR, LOOP_FLOOR_UVLOOP)),
+    _web(10_000, (*_OURS, AIOKAFKA, CONFLUENT_AIO, FRANZ_GO, LOOP_FLOOR, LOOP_FLOOR_UVLOOP)),
+    _web(100_000, (*_OURS, AIOKAFKA, LOOP_FLOOR, LOOP_FLOOR_UVLOOP)),
+    Workload(
+        name="task_per_record",
+        title="A new task for each record, at most 1,000 at a time",
+        pattern=Pattern.TASK_PER_RECORD,
+        contenders=(*_OURS, AIOKAFKA, LOOP_FLOOR, LOOP_FLOOR_UVLOOP),
+        chapter="web",
+    ),
+)
+
+_FULL_LATENCY = (
+    _one_at_a_time(
+        (
+            *_OURS,
+            AIOKAFKA,
+            CONFLUENT,
+            CONFLUENT_AIO,
+            KAFKA_PYTHON,
+            FRANZ_GO,
+            BARE_SOCKET,
+            Contender("bare_socket", "bare_socket on uvloop", "uvloop"),
+        )
+    ),
+    Workload(
+        name="paced_50k",
+        title="50,000 records/s",
+        pattern=Pattern.PACED,
+        metric=Metric.P99,
+        contenders=(*_OURS, AIOKAFKA, CONFLUENT),
+        rate=50_000,
+        seconds=10,
+        chapter="latency",
+    ),
+    Workload(
+        name="paced_1m",
+        title="1,000,000 records/s for 30 s, exactly once",
+        pattern=Pattern.PACED,
+        metric=Metric.P99,
+        contenders=_OURS,
+        rate=1_000_000,
+        seconds=30,
+        chapter="latency",
+    ),
+    Workload(
+        name="start_up",
+        title="From nothing to the first acknowledged record",
+        pattern=Pattern.START_UP,
+        metric=Metric.SECONDS,
+        contenders=(*_OURS, AIOKAFKA, CONFLUENT),
+        chapter="latency",
+    ),
+)
+
+_LOOP = tuple(
+    Workload(
+        name=f"heartbeat_{codec}",
+        title=f"Turns of the loop during the firehose, {codec}",
+        pattern=Pattern.HEARTBEAT,
+        metric=Metric.P99,
+        payload=Payload(value_bytes=300, is_card=True, codec=codec),
+        contenders=(*_OURS, AIOKAFKA),
+        chapter="loop",
+    )
+    for codec in ("none", "gzip", "snappy", "lz4", "zstd")
+)
+
+_SCALE = (
+    *(
+        Workload(
+            name=f"partitions_{partitions}",
+            title=f"Keys over {partitions:,} partitions",
+            pattern=Pattern.SPREAD,
+            metric=Metric.CPU,
+            contenders=(AIOPRODUCER,),
+            partitions=partitions,
+            chapter="scale",
+        )
+        for partitions in (1, 10, 100, 1_000, 10_000)
+    ),
+    *(
+        Workload(
+            name=f"topics_{topics}",
+            title=f"Records over {topics:,} topics of one partition",
+            pattern=Pattern.SPREAD,
+            metric=Metric.CPU,
+            contenders=(AIOPRODUCER,),
+            topics=topics,
+            partitions=1,
+            chapter="scale",
+        )
+        for topics in (2, 10, 100, 1_000, 5_000)
+    ),
+    *(
+        Workload(
+            name=f"value_{label}",
+            title=f"Values of {label}",
+            pattern=Pattern.CALL,
+            metric=Metric.MEGABYTES,
+            payload=Payload(value_bytes=size),
+            contenders=(AIOPRODUCER, CONFLUENT, BARE_SOCKET),
+            chapter="scale",
+        )
+        for label, size in (
+            ("10_B", 10),
+            ("100_B", 100),
+            ("1_KiB", 1 << 10),
+            ("10_KiB", 10 << 10),
+            ("100_KiB", 100 << 10),
+            ("1_MiB", 1 << 20),
+        )
+    ),
+    Workload(
+        name="garbage_collection",
+        title="With and without the cyclic garbage collector",
+        pattern=Pattern.AWAIT_LATER,
+        contenders=(
+            AIOPRODUCER,
+            Contender("aioproducer", "aioproducer, gc.disable()", gc_off=True),
+        ),
+        chapter="scale",
+    ),
+)
+
+
+def _tuned(**options: object) -> Contender:
+    shown = ", ".join(f"{name}={value}" for name, value in options.items())
+    return Contender("aioproducer", f"aioproducer, {shown}", options=options)
+
+
+_TUNED = (
+    AIOPRODUCER,
+    _tuned(batch_size=16_384),
+    _tuned(batch_size=65_536),
+    _tuned(batch_size=262_144),
+    _tuned(batch_size=524_288, max_request_size=4_194_304),
+    _tuned(linger_ms=1),
+    _tuned(linger_ms=5),
+    _tuned(buffer_memory=134_217_728),
+)
+
+_DEFAULTS = tuple(
+    Workload(
+        name=f"tuned_{name}",
+        title=f"Defaults against tuned settings: {title}",
+        pattern=pattern,
+        contenders=_TUNED,
+        tasks=tasks,
+        payload=payload,
+        metric=metric,
+        chapter="defaults",
+    )
+    for name, title, pattern, tasks, payload, metric in (
+        ("send_nowait", "`send_nowait()`", Pattern.CALL, 1, Payload(), Metric.RATE),
+        ("await_send", "`await send()`", Pattern.AWAIT_LATER, 1, Payload(), Metric.RATE),
+        ("on_delivery", "`on_delivery`", Pattern.CALLBACK, 1, Payload(), Metric.RATE),
+        ("send_many", "`send_many()`", Pattern.BULK, 10, Payload(), Metric.RATE),
+        ("cards", "keyed JSON, lz4", Pattern.AWAIT_LATER, 1, _CARDS, Metric.RATE),
+        ("web_1000", "1,000 tasks", Pattern.TAKE_TURNS, 1_000, Payload(), Metric.RATE),
+        ("one_at_a_time", "one at a time", Pattern.ONE_AT_A_TIME, 1, Payload(), Metric.P50),
+    )
+)
+
+FULL: tuple[Workload, ...] = (
+    *_FULL_PATTERNS,
+    *_FULL_WEB,
+    *_FULL_LATENCY,
+    *_LOOP,
+    *_SCALE,
+    *_DEFAULTS,
+)
