@@ -26,7 +26,7 @@ async def pay(request: web.Request) -> web.Response:
     key = request.match_info["card"].encode()
     try:
         metadata = await request.app[PRODUCER].send_and_wait(
-            "payments", await request.read(), key=key, timeout=5
+            "payments", await request.read(), key=key, timeout=2
         )
     except (BufferExhaustedError, KafkaTimeoutError) as error:
         # It may be stored nevertheless: a payment needs an id by which a second one is known.

@@ -19,7 +19,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -43,7 +43,7 @@ PaymentProducer: TypeAlias = Producer[str, Payment]
 class PaymentService:
     """What the handlers of a web service would call."""
 
-    def __init__(self, producer: PaymentProducer, topic: str) -> None:
+    def __init__(self, producer: PaymentProducer, topic: str, cards: Sequence[str]) -> None:
         self.run = time.time_ns()
         self.offsets: dict[int, tuple[int, int]] = {}
         """Partition and offset of each acknowledged payment."""
@@ -51,12 +51,13 @@ class PaymentService:
         self.in_flight = 0
         self._producer = producer
         self._topic = topic
+        self._cards = cards
         self._ids = itertools.count()
         self._payments_of_card: Counter[str] = Counter()
 
     async def pay(self) -> None:
         """Take one payment; return when it is stored, or has failed."""
-        card = random.choice(CARDS)
+        card = random.choice(self._cards)
         payment_id = next(self._ids)
         self._payments_of_card[card] += 1
         payment: Payment = {
@@ -318,12 +319,12 @@ async def run_demo(arguments: argparse.Namespace) -> bool:
             bootstrap_servers=bootstrap_servers,
             key_serializer="string",
             value_serializer="json",
-            max_block_ms=10_000,
+            max_block_ms=5_000,
         )
         latencies = Latencies()
         async with producer:
             log = FakeLog(cluster, topic) if is_fake else KafkaLog(bootstrap_servers, topic)
-            service = PaymentService(producer, topic)
+            service = PaymentService(producer, topic, CARDS)
             print(f"{payments // 2:,} payments at full speed, to warm up:")
             async with showing_progress(service, latencies):
                 started_at = time.perf_counter()

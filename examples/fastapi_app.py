@@ -42,7 +42,7 @@ async def pay(card: str, request: Request, producer: KafkaProducer) -> dict[str,
     """Answer when the payment is stored, and say where."""
     try:
         metadata = await producer.send_and_wait(
-            "payments", await request.body(), key=card.encode(), timeout=5
+            "payments", await request.body(), key=card.encode(), timeout=2
         )
     except (BufferExhaustedError, KafkaTimeoutError) as error:
         # It may be stored nevertheless: a payment needs an id by which a second one is known.

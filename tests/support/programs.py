@@ -13,9 +13,9 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from tools.kafka_cluster import ROOT
+from tools.kafka_cluster import ROOT, free_ports
 
-__all__ = ["Finished", "finish", "produce", "run", "running"]
+__all__ = ["Finished", "finish", "produce", "run", "running", "serving"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +67,32 @@ async def run(*arguments: str, text: bytes = b"", **environ: str) -> Finished:
 async def produce(*arguments: str, text: bytes = b"", **environ: str) -> Finished:
     """Run `aioproducer produce` with this standard input."""
     return await run("-m", "aioproducer", "produce", *arguments, text=text, **environ)
+
+
+@asynccontextmanager
+async def serving(app: str, **environ: str) -> AsyncGenerator[str]:
+    """Serve an ASGI application on a free port; yield its URL, and end it in order.
+
+    Raises:
+        AssertionError: It did not come up, or did not end well; with what it said.
+    """
+    (port,) = free_ports(1)
+    arguments = ["-m", "uvicorn", app, "--port", str(port), "--log-level", "warning"]
+    async with running(*arguments, **environ) as process:
+        while not await _is_open(port):
+            assert process.returncode is None, (await finish(process)).err
+            await asyncio.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+        process.terminate()
+        finished = await finish(process)
+        assert finished.code in (0, -15), finished.err
+
+
+async def _is_open(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True
