@@ -21,6 +21,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import OrderedDict
@@ -233,8 +234,9 @@ class Sender:
                 self._flushes.remove(flush)
         if self._config.acks == 0:
             # Done means handed to the transport: a connection closed now would lose the rest.
-            async with async_timeout.timeout(self._delivery_timeout):
-                await self.cluster.drain()
+            with contextlib.suppress(TimeoutError):
+                async with async_timeout.timeout(self._delivery_timeout):
+                    await self.cluster.drain()
 
     def fail_everything(self) -> list[RecordBatch]:
         """Fail what is not delivered yet, because the producer closes. Returns what failed.
