@@ -153,9 +153,12 @@ class BatchHeader(NamedTuple):
         """
         header = self._replace(base_offset=base_offset, leader_epoch=leader_epoch)
         if append_time_ms is not None:
-            header = header._replace(
-                attributes=self.attributes | _LOG_APPEND_TIME, max_timestamp_ms=append_time_ms
-            )
+            attributes = self.attributes | _LOG_APPEND_TIME
+            header = header._replace(attributes=attributes, max_timestamp_ms=append_time_ms)
+        elif self.attributes & _LOG_APPEND_TIME:
+            # A producer must not set it; a broker corrects it without a word.
+            header = header._replace(attributes=self.attributes & ~_LOG_APPEND_TIME)
+        if header.attributes != self.attributes or append_time_ms is not None:
             covered = _HEADER.pack(*header)[_CRC_FROM:]
             header = header._replace(crc=crc32c(raw[HEADER_SIZE:], crc32c(covered)))
         return header, _HEADER.pack(*header)

@@ -10,6 +10,7 @@ ProducerAppendInfo (Kafka 4.3).
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,12 @@ from aioproducer.testing.wire import WireError
 
 __all__ = ["Appended", "BatchRefusedError", "LogLimits", "PartitionLog", "StoredBatch"]
 
+_LENGTH: Final = struct.Struct(">i")
+_LENGTH_AT: Final = 8
+_MAGIC_AT: Final = 16
+_MIN_LENGTH: Final = 14
+"""The least length that a record or batch of any magic can have."""
+
 BATCHES_REMEMBERED: Final = 5
 """How many batches of a producer a broker knows again; thus how many may be in flight."""
 
@@ -40,13 +47,28 @@ class BatchRefusedError(Exception):
     def __init__(
         self,
         code: ErrorCode,
-        message: str | None = None,
+        reason: str,
+        *,
         record_errors: Mapping[int, str | None] | None = None,
+        told: bool = False,
+        reached_log: bool = True,
     ) -> None:
-        super().__init__(code, message)
+        """Describe the refusal.
+
+        Args:
+            code: The error code.
+            reason: What is wrong.
+            record_errors: What is wrong with single records, by index.
+            told: Whether the broker tells the reason; most of the time it tells the code alone.
+            reached_log: Whether the batch got as far as the log, so that the answer tells where
+                the log starts.
+        """
+        super().__init__(code, reason)
         self.code = code
-        self.message = message
+        self.reason = reason
         self.record_errors: Mapping[int, str | None] = record_errors or {}
+        self.told = told
+        self.reached_log = reached_log
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +234,7 @@ class PartitionLog:
             raise BatchRefusedError(
                 ErrorCode.UNSUPPORTED_COMPRESSION_TYPE,
                 f"Produce requests with version {version} are not allowed to use ZStandard",
+                reached_log=False,
             )
         if header.base_offset != 0:
             raise BatchRefusedError(
@@ -223,9 +246,12 @@ class PartitionLog:
                 ErrorCode.MESSAGE_TOO_LARGE,
                 f"the record batch has {header.size} bytes, {self.limits.message_max_bytes} are "
                 f"allowed in {self.topic}-{self.partition}",
+                reached_log=False,
             )
         if checksum(raw) != header.crc:
-            raise BatchRefusedError(ErrorCode.CORRUPT_MESSAGE, "the record batch has a wrong CRC")
+            raise BatchRefusedError(
+                ErrorCode.CORRUPT_MESSAGE, "the record batch has a wrong CRC", reached_log=False
+            )
         self._check_header(header)
         self._check_records(header, raw, now_ms)
         return header
@@ -240,16 +266,12 @@ class PartitionLog:
         if header.control:
             raise BatchRefusedError(ErrorCode.INVALID_RECORD, "a client may not write markers")
         if header.compression is None:
-            raise BatchRefusedError(ErrorCode.INVALID_RECORD, "no codec has this number")
+            raise BatchRefusedError(ErrorCode.UNKNOWN_SERVER_ERROR, "no codec has this number")
         if header.producer_id >= 0 and header.base_sequence < 0:
             raise BatchRefusedError(
                 ErrorCode.INVALID_RECORD,
                 f"a batch of producer {header.producer_id} has the base sequence "
                 f"{header.base_sequence}",
-            )
-        if header.timestamp_type == "LogAppendTime":
-            raise BatchRefusedError(
-                ErrorCode.INVALID_TIMESTAMP, "a producer may not set LogAppendTime"
             )
         if header.transactional:
             raise BatchRefusedError(
@@ -272,7 +294,7 @@ class PartitionLog:
                 if self.limits.compacted and record.key is None:
                     refused[record.batch_index] = (
                         "Compacted topic cannot accept message without key in topic partition "
-                        f"{self.topic}-{self.partition}."
+                        f"{self.topic}-{self.partition}"
                     )
                 elif not appended and record.timestamp_ms > latest_ms:
                     code = ErrorCode.INVALID_TIMESTAMP
@@ -283,7 +305,7 @@ class PartitionLog:
         except WireError as error:
             raise BatchRefusedError(ErrorCode.INVALID_RECORD, str(error)) from error
         if refused:
-            raise BatchRefusedError(code, "One or more records have been rejected", refused)
+            raise BatchRefusedError(code, _summary(code, refused), record_errors=refused, told=True)
 
     def _duplicate_of(self, header: BatchHeader) -> _Remembered | None:
         entry = self._producers.get(header.producer_id)
@@ -319,26 +341,54 @@ class PartitionLog:
             )
 
 
+def _summary(code: ErrorCode, refused: Mapping[int, str | None]) -> str:
+    """Return what a broker says of a batch with bad records."""
+    if code == ErrorCode.INVALID_TIMESTAMP:
+        return "One or more records have been rejected due to invalid timestamp"
+    shown = ", ".join(
+        f"RecordError(batchIndex={index}, message='{message}')"
+        for index, message in list(refused.items())[:3]
+    )
+    return (
+        f"One or more records have been rejected due to {len(refused)} record errors in total, "
+        f"and only showing the first three errors at most: [{shown}]"
+    )
+
+
 def _only_batch(raw: memoryview) -> BatchHeader:
-    """Return the header of the one batch that a partition's part of a request must be."""
-    if len(raw) < 17:
-        raise BatchRefusedError(ErrorCode.INVALID_RECORD, "there is no record batch")
-    magic = raw[16]
-    if magic != 2:
-        raise BatchRefusedError(
-            ErrorCode.INVALID_RECORD, f"only magic 2 is allowed, and this is {magic}"
+    """Return the header of the one batch that a partition's part of a request must be.
+
+    A batch that is not all there counts as none, as in MemoryRecords.
+    """
+
+    def refuse(code: ErrorCode, reason: str, *, told: bool = False) -> BatchRefusedError:
+        return BatchRefusedError(code, reason, told=told, reached_log=False)
+
+    if len(raw) < _MAGIC_AT + 1:
+        raise refuse(ErrorCode.INVALID_RECORD, "there is no record batch")
+    (length,) = _LENGTH.unpack_from(raw, _LENGTH_AT)
+    if length < _MIN_LENGTH:
+        raise refuse(
+            ErrorCode.CORRUPT_MESSAGE,
+            f"Record size {length} is less than the minimum record overhead ({_MIN_LENGTH})",
+            told=True,
         )
+    if raw[_MAGIC_AT] > 2:
+        raise refuse(
+            ErrorCode.CORRUPT_MESSAGE,
+            f"Invalid magic found in record: {raw[_MAGIC_AT]}",
+            told=True,
+        )
+    if length > len(raw) - _LENGTH_AT - _LENGTH.size:
+        raise refuse(ErrorCode.INVALID_RECORD, "the record batch is not all there")
+    if raw[_MAGIC_AT] != 2:
+        raise refuse(ErrorCode.INVALID_RECORD, "only magic 2 is allowed")
     try:
         header = BatchHeader.read(raw)
     except WireError as error:
-        raise BatchRefusedError(ErrorCode.CORRUPT_MESSAGE, str(error)) from error
-    if header.size < HEADER_SIZE or header.size > len(raw):
-        raise BatchRefusedError(
-            ErrorCode.CORRUPT_MESSAGE,
-            f"the batch claims {header.size} bytes, {len(raw)} are there",
-        )
+        raise refuse(ErrorCode.CORRUPT_MESSAGE, str(error)) from error
     if header.size < len(raw):
-        raise BatchRefusedError(
-            ErrorCode.INVALID_RECORD, "there must be exactly one record batch per partition"
-        )
+        raise refuse(ErrorCode.INVALID_RECORD, "there is more than one record batch")
+    if header.size < HEADER_SIZE:
+        raise refuse(ErrorCode.CORRUPT_MESSAGE, "the record batch is shorter than its header")
     return header

@@ -19,19 +19,6 @@ __all__ = ["API", "ProduceAnswer", "ProducedPartition"]
 
 _ZERO_UUID = bytes(16)
 _LEADER_ERRORS = (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH)
-_WITHOUT_LOG_START = frozenset(
-    {
-        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
-        ErrorCode.UNKNOWN_TOPIC_ID,
-        ErrorCode.NOT_LEADER_OR_FOLLOWER,
-        ErrorCode.FENCED_LEADER_EPOCH,
-        ErrorCode.MESSAGE_TOO_LARGE,
-        ErrorCode.CORRUPT_MESSAGE,
-        ErrorCode.KAFKA_STORAGE_ERROR,
-        ErrorCode.INVALID_REQUIRED_ACKS,
-    }
-)
-"""The errors with which ReplicaManager.appendRecordsToLeader does not tell the log's start."""
 
 
 @dataclass(slots=True)
@@ -225,10 +212,9 @@ class _Produce(PlainCall):
         except BatchRefusedError as error:
             produced.error_code = error.code
             produced.record_errors = sorted(error.record_errors.items())
-            # A broker sends words only with what it says about single records.
-            produced.error_message = error.message if error.record_errors else None
+            produced.error_message = error.reason if error.told else None
             partition = topic.partition(part.partition) if topic else None
-            if partition is not None and error.code not in _WITHOUT_LOG_START:
+            if partition is not None and error.reached_log:
                 produced.log_start_offset = partition.log.start_offset
             return produced
         if failure is not None:
@@ -240,19 +226,20 @@ class _Produce(PlainCall):
         return produced
 
     def _append(self, part: _Part, topic: TopicState | None, turn: Turn) -> tuple[int, Appended]:
+        def refuse(code: ErrorCode, reason: str) -> BatchRefusedError:
+            return BatchRefusedError(code, reason, reached_log=False)
+
         if self.acks not in (-1, 0, 1):
-            raise BatchRefusedError(ErrorCode.INVALID_REQUIRED_ACKS)
+            raise refuse(ErrorCode.INVALID_REQUIRED_ACKS, f"acks is {self.acks}")
         if topic is None:
-            raise BatchRefusedError(
-                ErrorCode.UNKNOWN_TOPIC_ID
-                if part.topic is None
-                else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-            )
+            by_name = part.topic is not None
+            code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION if by_name else ErrorCode.UNKNOWN_TOPIC_ID
+            raise refuse(code, "there is no such topic")
         partition = topic.partition(part.partition)
         if partition is None:
-            raise BatchRefusedError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+            raise refuse(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "there is no such partition")
         if partition.leader != turn.node_id:
-            raise BatchRefusedError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            raise refuse(ErrorCode.NOT_LEADER_OR_FOLLOWER, f"the leader is {partition.leader}")
         appended = partition.log.append(
             _bytes_of(part),
             version=turn.version,
