@@ -2,9 +2,9 @@
 
 Run by `make demo`, or by hand: python examples/card_payments.py --bootstrap-servers localhost:9092
 
-One half of the payments is sent as fast as it goes, which also warms the broker up. The other half
-comes at a steady rate, each payment in a task of its own that awaits its result, as in a web
-service; their latencies count. At the end an independent client reads the log back, and the exit
+Three quarters of the payments are sent as fast as it goes, which also warms the broker up. The
+others come at a steady rate, each in a task of its own that awaits its result, as in a web service;
+their latencies count. At the end an independent client reads the log back, and the exit
 code tells whether the promise was kept.
 """
 
@@ -304,7 +304,8 @@ async def run_demo(arguments: argparse.Namespace) -> bool:
     topic: str = arguments.topic
     is_fake = arguments.bootstrap_servers == "fake"
     payments: int = arguments.payments or (10_000 if is_fake else 200_000)
-    rate: float = arguments.rate or (1_000 if is_fake else 10_000)
+    rate: float = arguments.rate or (1_000 if is_fake else 5_000)
+    at_full_speed = payments * 3 // 4
     async with AsyncExitStack() as stack:
         bootstrap_servers: str = arguments.bootstrap_servers
         cluster = FakeCluster(topics={topic: PARTITIONS})
@@ -325,17 +326,17 @@ async def run_demo(arguments: argparse.Namespace) -> bool:
         async with producer:
             log = FakeLog(cluster, topic) if is_fake else KafkaLog(bootstrap_servers, topic)
             service = PaymentService(producer, topic, CARDS)
-            print(f"{payments // 2:,} payments at full speed, to warm up:")
+            print(f"{at_full_speed:,} payments at full speed, to warm up:")
             async with showing_progress(service, latencies):
                 started_at = time.perf_counter()
-                await pay_at_full_speed(service, payments // 2)
+                await pay_at_full_speed(service, at_full_speed)
                 seconds = time.perf_counter() - started_at
-            print(f"{f'  {payments // 2 / seconds:8,.0f} payments/s on average':<79}")
+            print(f"{f'  {at_full_speed / seconds:8,.0f} payments/s on average':<79}")
             print(
-                f"{payments - payments // 2:,} payments, {rate:,.0f} each second, a task for each:"
+                f"{payments - at_full_speed:,} payments, {rate:,.0f} each second, a task for each:"
             )
             async with showing_progress(service, latencies):
-                await pay_at_a_rate(service, payments - payments // 2, rate, latencies)
+                await pay_at_a_rate(service, payments - at_full_speed, rate, latencies)
         print(f"{'Latency from when a payment was due to its result:':<79}\n  {latencies}")
         print("\n".join(latencies.histogram()))
         print(f"Audit of the log, read back by {log.reader}:")
@@ -355,7 +356,7 @@ def main() -> int:
     add = parser.add_argument
     add("--bootstrap-servers", default="localhost:9092", help="or `fake`: the built-in FakeCluster")
     add("--payments", type=int, help="how many (default 200,000; 10,000 for fake)")
-    add("--rate", type=float, help="payments per second (default 10,000; 1,000 for fake)")
+    add("--rate", type=float, help="payments per second (default 5,000; 1,000 for fake)")
     add("--topic", default="card-payments", help="made if it does not exist (default %(default)s)")
     try:
         return 0 if asyncio.run(run_demo(parser.parse_args())) else 1

@@ -69,9 +69,9 @@ async def test_card_payments_keeps_its_promise(kafka: Kafka) -> None:
     finished = await run(
         "examples/card_payments.py",
         *("--bootstrap-servers", kafka.bootstrap_servers),
-        *("--payments", "4000", "--rate", "1000", "--topic", new_topic_name()),
+        *("--payments", "8000", "--rate", "1000", "--topic", new_topic_name()),
     )
-    assert "acknowledged             4,000" in finished.out
+    assert "acknowledged             8,000" in finished.out
     assert "read back by librdkafka" in finished.out
     assert "The promise was kept." in finished.out
     assert finished.code == 0
