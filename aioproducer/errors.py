@@ -456,6 +456,8 @@ class BufferExhaustedError(KafkaError, retriable=True):
         available_bytes: What was free.
         total_bytes: The size of the buffer, `buffer_memory`.
         waited: How long the call waited for room, in seconds.
+        requests_in_flight: How many requests waited for their answers.
+        waiting_callers: How many callers waited for room.
     """
 
     hint = "Send slower, await send(), or raise buffer_memory."
@@ -468,6 +470,8 @@ class BufferExhaustedError(KafkaError, retriable=True):
         available_bytes: int = 0,
         total_bytes: int = 0,
         waited: float = 0.0,
+        requests_in_flight: int = 0,
+        waiting_callers: int = 0,
         **context: Unpack[ErrorContext],
     ) -> None:
         super().__init__(message, **context)
@@ -475,6 +479,8 @@ class BufferExhaustedError(KafkaError, retriable=True):
         self.available_bytes = available_bytes
         self.total_bytes = total_bytes
         self.waited = waited
+        self.requests_in_flight = requests_in_flight
+        self.waiting_callers = waiting_callers
 
     def what(self) -> str:
         """Return the sizes in question."""
@@ -484,6 +490,8 @@ class BufferExhaustedError(KafkaError, retriable=True):
         )
         if self.waited:
             text += f" after waiting {self.waited:g} s"
+        text += f"; requests in flight: {self.requests_in_flight}"
+        text += f", callers waiting: {self.waiting_callers}"
         return f"{text}; {self.message}" if self.message else text
 
 

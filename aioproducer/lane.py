@@ -215,12 +215,17 @@ class PartitionLane(PartitionQueue):
         """The broker refused `batch` for good: its numbers were never used.
 
         When it was the last one numbered they are given to the next batch; otherwise those
-        behind it can never be accepted under this epoch.
+        behind it can never be accepted under this epoch. A batch of which an earlier attempt may
+        have been stored is one of unknown fate: a new epoch at once would store those behind it
+        again if they, too, were stored before.
         """
+        if batch.possibly_persisted:
+            self.lost_sight_of(batch)
+            return
         if not batch.has_sequence or not self._is_current(batch):
             return
         following = advance_sequence(batch.base_sequence, batch.record_count)
-        if following == self.next_sequence and not batch.possibly_persisted:
+        if following == self.next_sequence:
             self.next_sequence = batch.base_sequence
         else:
             self.gap = "refused"

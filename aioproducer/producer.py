@@ -412,7 +412,7 @@ class Producer(SendPath[K, V]):
         sender = self._open_sender()
         return KafkaTimeoutError(
             waited=waited,
-            waiting_for=f"room in the buffer (max_block_ms): {sender.no_room_error(0).what()}",
+            waiting_for=f"room in the buffer (max_block_ms): {sender.no_room_error().what()}",
             last_connect_error=sender.cluster.any_connect_error(),
             hint="Send slower, or raise buffer_memory or max_block_ms.",
         )
@@ -439,7 +439,7 @@ class Producer(SendPath[K, V]):
             ) from None
 
     def _no_room_error(self, topic: str) -> KafkaError:
-        return self._open_sender().no_room_error(0)
+        return self._open_sender().no_room_error()
 
     def _serialization_error(
         self,

@@ -829,16 +829,19 @@ class Sender:
             self.admissions.admit()
             self.accumulator.has_blocked = len(self.admissions) > 0
 
-    def no_room_error(self, requested: int, waited: float = 0.0) -> BufferExhaustedError:
-        """The error of a caller for whom there is no room."""
+    def no_room_error(self) -> BufferExhaustedError:
+        """The error of the caller who was just refused for lack of room.
+
+        It is raised for every record while the buffer is full, so its text is left until somebody
+        wants to read it.
+        """
         accumulator = self.accumulator
         return BufferExhaustedError(
-            f"{self.requests_in_flight} requests are in flight, "
-            f"{len(self.admissions)} callers wait",
-            requested_bytes=requested,
+            requested_bytes=accumulator.refused_bytes,
             available_bytes=max(0, accumulator.buffer_memory - accumulator.buffer_used),
             total_bytes=accumulator.buffer_memory,
-            waited=waited,
+            requests_in_flight=self.requests_in_flight,
+            waiting_callers=len(self.admissions),
         )
 
     # ---- producer id and epochs

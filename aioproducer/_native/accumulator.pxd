@@ -28,6 +28,7 @@ cdef class RecordAccumulator:
     cdef readonly int64_t buffer_used
     cdef readonly int64_t buffer_memory
     cdef readonly int64_t accepted_count
+    cdef readonly int64_t refused_bytes
     cdef public bint has_blocked
     cdef Py_ssize_t batch_size
     cdef Py_ssize_t max_request_size

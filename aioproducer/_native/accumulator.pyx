@@ -206,6 +206,7 @@ cdef class RecordAccumulator:
         if self.has_blocked or self.buffer_used + size + BATCH_OVERHEAD > self.buffer_memory:
             if size + BATCH_OVERHEAD > self.buffer_memory:
                 self._refuse_size(topic_name, partition, size + BATCH_OVERHEAD)
+            self.refused_bytes = size + BATCH_OVERHEAD
             return None
         cdef int64_t timestamp = wall_clock_ms() if timestamp_ms is None else timestamp_ms
         if topic.partition_count == 0:

@@ -214,12 +214,17 @@ def test_a_serialization_error_names_topic_field_type_and_what_to_set() -> None:
 
 def test_a_full_buffer_tells_the_sizes_and_can_be_tried_again() -> None:
     error = BufferExhaustedError(
-        "1 request in flight", requested_bytes=100, available_bytes=5, total_bytes=200, waited=1.5
+        requested_bytes=100,
+        available_bytes=5,
+        total_bytes=200,
+        waited=1.5,
+        requests_in_flight=5,
+        waiting_callers=2,
     )
     assert error.retriable
     assert str(error).startswith(
         "No room for 100 bytes: 5 of 200 bytes of buffer_memory are free after waiting 1.5 s; "
-        "1 request in flight."
+        "requests in flight: 5, callers waiting: 2."
     )
 
 
