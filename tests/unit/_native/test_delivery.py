@@ -1,0 +1,866 @@
+"""Deliveries as futures: who waits, is told, gives up, and what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any
+
+import pytest
+
+from aioproducer._native.record_batch import Delivery, RecordBatch
+from aioproducer.errors import NetworkError
+from aioproducer.records import RecordMetadata
+from tests.support.core import Core, Outcome, noting, noting_outcome
+
+SOON = 0.005
+"""A bound that is to be reached, in seconds."""
+
+STORED = RecordMetadata("clicks", 0, 7, 0)
+number: contextvars.ContextVar[int] = contextvars.ContextVar("number")
+
+
+def one(core: Core | None = None) -> tuple[Delivery, RecordBatch]:
+    """Return a record's delivery and the batch that the record is alone in."""
+    core = core or Core(asyncio.get_running_loop())
+    delivery = core.put()
+    return delivery, core.take()
+
+
+def complete(batch: RecordBatch, *, direct: bool = True) -> None:
+    batch.complete(7)
+    batch.wake(direct)
+
+
+def fail(batch: RecordBatch, *, direct: bool = True) -> None:
+    batch.fail(NetworkError("gone"))
+    batch.wake(direct)
+
+
+async def wait_for_it(delivery: Delivery) -> RecordMetadata:
+    metadata: RecordMetadata = await delivery
+    return metadata
+
+
+def waiting(delivery: Delivery) -> asyncio.Task[RecordMetadata]:
+    return asyncio.get_running_loop().create_task(wait_for_it(delivery))
+
+
+async def turn() -> None:
+    """Let whatever is ready run, and what that makes ready."""
+    for _ in range(4):
+        await asyncio.sleep(0)
+
+
+def from_the_loop(*functions: Callable[[], object]) -> None:
+    """Have something happen outside of any task, in one turn, as an answer does."""
+
+    def run() -> None:
+        for function in functions:
+            function()
+
+    asyncio.get_running_loop().call_soon(run)
+
+
+# ---- what asyncio takes it for
+
+
+async def test_a_delivery_is_a_future_to_asyncio() -> None:
+    delivery, _ = one()
+    anything: Any = delivery
+    assert asyncio.isfuture(anything)
+    assert asyncio.ensure_future(anything) is delivery
+    assert delivery.get_loop() is asyncio.get_running_loop()
+
+
+async def test_a_delivery_is_a_coroutine_to_create_task() -> None:
+    delivery, batch = one()
+    task: asyncio.Task[RecordMetadata] = asyncio.create_task(delivery)
+    await turn()
+    from_the_loop(lambda: complete(batch))
+    assert await task == STORED
+
+
+async def test_a_task_made_of_a_failed_delivery_fails() -> None:
+    delivery, batch = one()
+    task: asyncio.Task[RecordMetadata] = asyncio.create_task(delivery)
+    await turn()
+    from_the_loop(lambda: fail(batch))
+    with pytest.raises(NetworkError):
+        await task
+
+
+async def test_a_task_made_of_a_delivery_can_be_cancelled() -> None:
+    delivery, batch = one()
+    task: asyncio.Task[RecordMetadata] = asyncio.create_task(delivery)
+    await turn()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    complete(batch)
+    assert delivery.result() == STORED
+
+
+# ---- awaiting
+
+
+async def test_awaiting_before_the_outcome_gives_it_when_it_comes() -> None:
+    delivery, batch = one()
+    from_the_loop(lambda: complete(batch))
+    assert await delivery == STORED
+
+
+async def test_awaiting_after_the_outcome_gives_it_at_once() -> None:
+    delivery, batch = one()
+    complete(batch)
+    assert await delivery == STORED
+
+
+async def test_awaiting_a_record_that_fails_raises() -> None:
+    delivery, batch = one()
+    from_the_loop(lambda: fail(batch))
+    with pytest.raises(NetworkError, match="gone"):
+        await delivery
+
+
+async def test_awaiting_a_record_that_failed_raises() -> None:
+    delivery, batch = one()
+    fail(batch)
+    with pytest.raises(NetworkError, match="gone"):
+        await delivery
+
+
+async def test_awaiting_in_the_turn_of_completion_before_the_waking_gives_the_outcome() -> None:
+    delivery, batch = one()
+    task = waiting(delivery)
+    await turn()
+    batch.complete(7)
+    batch.wake(False)
+    assert await delivery == STORED
+    assert await task == STORED
+
+
+async def test_a_delivery_can_be_awaited_again() -> None:
+    delivery, batch = one()
+    complete(batch)
+    assert [await delivery, await delivery] == [STORED, STORED]
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_two_tasks_may_await_one_delivery(direct: bool) -> None:
+    delivery, batch = one()
+    tasks = [waiting(delivery), waiting(delivery)]
+    await turn()
+    from_the_loop(lambda: complete(batch, direct=direct))
+    assert await asyncio.gather(*tasks) == [STORED, STORED]
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_two_tasks_that_await_a_failing_delivery_both_raise(direct: bool) -> None:
+    delivery, batch = one()
+    tasks = [waiting(delivery), waiting(delivery)]
+    await turn()
+    from_the_loop(lambda: fail(batch, direct=direct))
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [NetworkError, NetworkError]
+
+
+async def test_waking_directly_runs_the_waiter_at_once() -> None:
+    delivery, batch = one()
+    task = waiting(delivery)
+    await turn()
+    done: list[bool] = []
+
+    def answer() -> None:
+        complete(batch, direct=True)
+        done.append(task.done())
+
+    from_the_loop(answer)
+    await turn()
+    assert done == [True]
+
+
+async def test_waking_indirectly_leaves_the_waiter_to_the_loop() -> None:
+    delivery, batch = one()
+    task = waiting(delivery)
+    await turn()
+    complete(batch, direct=False)
+    assert not task.done()
+    await turn()
+    assert task.done()
+
+
+async def test_a_loop_of_awaits_suspends_only_while_the_outcome_is_unknown() -> None:
+    deliveries = [one() for _ in range(3)]
+    for _, batch in deliveries[:2]:
+        complete(batch)
+    from_the_loop(lambda: complete(deliveries[2][1]))
+    assert [await delivery for delivery, _ in deliveries] == [STORED] * 3
+
+
+async def test_a_record_knows_its_waiters_only_when_there_are_any() -> None:
+    core = Core(asyncio.get_running_loop())
+    deliveries = [core.put() for _ in range(3)]
+    batch = core.take()
+    assert batch.waiter_count == 0
+    task = waiting(deliveries[1])
+    await turn()
+    assert batch.waiter_count == 1
+    from_the_loop(lambda: complete(batch))
+    assert (await task).offset == 8
+    assert batch.waiter_count == 0
+
+
+# ---- asyncio's functions
+
+
+async def test_gather_gives_the_results_in_order() -> None:
+    pairs = [one() for _ in range(3)]
+    for _, batch in reversed(pairs):
+        from_the_loop(partial(complete, batch))
+    assert await asyncio.gather(*(delivery for delivery, _ in pairs)) == [STORED] * 3
+
+
+async def test_gather_raises_the_error_of_a_failed_one() -> None:
+    (good, good_batch), (bad, bad_batch) = one(), one()
+    from_the_loop(lambda: complete(good_batch), lambda: fail(bad_batch))
+    with pytest.raises(NetworkError):
+        await asyncio.gather(good, bad)
+
+
+async def test_gather_returns_errors_when_asked_to() -> None:
+    (good, good_batch), (bad, bad_batch) = one(), one()
+    from_the_loop(lambda: complete(good_batch), lambda: fail(bad_batch))
+    found: Any = await asyncio.gather(good, bad, return_exceptions=True)
+    assert found[0] == STORED
+    assert isinstance(found[1], NetworkError)
+
+
+async def test_cancelling_a_gather_ends_the_wait_and_not_the_records() -> None:
+    pairs = [one() for _ in range(2)]
+
+    async def gather() -> object:
+        return await asyncio.gather(*(delivery for delivery, _ in pairs))
+
+    task = asyncio.create_task(gather())
+    await turn()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    for delivery, batch in pairs:
+        complete(batch)
+        assert await delivery == STORED
+
+
+async def test_a_gather_after_a_cancelled_one_waits_for_the_records() -> None:
+    delivery, batch = one()
+    delivery.cancel()
+    await turn()
+    from_the_loop(lambda: complete(batch))
+    found: list[RecordMetadata] = await asyncio.gather(*[delivery])
+    assert found == [STORED]
+
+
+async def test_as_completed_gives_each_result_as_it_comes() -> None:
+    (first, first_batch), (second, second_batch) = one(), one()
+    from_the_loop(lambda: fail(second_batch), lambda: complete(first_batch))
+    found: list[object] = []
+    coming: Awaitable[RecordMetadata]
+    for coming in asyncio.as_completed([first, second]):
+        try:
+            found.append(await coming)
+        except NetworkError as error:
+            found.append(type(error))
+    assert found == [NetworkError, STORED]
+
+
+async def test_wait_for_gives_the_result_in_time() -> None:
+    delivery, batch = one()
+    from_the_loop(lambda: complete(batch))
+    assert await asyncio.wait_for(delivery, 5) == STORED
+
+
+async def test_wait_for_times_out_promptly() -> None:
+    delivery, batch = one()
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(delivery, SOON)
+    complete(batch)
+
+
+async def test_a_record_goes_on_after_a_timeout_and_can_be_awaited_again() -> None:
+    delivery, batch = one()
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(delivery, SOON)
+    from_the_loop(lambda: complete(batch))
+    assert await delivery == STORED
+
+
+async def test_a_second_timeout_is_a_timeout_again() -> None:
+    delivery, batch = one()
+    for _ in range(2):
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(delivery, SOON)
+    complete(batch)
+
+
+async def test_a_timeout_block_ends_the_wait_and_not_the_record() -> None:
+    delivery, batch = one()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(SOON):
+            await delivery
+    complete(batch)
+    assert await delivery == STORED
+
+
+async def test_shield_gives_the_result() -> None:
+    delivery, batch = one()
+    from_the_loop(lambda: complete(batch))
+    assert await asyncio.shield(delivery) == STORED
+
+
+async def test_cancelling_a_shielded_wait_leaves_the_delivery_alone() -> None:
+    delivery, batch = one()
+
+    async def shielded() -> RecordMetadata:
+        return await asyncio.shield(delivery)
+
+    task = asyncio.create_task(shielded())
+    await turn()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not delivery.cancelled()
+    complete(batch)
+    assert delivery.result() == STORED
+
+
+async def test_a_task_group_waits_for_deliveries() -> None:
+    delivery, batch = one()
+    from_the_loop(lambda: complete(batch))
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(wait_for_it(delivery))
+    assert task.result() == STORED
+
+
+async def test_a_failing_task_of_a_group_ends_the_wait_of_the_others() -> None:
+    delivery, batch = one()
+
+    async def fails() -> None:
+        raise ValueError
+
+    tasks: list[asyncio.Task[RecordMetadata]] = []
+    with pytest.raises(ExceptionGroup):
+        async with asyncio.TaskGroup() as group:
+            tasks.append(group.create_task(wait_for_it(delivery)))
+            await turn()
+            group.create_task(fails())
+    assert tasks[0].cancelled()
+    complete(batch)
+
+
+# ---- cancelling
+
+
+async def test_cancelling_a_task_stops_its_wait_at_once() -> None:
+    delivery, batch = one()
+    task = waiting(delivery)
+    await turn()
+    task.cancel()
+    await turn()
+    assert task.cancelled()
+    complete(batch)
+
+
+async def test_cancelling_a_task_does_not_stop_the_record() -> None:
+    delivery, batch = one()
+    task = waiting(delivery)
+    await turn()
+    task.cancel()
+    await turn()
+    assert delivery.cancelled()
+    complete(batch)
+    assert (delivery.done(), delivery.cancelled()) == (True, False)
+    assert await delivery == STORED
+
+
+async def test_cancelling_one_of_two_waiting_tasks_leaves_the_other_waiting() -> None:
+    delivery, batch = one()
+    leaving, staying = waiting(delivery), waiting(delivery)
+    await turn()
+    leaving.cancel()
+    await turn()
+    assert leaving.cancelled()
+    assert not staying.done()
+    from_the_loop(lambda: complete(batch))
+    assert await staying == STORED
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_the_other_task_gets_the_outcome_that_comes_in_the_turn_of_a_cancellation(
+    direct: bool,
+) -> None:
+    delivery, batch = one()
+    leaving, staying = waiting(delivery), waiting(delivery)
+    await turn()
+    from_the_loop(lambda: leaving.cancel(), lambda: complete(batch, direct=direct))
+    assert await staying == STORED
+    await turn()
+    assert leaving.cancelled()
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_a_cancellation_before_the_outcome_in_one_turn_still_cancels(direct: bool) -> None:
+    delivery, batch = one()
+    task = waiting(delivery)
+    await turn()
+    from_the_loop(lambda: task.cancel(), lambda: complete(batch, direct=direct))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await delivery == STORED
+
+
+async def test_a_cancellation_after_the_outcome_and_before_the_waking_still_cancels() -> None:
+    delivery, batch = one()
+    task = waiting(delivery)
+    await turn()
+    from_the_loop(lambda: complete(batch, direct=False), lambda: task.cancel())
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await delivery == STORED
+
+
+async def test_a_task_that_waits_again_after_its_cancellation_gets_the_outcome() -> None:
+    delivery, batch = one()
+
+    async def persistent() -> RecordMetadata:
+        try:
+            return await wait_for_it(delivery)
+        except asyncio.CancelledError:
+            return await wait_for_it(delivery)
+
+    task = asyncio.create_task(persistent())
+    await turn()
+    task.cancel()
+    await turn()
+    assert not task.done()
+    from_the_loop(lambda: complete(batch))
+    assert await task == STORED
+
+
+async def test_cancelling_a_delivery_itself_tells_its_callbacks() -> None:
+    delivery, batch = one()
+    told: list[bool] = []
+    delivery.add_done_callback(lambda it: told.append(it.cancelled()))
+    assert delivery.cancel()
+    assert told == []
+    await turn()
+    assert told == [True]
+    complete(batch)
+    assert told == [True]
+
+
+async def test_cancelling_a_delivery_with_an_outcome_does_nothing() -> None:
+    delivery, batch = one()
+    complete(batch)
+    assert not delivery.cancel()
+    assert not delivery.cancelled()
+    assert await delivery == STORED
+
+
+async def test_a_cancelled_delivery_raises_the_cancellation_until_its_outcome_is_known() -> None:
+    delivery, batch = one()
+    delivery.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        delivery.result()
+    with pytest.raises(asyncio.CancelledError):
+        delivery.exception()
+    await turn()
+    complete(batch)
+    assert delivery.result() == STORED
+
+
+async def test_on_delivery_gets_the_true_outcome_after_a_cancelled_wait() -> None:
+    told: list[Outcome] = []
+    core = Core(asyncio.get_running_loop())
+    delivery = core.put(on_delivery=noting_outcome(told))
+    batch = core.take()
+    task = waiting(delivery)
+    await turn()
+    task.cancel()
+    await turn()
+    assert told == []
+    complete(batch)
+    assert told == [(STORED, None)]
+
+
+# ---- result and exception
+
+
+async def test_a_pending_delivery_has_no_result_yet() -> None:
+    delivery, batch = one()
+    assert not delivery.done()
+    with pytest.raises(asyncio.InvalidStateError):
+        delivery.result()
+    with pytest.raises(asyncio.InvalidStateError):
+        delivery.exception()
+    complete(batch)
+
+
+async def test_a_stored_record_has_a_result_and_no_exception() -> None:
+    delivery, batch = one()
+    complete(batch)
+    assert delivery.done()
+    assert delivery.result() == STORED
+    assert delivery.exception() is None
+
+
+async def test_a_failed_record_has_an_exception_and_raises_it() -> None:
+    delivery, batch = one()
+    fail(batch)
+    assert delivery.done()
+    assert isinstance(delivery.exception(), NetworkError)
+    with pytest.raises(NetworkError):
+        delivery.result()
+
+
+async def test_each_record_of_a_failed_batch_raises_an_instance_of_its_own() -> None:
+    core = Core(asyncio.get_running_loop())
+    deliveries = [core.put() for _ in range(3)]
+    batch = core.take()
+    fail(batch)
+    errors = [delivery.exception() for delivery in deliveries]
+    assert len({id(error) for error in [*errors, batch.error]}) == 4
+
+
+async def test_one_record_raises_a_fresh_error_each_time() -> None:
+    # One that was kept would hold, by its traceback, the frame that holds the delivery.
+    delivery, batch = one()
+    fail(batch)
+    error = delivery.exception()
+    with pytest.raises(NetworkError) as caught:
+        await delivery
+    assert caught.value is not error
+    assert str(caught.value) == str(error)
+
+
+async def test_offset_and_timestamp_are_the_records_own() -> None:
+    core = Core(asyncio.get_running_loop())
+    deliveries = [core.put(timestamp_ms=at) for at in (30, 10, 20)]
+    batch = core.take()
+    batch.complete(100)
+    found = [(m.offset, m.timestamp_ms, m.is_log_append_time) for m in map(result, deliveries)]
+    assert found == [(100, 30, False), (101, 10, False), (102, 20, False)]
+
+
+async def test_the_brokers_timestamp_stands_for_all_records_under_log_append_time() -> None:
+    core = Core(asyncio.get_running_loop())
+    deliveries = [core.put(timestamp_ms=at) for at in (30, 10)]
+    batch = core.take()
+    batch.complete(100, 555)
+    found = [(m.offset, m.timestamp_ms, m.is_log_append_time) for m in map(result, deliveries)]
+    assert found == [(100, 555, True), (101, 555, True)]
+
+
+async def test_an_unknown_offset_is_unknown_for_every_record() -> None:
+    core = Core(asyncio.get_running_loop())
+    deliveries = [core.put() for _ in range(2)]
+    core.take().complete(-1)
+    assert [result(delivery).offset for delivery in deliveries] == [-1, -1]
+
+
+def result(delivery: Delivery) -> RecordMetadata:
+    return delivery.result()
+
+
+# ---- callbacks
+
+
+async def test_a_done_callback_is_called_with_the_delivery() -> None:
+    delivery, batch = one()
+    told: list[Delivery] = []
+    delivery.add_done_callback(told.append)
+    complete(batch)
+    assert told == [delivery]
+
+
+async def test_a_done_callback_added_late_is_called_by_the_loop() -> None:
+    delivery, batch = one()
+    complete(batch)
+    told: list[Delivery] = []
+    delivery.add_done_callback(told.append)
+    assert told == []
+    await turn()
+    assert told == [delivery]
+
+
+async def test_done_callbacks_run_in_the_order_in_which_they_were_added() -> None:
+    delivery, batch = one()
+    told: list[int] = []
+    for index in range(3):
+        delivery.add_done_callback(noting(told, index))
+    complete(batch, direct=False)
+    await turn()
+    assert told == [0, 1, 2]
+
+
+async def test_a_removed_callback_is_not_called() -> None:
+    delivery, batch = one()
+    told: list[str] = []
+
+    def unwanted(_: Delivery) -> None:
+        told.append("unwanted")
+
+    delivery.add_done_callback(unwanted)
+    delivery.add_done_callback(lambda _: told.append("wanted"))
+    delivery.add_done_callback(unwanted)
+    assert delivery.remove_done_callback(unwanted) == 2
+    assert delivery.remove_done_callback(unwanted) == 0
+    complete(batch)
+    assert told == ["wanted"]
+
+
+async def test_removing_from_a_delivery_without_callbacks_removes_none() -> None:
+    delivery, batch = one()
+    assert delivery.remove_done_callback(print) == 0
+    complete(batch)
+
+
+async def test_a_callback_runs_in_the_context_in_which_it_was_added() -> None:
+    delivery, batch = one()
+    seen: list[int] = []
+    number.set(1)
+    delivery.add_done_callback(lambda _: seen.append(number.get()))
+    number.set(2)
+    complete(batch, direct=False)
+    await turn()
+    assert seen == [1]
+
+
+async def test_a_callback_runs_in_the_context_it_was_given() -> None:
+    delivery, batch = one()
+    seen: list[int] = []
+    context = contextvars.copy_context()
+    context.run(number.set, 5)
+    delivery.add_done_callback(lambda _: seen.append(number.get()), context=context)
+    from_the_loop(lambda: complete(batch))
+    await turn()
+    assert seen == [5]
+
+
+async def test_an_awaiting_task_keeps_its_context_when_woken_directly() -> None:
+    delivery, batch = one()
+
+    async def waits() -> int:
+        number.set(3)
+        await delivery
+        return number.get()
+
+    task = asyncio.create_task(waits())
+    await turn()
+    number.set(4)
+    from_the_loop(lambda: complete(batch))
+    assert await task == 3
+    assert number.get() == 4
+
+
+async def test_a_callback_that_raises_is_reported_and_harms_nothing_else() -> None:
+    core = Core(asyncio.get_running_loop())
+    reported: list[dict[str, Any]] = []
+    core.loop.set_exception_handler(lambda _, context: reported.append(context))
+    first, second = core.put(), core.put()
+    batch = core.take()
+    told: list[Delivery] = []
+
+    def breaks(_: Delivery) -> None:
+        raise ValueError("mine")
+
+    first.add_done_callback(breaks)
+    first.add_done_callback(told.append)
+    second.add_done_callback(told.append)
+    complete(batch)
+    assert told == [first, second]
+    assert [str(context["exception"]) for context in reported] == ["mine"]
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_an_on_delivery_that_raises_is_reported_and_harms_nothing_else(direct: bool) -> None:
+    core = Core(asyncio.get_running_loop())
+    reported: list[dict[str, Any]] = []
+    core.loop.set_exception_handler(lambda _, context: reported.append(context))
+    told: list[int] = []
+
+    def breaks(*_: object) -> None:
+        raise ValueError("mine")
+
+    core.put(on_delivery=breaks)
+    core.put(on_delivery=noting(told, 1))
+    complete(core.take(), direct=direct)
+    await turn()
+    assert told == [1]
+    assert [str(context["exception"]) for context in reported] == ["mine"]
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_on_delivery_runs_in_the_order_of_the_records(direct: bool) -> None:
+    core = Core(asyncio.get_running_loop())
+    told: list[int] = []
+    for index in range(20):
+        core.put(on_delivery=noting(told, index))
+    complete(core.take(), direct=direct)
+    await turn()
+    assert told == list(range(20))
+
+
+async def test_on_delivery_runs_before_whoever_waits_for_the_same_record() -> None:
+    core = Core(asyncio.get_running_loop())
+    told: list[str] = []
+    delivery = core.put(on_delivery=noting(told, "on_delivery"))
+    delivery.add_done_callback(lambda _: told.append("waiter"))
+    complete(core.take())
+    assert told == ["on_delivery", "waiter"]
+
+
+async def test_on_delivery_gets_the_error_of_a_failed_record() -> None:
+    core = Core(asyncio.get_running_loop())
+    told: list[Outcome] = []
+    delivery = core.put(on_delivery=noting_outcome(told))
+    fail(core.take())
+    assert [(metadata, str(error)) for metadata, error in told] == [
+        (None, str(delivery.exception()))
+    ]
+
+
+async def test_on_delivery_is_called_once() -> None:
+    core = Core(asyncio.get_running_loop())
+    told: list[Outcome] = []
+    core.put(on_delivery=noting_outcome(told))
+    batch = core.take()
+    complete(batch)
+    batch.wake(True)
+    assert len(told) == 1
+
+
+async def test_a_callback_may_wait_for_the_next_record() -> None:
+    core = Core(asyncio.get_running_loop())
+    told: list[str] = []
+    first, second = core.put(), core.put()
+    batch = core.take()
+    first.add_done_callback(lambda _: second.add_done_callback(lambda _: told.append("second")))
+    complete(batch)
+    await turn()
+    assert told == ["second"]
+
+
+def test_an_interrupt_in_a_callback_leaves_the_others_to_the_loop() -> None:
+    core = Core()
+    told: list[int] = []
+
+    def interrupts(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    core.put(on_delivery=noting(told, 0))
+    core.put(on_delivery=interrupts)
+    core.put(on_delivery=noting(told, 2))
+    with pytest.raises(KeyboardInterrupt):
+        complete(core.take())
+    assert told == [0]
+    core.manual.run_once()
+    assert told == [0, 2]
+
+
+def test_an_interrupt_in_a_callback_leaves_the_records_other_callbacks_to_the_loop() -> None:
+    core = Core()
+    told: list[Delivery] = []
+
+    def interrupts(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    delivery = core.put(on_delivery=interrupts)
+    delivery.add_done_callback(told.append)
+    with pytest.raises(KeyboardInterrupt):
+        complete(core.take())
+    core.manual.run_once()
+    assert told == [delivery]
+
+
+# ---- what is left behind
+
+
+class Canary:
+    """Something of the user's, to see whether it is let go."""
+
+
+Scenario = Callable[[Core, Canary], Awaitable[None]]
+
+
+async def stored_and_awaited(core: Core, canary: Canary) -> None:
+    delivery = core.put()
+    batch = core.take()
+    from_the_loop(lambda: complete(batch))
+    await delivery
+    assert canary
+
+
+async def failed_and_awaited(core: Core, canary: Canary) -> None:
+    delivery = core.put()
+    batch = core.take()
+    from_the_loop(lambda: fail(batch))
+    with pytest.raises(NetworkError):
+        await delivery
+    assert canary
+
+
+async def failed_and_looked_at(core: Core, canary: Canary) -> None:
+    delivery = core.put()
+    fail(core.take())
+    try:
+        delivery.result()
+    except NetworkError:
+        assert canary
+
+
+async def told_by_callback(core: Core, canary: Canary) -> None:
+    delivery = core.put(on_delivery=lambda metadata, error: canary)
+    delivery.add_done_callback(lambda _: (canary, delivery))
+    complete(core.take())
+
+
+async def cancelled(core: Core, canary: Canary) -> None:
+    delivery = core.put()
+    batch = core.take()
+
+    async def waits() -> None:
+        await delivery
+        assert canary
+
+    task = asyncio.create_task(waits())
+    await turn()
+    task.cancel()
+    await turn()
+    complete(batch)
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        stored_and_awaited,
+        failed_and_awaited,
+        failed_and_looked_at,
+        told_by_callback,
+        cancelled,
+    ],
+)
+async def test_nothing_of_the_user_is_kept_after_the_outcome(
+    scenario: Callable[[Core, Canary], Coroutine[Any, Any, None]],
+) -> None:
+    canary = Canary()
+    gone = weakref.ref(canary)
+    await scenario(Core(asyncio.get_running_loop()), canary)
+    del canary
+    await turn()
+    gc.collect()
+    assert gone() is None
