@@ -1,0 +1,916 @@
+"""One partition's lane: numbers, retries, gaps; then a broker that does its worst."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from aioproducer._native.record_batch import BATCH_HEADER_SIZE, RecordBatch
+from aioproducer.errors import (
+    InvalidRecordError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageTooLargeError,
+    NetworkError,
+    NotEnoughReplicasAfterAppendError,
+    NotEnoughReplicasError,
+    NotLeaderOrFollowerError,
+    OutOfOrderSequenceNumberError,
+)
+from aioproducer.lane import PartitionLane
+from aioproducer.metadata import NO_LEADER, PartitionLeader
+from aioproducer.retry import Step, next_step
+from aioproducer.transaction import ProducerIdentity, advance_sequence
+from tests.support.core import Core
+
+ME = ProducerIdentity(7, 0)
+WINDOW = 5
+LAST = 2**31 - 1
+
+
+class Lane:
+    """A lane whose batches are called by the value of their first record."""
+
+    def __init__(self, identity: ProducerIdentity | None = ME) -> None:
+        self.core = Core(queue_type=PartitionLane)
+        lane = self.core.queue()
+        assert isinstance(lane, PartitionLane)
+        self.lane = lane
+        self.lane.led_by(PartitionLeader(1, 0))
+        self.identity = identity
+        self.now = 0.0
+
+    def add(self, *sizes: int) -> list[RecordBatch]:
+        """Close a batch of so many records, for each size."""
+        for size in sizes:
+            for _ in range(size):
+                self.core.put()
+            self.lane.close_open()
+        return [*self.lane.closed]
+
+    def may_take(self, window: int = WINDOW) -> bool:
+        return self.lane.may_take(self.now, window, self.identity)
+
+    def take(self, count: int = 1) -> list[RecordBatch]:
+        taken: list[RecordBatch] = []
+        for _ in range(count):
+            assert self.may_take()
+            taken.append(self.lane.take(self.identity))
+        return taken
+
+    def acknowledge(self, *batches: RecordBatch) -> None:
+        for batch in batches:
+            self.lane.answered(batch)
+            self.lane.acknowledged(batch)
+            batch.complete(0)
+
+    def retry(self, *batches: RecordBatch, at: float = 0.0) -> None:
+        for batch in batches:
+            self.lane.answered(batch)
+            self.lane.requeue(batch, at)
+
+    def refuse(self, batch: RecordBatch) -> None:
+        self.lane.answered(batch)
+        self.lane.refused(batch)
+        batch.fail(InvalidRecordError())
+
+    def proven(self) -> Lane:
+        """Have a first batch of one record acknowledged."""
+        self.add(1)
+        self.acknowledge(*self.take())
+        return self
+
+    def numbers(self) -> list[tuple[int, int]]:
+        """Return epoch and first number of each batch that waits."""
+        return [(batch.producer_epoch, batch.base_sequence) for batch in self.lane.closed]
+
+
+# ---- what may be taken
+
+
+def test_an_empty_lane_gives_nothing() -> None:
+    its = Lane()
+    assert its.lane.is_idle
+    assert not its.may_take()
+
+
+def test_the_oldest_closed_batch_is_taken_first() -> None:
+    its = Lane()
+    first, second = its.add(1, 1)
+    assert its.take() == [first]
+    assert its.lane.head is second
+
+
+def test_an_open_batch_is_taken_only_when_it_is_due() -> None:
+    its = Lane()
+    its.core.put()
+    assert not its.may_take()
+    its.lane.open_is_due = True
+    assert its.may_take()
+    (batch,) = its.take()
+    assert batch.record_count == 1
+    assert its.lane.open is None
+    assert not its.lane.open_is_due
+
+
+def test_a_taken_batch_is_in_flight_and_its_attempts_are_counted() -> None:
+    its = Lane()
+    its.add(1)
+    (batch,) = its.take()
+    assert (batch.is_in_flight, batch.attempts) == (True, 1)
+    assert [*its.lane.in_flight] == [batch]
+    its.retry(batch)
+    assert not batch.is_in_flight
+    its.take()
+    assert batch.attempts == 2
+
+
+def test_nothing_is_taken_without_a_leader() -> None:
+    its = Lane()
+    its.add(1)
+    its.lane.led_by(PartitionLeader(NO_LEADER, 1))
+    assert not its.may_take()
+
+
+def test_nothing_is_taken_before_the_backoff_is_over() -> None:
+    its = Lane()
+    its.add(1)
+    its.retry(*its.take(), at=5.0)
+    its.now = 4.9
+    assert not its.may_take()
+    its.now = 5.0
+    assert its.may_take()
+
+
+def test_a_batch_in_compression_holds_back_the_later_ones() -> None:
+    its = Lane()
+    first, _ = its.add(1, 1)
+    first.is_compressing = True
+    assert not its.may_take()
+    first.is_compressing = False
+    assert its.may_take()
+
+
+def test_only_one_batch_is_in_flight_before_the_first_acknowledgement() -> None:
+    its = Lane()
+    its.add(1, 1)
+    (first,) = its.take()
+    assert not its.may_take()
+    its.acknowledge(first)
+    assert its.may_take()
+
+
+def test_the_window_opens_with_the_first_acknowledgement() -> None:
+    its = Lane().proven()
+    its.add(*[1] * 7)
+    its.take(WINDOW)
+    assert not its.may_take()
+
+
+def test_a_window_of_one_lets_one_batch_fly() -> None:
+    its = Lane().proven()
+    its.add(1, 1)
+    its.take()
+    assert not its.may_take(window=1)
+
+
+def test_without_idempotence_the_window_is_open_from_the_start() -> None:
+    its = Lane(identity=None)
+    its.add(*[1] * 7)
+    its.take(WINDOW)
+    assert not its.may_take()
+
+
+def test_without_idempotence_no_batch_is_numbered() -> None:
+    its = Lane(identity=None)
+    its.add(1)
+    assert not its.take()[0].has_sequence
+
+
+def test_a_retry_is_taken_only_when_nothing_else_is_in_flight() -> None:
+    its = Lane().proven()
+    its.add(1, 1)
+    first, second = its.take(2)
+    its.retry(first)
+    assert not its.may_take()
+    its.retry(second)
+    assert its.take() == [first]
+
+
+def test_retries_go_one_at_a_time_and_then_pipelining_resumes() -> None:
+    its = Lane().proven()
+    its.add(1, 1, 1, 1)
+    first, second = its.take(2)
+    its.retry(first, second)
+    its.take()
+    assert not its.may_take()
+    its.acknowledge(first)
+    its.take()
+    its.take(2)
+    assert len(its.lane.in_flight) == 3
+
+
+def test_a_new_batch_is_not_taken_while_one_is_in_flight_to_an_earlier_leader() -> None:
+    its = Lane().proven()
+    its.add(1, 1)
+    (first,) = its.take()
+    its.lane.led_by(PartitionLeader(2, 1))
+    assert not its.may_take()
+    its.acknowledge(first)
+    assert its.may_take()
+
+
+def test_a_new_leader_has_to_acknowledge_one_batch_before_two_are_in_flight() -> None:
+    its = Lane().proven()
+    its.lane.led_by(PartitionLeader(2, 1))
+    its.add(1, 1)
+    its.take()
+    assert not its.may_take()
+
+
+def test_the_same_leader_in_a_new_epoch_keeps_the_window_open() -> None:
+    its = Lane().proven()
+    its.lane.led_by(PartitionLeader(1, 1))
+    its.add(1, 1)
+    its.take(2)
+
+
+@pytest.mark.parametrize("leader", [PartitionLeader(2, 1), PartitionLeader(1, 1)])
+def test_news_of_the_leader_ends_the_backoff(leader: PartitionLeader) -> None:
+    its = Lane()
+    its.add(1)
+    its.retry(*its.take(), at=5.0)
+    its.lane.led_by(leader)
+    assert its.may_take()
+
+
+@pytest.mark.parametrize("leader", [PartitionLeader(1, 0), PartitionLeader(NO_LEADER, 0)])
+def test_no_news_of_the_leader_leaves_the_backoff(leader: PartitionLeader) -> None:
+    its = Lane()
+    its.add(1)
+    its.retry(*its.take(), at=5.0)
+    its.lane.led_by(leader)
+    assert its.lane.retry_at == 5.0
+
+
+# ---- numbers
+
+
+def test_numbers_count_records_and_begin_at_zero() -> None:
+    its = Lane()
+    its.add(3, 2, 1)
+    found: list[tuple[int, int, int]] = []
+    for _ in range(3):
+        (batch,) = its.take()
+        found.append((batch.producer_id, batch.producer_epoch, batch.base_sequence))
+        its.acknowledge(batch)
+    assert found == [(7, 0, 0), (7, 0, 3), (7, 0, 5)]
+
+
+def test_a_batch_is_numbered_when_it_is_taken() -> None:
+    its = Lane()
+    (batch,) = its.add(1)
+    assert not batch.has_sequence
+    its.take()
+    assert batch.has_sequence
+
+
+def test_a_retry_keeps_its_number() -> None:
+    its = Lane().proven()
+    its.add(2)
+    (batch,) = its.take()
+    its.retry(batch)
+    its.take()
+    assert batch.base_sequence == 1
+
+
+def near_the_end(distance: int) -> Lane:
+    """Return a lane whose next number is so many before the wrap."""
+    its = Lane().proven()
+    its.lane.next_sequence = LAST + 1 - distance
+    its.lane.last_acknowledged = LAST - distance
+    return its
+
+
+def test_the_last_number_is_followed_by_zero() -> None:
+    its = near_the_end(1)
+    its.add(1, 1)
+    assert [batch.base_sequence for batch in its.take(2)] == [LAST, 0]
+
+
+def test_a_batch_may_lie_across_the_wrap() -> None:
+    its = near_the_end(2)
+    its.add(5, 1)
+    assert [batch.base_sequence for batch in its.take(2)] == [LAST - 1, 3]
+
+
+def test_retries_keep_their_order_across_the_wrap() -> None:
+    its = near_the_end(2)
+    its.add(1, 1, 1, 1)
+    batches = its.take(4)
+    its.retry(*reversed(batches))
+    assert [*its.lane.closed] == batches
+    assert [number for _, number in its.numbers()] == [LAST - 1, LAST, 0, 1]
+
+
+def test_the_last_acknowledged_number_does_not_go_back_across_the_wrap() -> None:
+    its = near_the_end(1)
+    its.add(1, 1)
+    last, zero = its.take(2)
+    its.acknowledge(zero)
+    its.acknowledge(last)
+    assert its.lane.last_acknowledged == 0
+
+
+def test_another_identity_begins_at_zero() -> None:
+    its = Lane().proven()
+    its.identity = ME.bumped()
+    its.add(1)
+    (batch,) = its.take()
+    assert (batch.producer_epoch, batch.base_sequence) == (1, 0)
+
+
+def test_another_identity_waits_until_the_numbers_in_flight_are_answered() -> None:
+    its = Lane().proven()
+    its.add(1, 1)
+    (first,) = its.take()
+    its.identity = ME.bumped()
+    assert not its.may_take()
+    its.acknowledge(first)
+    assert its.may_take()
+
+
+def test_a_retry_keeps_its_epoch_also_when_there_is_another_identity() -> None:
+    its = Lane().proven()
+    its.add(1)
+    (batch,) = its.take()
+    its.retry(batch)
+    its.identity = ME.bumped()
+    its.take()
+    assert (batch.producer_epoch, batch.base_sequence) == (0, 1)
+
+
+# ---- retries
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_retries_stand_in_the_order_of_their_numbers(order: Sequence[int]) -> None:
+    its = Lane().proven()
+    its.add(1, 1, 1, 1)
+    batches = its.take(3)
+    for index in order:
+        its.retry(batches[index])
+    assert [*its.lane.closed][:3] == batches
+
+
+def test_a_retry_stands_before_batches_that_were_never_sent() -> None:
+    its = Lane().proven()
+    its.add(1, 1)
+    (first,) = its.take()
+    its.retry(first)
+    assert its.lane.head is first
+
+
+def test_without_numbers_batches_that_fail_together_keep_their_order() -> None:
+    its = Lane(identity=None)
+    batches = its.add(1, 1, 1, 1)
+    its.retry(*its.take(3))
+    assert [*its.lane.closed] == batches
+
+
+def test_without_numbers_a_batch_that_fails_again_stays_the_first() -> None:
+    its = Lane(identity=None)
+    batches = its.add(1, 1, 1)
+    its.retry(*its.take(3))
+    its.retry(*its.take())
+    assert [*its.lane.closed] == batches
+
+
+def test_a_shorter_backoff_does_not_cut_a_longer_one() -> None:
+    its = Lane().proven()
+    its.add(1, 1)
+    first, second = its.take(2)
+    its.retry(first, at=5.0)
+    its.retry(second, at=3.0)
+    assert its.lane.retry_at == 5.0
+
+
+def test_a_batch_is_next_when_no_earlier_number_is_on_its_way() -> None:
+    its = Lane().proven()
+    its.add(1, 1)
+    first, second = its.take(2)
+    assert its.lane.is_next_in_sequence(first)
+    assert not its.lane.is_next_in_sequence(second)
+    its.retry(first)
+    its.lane.answered(second)
+    assert not its.lane.is_next_in_sequence(second)
+    its.take()
+    its.acknowledge(first)
+    assert its.lane.is_next_in_sequence(second)
+
+
+# ---- splits
+
+
+@pytest.mark.parametrize("identity", [ME, None])
+def test_the_parts_of_a_split_take_the_batchs_place(identity: ProducerIdentity | None) -> None:
+    its = Lane(identity)
+    its.add(3, 1)
+    (batch,) = its.take()
+    behind = its.lane.closed[0]
+    its.lane.answered(batch)
+    parts = batch.split(1)
+    its.lane.split(batch, parts)
+    assert [*its.lane.closed] == [*parts, behind]
+
+
+def test_the_parts_of_a_split_share_its_numbers() -> None:
+    its = Lane().proven()
+    its.add(3)
+    (batch,) = its.take()
+    its.lane.answered(batch)
+    its.lane.split(batch, batch.split(1))
+    assert its.numbers() == [(0, 1), (0, 2), (0, 3)]
+
+
+def test_the_parts_of_a_split_stand_before_later_retries() -> None:
+    its = Lane().proven()
+    its.add(2, 1)
+    batch, later = its.take(2)
+    its.retry(later)
+    its.lane.answered(batch)
+    parts = batch.split(1)
+    its.lane.split(batch, parts)
+    assert [*its.lane.closed] == [*parts, later]
+
+
+def test_without_numbers_the_parts_of_a_split_retry_stand_before_later_retries() -> None:
+    its = Lane(identity=None)
+    its.add(2, 1)
+    batch, later = its.take(2)
+    its.retry(batch, later)
+    its.take()
+    its.lane.answered(batch)
+    parts = batch.split(1)
+    its.lane.split(batch, parts)
+    assert [*its.lane.closed] == [*parts, later]
+
+
+# ---- gaps
+
+
+def test_the_numbers_of_a_refused_batch_go_to_the_next_when_it_was_the_last() -> None:
+    its = Lane().proven()
+    its.add(2, 1)
+    (refused,) = its.take()
+    its.refuse(refused)
+    assert not its.lane.settle_gap()
+    assert its.take()[0].base_sequence == refused.base_sequence
+
+
+def test_a_refused_batch_before_others_needs_a_new_epoch() -> None:
+    its = Lane().proven()
+    its.add(2, 1)
+    refused, later = its.take(2)
+    its.refuse(refused)
+    assert not its.lane.settle_gap()  # one is in flight yet
+    its.retry(later)
+    assert its.lane.settle_gap()
+
+
+def test_nothing_new_is_taken_behind_a_gap() -> None:
+    its = Lane().proven()
+    its.add(1, 1, 1)
+    refused, _ = its.take(2)
+    its.refuse(refused)
+    assert not its.may_take()
+
+
+def test_after_a_new_epoch_what_was_numbered_is_numbered_from_zero() -> None:
+    its = Lane().proven()
+    its.add(1, 2, 3, 1)
+    refused, *later = its.take(3)
+    its.refuse(refused)
+    its.retry(*later)
+    its.identity = ME.bumped()
+    its.lane.restart(its.identity)
+    assert its.numbers() == [(1, 0), (1, 2), (-1, -1)]
+    assert not its.lane.settle_gap()
+
+
+def test_after_a_new_epoch_one_batch_goes_first() -> None:
+    its = Lane().proven()
+    its.lane.restart(ME.bumped())
+    its.identity = ME.bumped()
+    its.add(1, 1)
+    its.take()
+    assert not its.may_take()
+
+
+def test_a_batch_of_unknown_fate_needs_no_epoch_when_a_later_one_was_stored() -> None:
+    its = Lane().proven()
+    its.add(1, 1)
+    lost, later = its.take(2)
+    its.lane.answered(lost)
+    its.lane.lost_sight_of(lost)
+    its.acknowledge(later)
+    assert not its.lane.settle_gap()
+    its.add(1)
+    assert its.take()[0].base_sequence == 3
+
+
+def test_a_batch_of_unknown_fate_needs_an_epoch_when_nothing_tells_of_it() -> None:
+    its = Lane().proven()
+    its.add(1)
+    (lost,) = its.take()
+    its.lane.answered(lost)
+    its.lane.lost_sight_of(lost)
+    assert its.lane.settle_gap()
+
+
+def test_a_later_batch_on_its_way_again_is_waited_for_before_an_epoch() -> None:
+    its = Lane().proven()
+    its.add(1, 1)
+    lost, later = its.take(2)
+    its.lane.answered(lost)
+    its.lane.lost_sight_of(lost)
+    its.retry(later)
+    assert not its.lane.settle_gap()
+    assert its.take() == [later]
+    its.acknowledge(later)
+    assert not its.lane.settle_gap()
+
+
+def test_a_refused_batch_that_may_have_been_stored_leaves_a_gap() -> None:
+    its = Lane().proven()
+    its.add(1)
+    (batch,) = its.take()
+    batch.possibly_persisted = True
+    its.refuse(batch)
+    assert its.lane.settle_gap()
+
+
+def test_a_refused_batch_that_may_have_been_stored_is_settled_by_a_later_one() -> None:
+    its = Lane().proven()
+    its.add(1, 1)
+    batch, later = its.take(2)
+    batch.possibly_persisted = True
+    its.refuse(batch)
+    its.retry(later)
+    assert not its.lane.settle_gap()
+    its.acknowledge(*its.take())
+    assert not its.lane.settle_gap()
+
+
+def test_batches_of_an_earlier_epoch_do_not_touch_the_numbers() -> None:
+    its = Lane().proven()
+    its.add(1, 1)
+    (old,) = its.take()
+    its.lane.answered(old)
+    its.lane.restart(ME.bumped())
+    its.lane.refused(old)
+    its.lane.lost_sight_of(old)
+    its.lane.acknowledged(old)
+    assert (its.lane.gap, its.lane.next_sequence, its.lane.last_acknowledged) == ("none", 0, -1)
+
+
+def test_an_expired_batch_that_was_never_sent_leaves_the_numbers_alone() -> None:
+    its = Lane().proven()
+    expired, kept = its.add(1, 1)
+    its.lane.forget(expired)
+    its.lane.refused(expired)
+    its.lane.lost_sight_of(expired)
+    assert not its.lane.settle_gap()
+    assert its.take() == [kept]
+    assert kept.base_sequence == 1
+
+
+# ---- what there is
+
+
+def test_batches_are_listed_oldest_first_without_those_that_are_done() -> None:
+    its = Lane().proven()
+    its.add(1, 1, 1)
+    first, second = its.take(2)
+    its.core.put()
+    waiting = [*its.lane.closed]
+    first.fail(KafkaTimeoutError())
+    assert its.lane.batches() == [second, *waiting, its.lane.open]
+
+
+def test_a_lane_with_anything_on_its_way_is_not_idle() -> None:
+    its = Lane()
+    its.core.put()
+    assert not its.lane.is_idle
+    its.lane.close_open()
+    assert not its.lane.is_idle
+    (batch,) = its.take()
+    assert not its.lane.is_idle
+    its.acknowledge(batch)
+    assert its.lane.is_idle
+
+
+def test_the_open_batch_can_be_forgotten() -> None:
+    its = Lane()
+    its.core.put()
+    batch = its.lane.open
+    assert batch is not None
+    its.lane.open_is_due = True
+    its.lane.forget(batch)
+    assert its.lane.is_idle
+    assert not its.lane.open_is_due
+
+
+def test_a_batch_in_flight_is_not_forgotten_before_its_answer() -> None:
+    its = Lane()
+    its.add(1)
+    (batch,) = its.take()
+    its.lane.forget(batch)
+    assert [*its.lane.in_flight] == [batch]
+
+
+def test_everything_that_waits_can_be_forgotten() -> None:
+    its = Lane()
+    its.add(1, 1)
+    its.core.put()
+    (batch,) = its.take()
+    its.lane.forget_waiting()
+    assert its.lane.batches() == [batch]
+
+
+# ---- a broker that does its worst
+
+
+@dataclass(eq=False)
+class Request:
+    """A batch as it was when it was sent, and what the broker says to it."""
+
+    batch: RecordBatch
+    node: int
+    identity: ProducerIdentity
+    base: int
+    values: list[bytes | None]
+    answer: KafkaError | int | None = None
+
+
+@dataclass
+class Broker:
+    """The log of one partition, and what a broker checks before it appends (KIP-98, KIP-360)."""
+
+    log: list[bytes | None] = field(default_factory=list[bytes | None])
+    identity: ProducerIdentity | None = None
+    last: int = -1
+    recent: deque[tuple[int, int, int]] = field(
+        default_factory=lambda: deque[tuple[int, int, int]](maxlen=5)
+    )
+
+    def append(self, request: Request) -> KafkaError | int:
+        """Return the offset, or why it was not appended."""
+        count = len(request.values)
+        if request.identity == self.identity:
+            for base, length, offset in self.recent:
+                if (base, length) == (request.base, count):
+                    return offset
+            if request.base != advance_sequence(self.last, 1):
+                return OutOfOrderSequenceNumberError()
+        elif self.identity is not None:
+            assert request.identity > self.identity, "an old epoch after a new one"
+            if request.base != 0:
+                return OutOfOrderSequenceNumberError()
+        if request.identity != self.identity:
+            self.recent.clear()
+        self.identity = request.identity
+        self.last = advance_sequence(request.base, count - 1)
+        self.recent.append((request.base, count, len(self.log)))
+        self.log += request.values
+        return len(self.log) - count
+
+
+class WorstCase(RuleBasedStateMachine):
+    """One lane, driven as sender.py drives it, against `Broker`."""
+
+    timeout = 4.0
+
+    @initialize(start=st.sampled_from([0, 0, LAST - 3, LAST]))
+    def begin(self, start: int) -> None:
+        self.its = Lane()
+        self.lane = self.its.lane
+        self.broker = Broker()
+        self.leader = PartitionLeader(1, 0)
+        self.wire: deque[Request] = deque()
+        self.batches: list[RecordBatch] = []
+        self.values: dict[RecordBatch, list[bytes | None]] = {}
+        self.count = 0
+        self.its.core.now = 0.0
+        if start:
+            # As after 2^31 records: the broker knows us, and so do we.
+            self.lane.identity = self.broker.identity = ME
+            self.lane.next_sequence = start
+            self.lane.last_acknowledged = self.broker.last = start - 1
+            self.lane.is_proven = True
+
+    # -- what may happen
+
+    @rule(sizes=st.lists(st.integers(1, 3), min_size=1, max_size=4))
+    def send(self, sizes: list[int]) -> None:
+        for size in sizes:
+            for _ in range(size):
+                self.its.core.put(b"%06d" % self.count)
+                self.count += 1
+            self.lane.close_open()
+            self.note(self.lane.closed[-1])
+        self.pump()
+
+    @precondition(lambda self: any(request.answer is None for request in self.wire))
+    @rule(
+        outcome=st.sampled_from(
+            [None] * 4 + [NotEnoughReplicasError, InvalidRecordError, MessageTooLargeError]
+        )
+    )
+    def broker_takes_the_next(self, outcome: type[KafkaError] | None) -> None:
+        request = next(request for request in self.wire if request.answer is None)
+        if request.node != self.leader.node_id:
+            request.answer = NotLeaderOrFollowerError()
+        elif outcome is None or request.values[0] in self.broker.log:
+            # What a broker has stored it does not refuse later.
+            request.answer = self.broker.append(request)
+        else:
+            request.answer = outcome()
+
+    @precondition(lambda self: any(request.answer is None for request in self.wire))
+    @rule()
+    def broker_appends_and_complains(self) -> None:
+        request = next(request for request in self.wire if request.answer is None)
+        if request is not self.wire[-1]:
+            # Those behind it would be acknowledged first; then a later refusal makes a second
+            # copy of this one, in Java's client as well.
+            self.broker_takes_the_next(None)
+            return
+        self.broker_takes_the_next(None)
+        if isinstance(request.answer, int):
+            request.answer = NotEnoughReplicasAfterAppendError()
+
+    @precondition(lambda self: self.wire and self.wire[0].answer is not None)
+    @rule()
+    def answer_arrives(self) -> None:
+        self.handle(self.wire.popleft())
+        self.pump()
+
+    @precondition(lambda self: self.wire)
+    @rule(more=st.integers(0, 5))
+    def connection_breaks(self, more: int) -> None:
+        for request in [request for request in self.wire if request.answer is None][:more]:
+            if request.node == self.leader.node_id:
+                self.broker.append(request)
+        lost, self.wire = self.wire, deque()
+        for request in lost:
+            request.answer = NetworkError(possibly_persisted=True)
+            self.handle(request)
+        self.pump()
+
+    @rule(node=st.sampled_from([1, 2]))
+    def leader_moves(self, node: int) -> None:
+        self.leader = PartitionLeader(node, self.leader.epoch + 1)
+        self.lane.led_by(self.leader)
+        self.pump()
+
+    @rule(seconds=st.sampled_from([0.1, 0.1, 1.0, 3.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.its.core.now += seconds
+        for batch in self.lane.batches():
+            if self.its.core.now < batch.created_at + self.timeout:
+                break
+            self.lane.forget(batch)
+            if batch.is_in_flight:
+                batch.possibly_persisted = True
+            elif batch.attempts and batch.possibly_persisted:
+                self.lane.lost_sight_of(batch)
+            elif batch.attempts:
+                self.lane.refused(batch)
+            batch.fail(KafkaTimeoutError())
+        self.pump()
+
+    # -- the sender's part
+
+    def note(self, batch: RecordBatch) -> None:
+        self.batches.append(batch)
+        self.values[batch] = [value for _, value, _, _ in batch.records()]
+
+    def pump(self) -> None:
+        if self.lane.settle_gap():
+            assert self.its.identity is not None
+            if self.lane.identity == self.its.identity:
+                self.its.identity = self.its.identity.bumped()
+            self.lane.restart(self.its.identity)
+        while self.lane.may_take(self.its.core.now, WINDOW, self.its.identity):
+            batch = self.lane.take(self.its.identity)
+            identity = ProducerIdentity(batch.producer_id, batch.producer_epoch)
+            self.wire.append(
+                Request(
+                    batch,
+                    self.leader.node_id,
+                    identity,
+                    batch.base_sequence,
+                    self.values[batch],
+                )
+            )
+
+    def handle(self, request: Request) -> None:
+        batch, answer = request.batch, request.answer
+        assert answer is not None
+        self.lane.answered(batch)
+        if isinstance(answer, int):
+            self.lane.acknowledged(batch)
+            if not batch.is_done:
+                batch.complete(answer)
+            return
+        if batch.is_done:
+            if answer.possibly_persisted:
+                self.lane.lost_sight_of(batch)
+            else:
+                self.lane.refused(batch)
+            return
+        if answer.possibly_persisted:
+            batch.possibly_persisted = True
+        step = next_step(
+            answer,
+            is_next_in_sequence=self.lane.is_next_in_sequence(batch),
+            record_count=batch.record_count,
+            may_retry=self.its.core.now < batch.created_at + self.timeout,
+        )
+        if step is Step.SPLIT:
+            children = batch.split(BATCH_HEADER_SIZE + batch.records_size // 2)
+            for child in children:
+                self.note(child)
+            self.lane.split(batch, children)
+        elif step is Step.FAIL:
+            if batch.possibly_persisted:
+                self.lane.lost_sight_of(batch)
+            else:
+                self.lane.refused(batch)
+            batch.fail(answer)
+        else:
+            if step is Step.RESTART:
+                self.lane.refused(batch)
+                self.lane.gap = "refused"
+            self.lane.requeue(batch, self.its.core.now + 0.1)
+
+    # -- what must hold
+
+    @invariant()
+    def the_log_has_nothing_twice_and_all_in_order(self) -> None:
+        if hasattr(self, "broker"):
+            log = [value or b"" for value in self.broker.log]
+            assert log == sorted(set(log))
+
+    @invariant()
+    def numbered_batches_stand_first_in_order(self) -> None:
+        if not hasattr(self, "lane"):
+            return
+        numbered = [batch.has_sequence for batch in self.lane.closed]
+        assert numbered == sorted(numbered, reverse=True)
+        values = [self.values[batch] for batch in self.lane.closed]
+        assert values == sorted(values, key=str)
+
+    @invariant()
+    def the_window_is_kept(self) -> None:
+        if hasattr(self, "lane"):
+            assert len(self.lane.in_flight) <= WINDOW
+            assert [request.batch for request in self.wire] == [*self.lane.in_flight]
+
+    @invariant()
+    def what_was_acknowledged_is_where_it_was_said_to_be(self) -> None:
+        for batch in getattr(self, "batches", ()):
+            if batch.is_delivered:
+                stored = self.broker.log[batch.base_offset :][: batch.record_count]
+                assert stored == self.values[batch]
+
+    def teardown(self) -> None:
+        """Let everything arrive that can, without a new fault."""
+        if not hasattr(self, "lane"):
+            return
+        for _ in range(20 + 20 * len(self.batches)):
+            if self.lane.is_idle:
+                break
+            if self.wire:
+                self.broker_takes_the_next(None) if self.wire[0].answer is None else None
+                self.answer_arrives()
+            else:
+                self.its.core.now = max(self.its.core.now, self.lane.retry_at)
+                self.pump()
+        assert self.lane.is_idle
+        self.the_log_has_nothing_twice_and_all_in_order()
+        self.what_was_acknowledged_is_where_it_was_said_to_be()
+        assert all(batch.is_done for batch in self.batches)
+
+
+TestWorstCase = WorstCase.TestCase
+TestWorstCase.settings = settings(
+    max_examples=100, stateful_step_count=40, deadline=None, database=None
+)
