@@ -692,7 +692,7 @@ class Broker:
         return len(self.log) - count
 
 
-class WorstCase(RuleBasedStateMachine):
+class HostileBroker(RuleBasedStateMachine):
     """One lane, driven as sender.py drives it, against `Broker`."""
 
     timeout = 4.0
@@ -910,7 +910,7 @@ class WorstCase(RuleBasedStateMachine):
         assert all(batch.is_done for batch in self.batches)
 
 
-TestWorstCase = WorstCase.TestCase
-TestWorstCase.settings = settings(
+TestHostileBroker = HostileBroker.TestCase
+TestHostileBroker.settings = settings(
     max_examples=100, stateful_step_count=40, deadline=None, database=None
 )
