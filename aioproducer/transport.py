@@ -113,6 +113,7 @@ class Connection(asyncio.Protocol):
         self._pending: deque[_Pending] = deque()
         self._correlation_id = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._versions: dict[int, tuple[int, int]] = {}
         self._end_reason: KafkaError | None = None
         self._closed: asyncio.Future[None] = loop.create_future()
@@ -166,8 +167,8 @@ class Connection(asyncio.Protocol):
         if on_answer is not None:
             pending = _Pending(api, version, self._correlation_id, now + timeout, on_answer)
             self._pending.append(pending)
-            if self._timer is None:
-                self._timer = self._loop.call_at(pending.deadline, self._check_timeout)
+            if self._timer is None or pending.deadline < self._timer_at:
+                self._check_timeout_at(pending.deadline)
         self._transport.writelines(chunks)
 
     async def request(
@@ -304,13 +305,20 @@ class Connection(asyncio.Protocol):
         self._pending.popleft()
         pending.on_answer(response, None)
 
+    def _check_timeout_at(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._loop.call_at(at, self._check_timeout)
+
     def _check_timeout(self) -> None:
         self._timer = None
         if not self._pending:
             return
-        pending = self._pending[0]
+        # Not always the first one's: what is sent while connecting may take longer.
+        pending = min(self._pending, key=lambda pending: pending.deadline)
         if self._loop.time() < pending.deadline:
-            self._timer = self._loop.call_at(pending.deadline, self._check_timeout)
+            self._check_timeout_at(pending.deadline)
             return
         self.abort(
             self._network_error(
