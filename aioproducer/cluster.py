@@ -111,6 +111,7 @@ class Cluster:
         self._topics: set[str] = set()
         self._new_topics: set[str] = set()
         self._is_refresh_wanted = False
+        self._has_lost_all = False
         self._refresh_failures = 0
         self._wake_refresh = asyncio.Event()
         self._refreshing: asyncio.Task[None] | None = None
@@ -488,6 +489,7 @@ class Cluster:
         if not response.brokers:
             raise NetworkError("The broker knows of no brokers", broker=str(connection.address))
         self.last_metadata_error = None
+        self._has_lost_all = False
         self.metadata = self.metadata.merged(response)
         self.metadata_at = self._loop.time()
         for node_id in [id_ for id_ in self._nodes if id_ not in self.metadata.brokers]:
@@ -529,7 +531,9 @@ class Cluster:
         except KafkaConnectionError:
             if self._config.metadata_recovery_strategy == "none":
                 raise
-        logger.warning("No known broker can be reached: starting again from bootstrap_servers")
+        level = logging.INFO if self._has_lost_all else logging.WARNING
+        self._has_lost_all = True
+        logger.log(level, "No known broker can be reached: starting again from bootstrap_servers")
         await self._bootstrap()
         return await self._any_connection()
 
