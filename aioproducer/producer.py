@@ -402,8 +402,7 @@ class Producer(SendPath[K, V]):
         if sender is None or self._loop is None:
             return
         max_block = self.config.max_block_ms / 1000
-        sender.admissions.expire(self._loop.time(), partial(self._no_room_in_time, max_block))
-        sender.accumulator.has_blocked = len(sender.admissions) > 0
+        sender.expire_admissions(self._loop.time(), partial(self._no_room_in_time, max_block))
         following = sender.admissions.next_expiry
         if following is not None:
             self._room_timer = self._loop.call_at(following, self._expire_waiters)
