@@ -179,7 +179,8 @@ class PartitionLane(PartitionQueue):
 
     def acknowledged(self, batch: RecordBatch) -> None:
         """The broker has stored `batch`; call after `answered`."""
-        self.is_proven = True
+        if self.in_flight_node == self.leader.node_id:
+            self.is_proven = True
         if not batch.has_sequence or not self._is_current(batch):
             return
         last = advance_sequence(batch.base_sequence, batch.record_count - 1)

@@ -226,6 +226,26 @@ def test_a_new_batch_is_not_taken_while_one_is_in_flight_to_an_earlier_leader() 
     assert its.may_take()
 
 
+def test_an_answer_of_the_earlier_leader_opens_nothing_while_more_are_in_flight_to_it() -> None:
+    its = Lane().proven()
+    its.add(1, 1, 1)
+    first, _ = its.take(2)
+    its.lane.led_by(PartitionLeader(2, 1))
+    its.acknowledge(first)
+    its.lane.is_proven = True
+    assert not its.may_take()
+
+
+def test_an_answer_of_the_earlier_leader_does_not_open_the_window_to_the_new_one() -> None:
+    its = Lane().proven()
+    its.add(1, 1, 1)
+    (first,) = its.take()
+    its.lane.led_by(PartitionLeader(2, 1))
+    its.acknowledge(first)
+    its.take()
+    assert not its.may_take()
+
+
 def test_a_new_leader_has_to_acknowledge_one_batch_before_two_are_in_flight() -> None:
     its = Lane().proven()
     its.lane.led_by(PartitionLeader(2, 1))
