@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from benchmarks.results import ContenderResult, Run, WorkloadResult
+from benchmarks.results import Run, WorkloadResult
 from benchmarks.summary import ratio
 
 __all__ = ["Verdict", "compare"]
@@ -62,7 +62,7 @@ def compare(stored: Run, new: Run) -> Verdict:
 
 def _change(before: WorkloadResult, after: WorkloadResult) -> float | None:
     """Return the median change over all others; above 0 is better. None if nobody is in both."""
-    old_ours, new_ours = _ours(before), _ours(after)
+    old_ours, new_ours = before.ours(), after.ours()
     if old_ours is None or new_ours is None:
         return None
     changes: list[float] = []
@@ -83,7 +83,3 @@ def _scatter(workload: WorkloadResult) -> float:
         middle = statistics.median(values)
         shares.append(statistics.median(abs(value - middle) for value in values) / middle)
     return 2 * max(shares, default=0.0)
-
-
-def _ours(workload: WorkloadResult) -> ContenderResult | None:
-    return workload.find("aioproducer")

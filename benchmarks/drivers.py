@@ -26,6 +26,7 @@ __all__ = [
     "one_at_a_time",
     "paced",
     "run_on_loop",
+    "start_up",
     "take_turns",
     "task_per_record",
     "window",
@@ -76,6 +77,18 @@ async def await_later(job: Job, send: Send, flush: Flush, version: str) -> Measu
     watch = Stopwatch()
     count = await _send_and_await_later(job, send, flush)
     return watch.stop(count, version)
+
+
+async def start_up(first_record: Callable[[], Awaitable[object]], version: str) -> Measurement:
+    """`first_record()` makes a client and waits for its first record; the heartbeat goes along."""
+    turns: list[float] = []
+    beating = asyncio.create_task(_beat(turns))
+    await next_turn()
+    watch = Stopwatch()
+    await first_record()
+    measurement = watch.stop(1, version, latencies=turns, warm_up=0)
+    beating.cancel()
+    return measurement
 
 
 async def heartbeat(job: Job, send: Send, flush: Flush, version: str) -> Measurement:

@@ -61,7 +61,7 @@ class Pattern(StrEnum):
     SPREAD = "spread"
     """CALL, each record to another topic or key than the one before."""
     START_UP = "start_up"
-    """From making the client to the acknowledgement of its first record."""
+    """From making the client to the acknowledgement of its first record, with the heartbeat."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

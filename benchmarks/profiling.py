@@ -23,6 +23,7 @@ from tools.kafka import find_kafka
 _ROOT = Path(__file__).parent.parent
 _SECONDS = 5.0
 _SHARE_SHOWN = 0.7
+_NO_VALUE = " -"
 _ADVICE = "neither perf nor py-spy runs here: install linux-perf, or `pip install py-spy`"
 
 
@@ -98,7 +99,8 @@ def _perf(job: Job) -> None:
     )
     for line in filter(None, shown.splitlines()):
         share, _, where = line.strip().partition("%")
-        print(f"  {measurement.cpu_us * 1000 * float(share) / 100:8.1f}  {share:>6} %  {where}")
+        nanoseconds = measurement.cpu_us * 1000 * float(share) / 100
+        print(f"  {nanoseconds:8.1f}  {share:>6} %  {where.strip(_NO_VALUE)}")
 
 
 def _py_spy(job: Job) -> None:

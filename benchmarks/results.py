@@ -48,6 +48,7 @@ class ContenderResult:
             Metric.CPU: lambda one: one.cpu_us,
             Metric.P50: lambda one: one.latency_ms["p50"],
             Metric.P99: lambda one: one.latency_ms["p99"],
+            Metric.MAX: lambda one: one.latency_ms["max"],
             Metric.SECONDS: lambda one: one.seconds,
         }
         return [read[metric](one) for one in self.rounds]
@@ -87,6 +88,10 @@ class WorkloadResult:
         """Return the median over the rounds."""
         return statistics.median(self.values(contender))
 
+    def ours(self) -> ContenderResult | None:
+        """Return this producer with its defaults on asyncio, if it took part."""
+        return self.find("aioproducer")
+
     def find(self, label: str) -> ContenderResult | None:
         """Return a contender that took part."""
         return next((one for one in self.measured() if one.label == label), None)
@@ -99,7 +104,7 @@ class Run:
     name: str
     rounds: int
     seconds: float
-    kafka: str
+    kafka: str = ""
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     git_revision: str = field(default_factory=lambda: _git_revision())
     machine: dict[str, str] = field(default_factory=lambda: _machine())

@@ -9,10 +9,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks import figures
 from benchmarks.broker import Broker
 from benchmarks.clients import load
 from benchmarks.drivers import PACED_HEADER
@@ -85,42 +86,46 @@ def run(
     for client, reason in missing.items():
         if reason:
             progress.say(f"{client} is left out: {reason}")
-    with ExitStack() as stack:
-        clusters = {
-            brokers: stack.enter_context(_cluster(brokers))
-            for brokers in sorted({workload.brokers for workload in workloads})
-        }
-        result = Run(name, rounds, seconds, kafka=clusters[min(clusters)][1])
-        for broker, _ in clusters.values():
+    result = Run(name, rounds, seconds)
+    for brokers in sorted({workload.brokers for workload in workloads}):
+        with _cluster(brokers) as (broker, version):
+            result.kafka = version
             _warm_up(broker)
-        for workload, contenders in plan:
-            measuring = _Measuring(clusters[workload.brokers][0], workload, seconds, progress)
-            row = WorkloadResult.of(workload)
-            result.workloads.append(row)
-            for contender in contenders:
-                module = load(contender.client)
-                note = missing[contender.client] or ""
-                idiom = module.IDIOMS[workload.pattern]
-                row.contenders.append(
-                    ContenderResult(contender.label, contender.client, idiom, note=note)
-                )
-            pairs = [
-                (contender, into)
-                for contender, into in zip(contenders, row.contenders, strict=True)
-                if not missing[contender.client]
-            ]
-            for number in range(rounds):
-                # Whoever went first goes last in the next round.
-                shift = number % max(1, len(pairs))
-                for contender, into in pairs[shift:] + pairs[:shift]:
-                    progress.start(f"{workload.name}: {contender.label}, round {number + 1}")
-                    into.rounds.append(measuring.measure(contender, number))
-            for _, into in pairs:
-                median = row.median(into)
-                progress.say(
-                    f"  {workload.name:>18}  {into.label:<32} {median:>14,.2f} {row.metric}"
-                )
+            for workload, contenders in plan:
+                if workload.brokers == brokers:
+                    measuring = _Measuring(broker, workload, seconds, progress)
+                    row = _measure_all(measuring, contenders, missing, rounds)
+                    result.workloads.append(row)
+    order = [workload.name for workload in workloads]
+    result.workloads.sort(key=lambda row: order.index(row.name))
     return result
+
+
+def _measure_all(
+    measuring: _Measuring,
+    contenders: Sequence[Contender],
+    missing: Mapping[str, str | None],
+    rounds: int,
+) -> WorkloadResult:
+    workload, progress = measuring.workload, measuring.progress
+    row = WorkloadResult.of(workload)
+    pairs: list[tuple[Contender, ContenderResult]] = []
+    for contender in contenders:
+        idiom = load(contender.client).IDIOMS[workload.pattern]
+        note = missing[contender.client] or ""
+        row.contenders.append(ContenderResult(contender.label, contender.client, idiom, note=note))
+        if not note:
+            pairs.append((contender, row.contenders[-1]))
+    for number in range(rounds):
+        # Whoever went first goes last in the next round.
+        shift = number % max(1, len(pairs))
+        for contender, into in pairs[shift:] + pairs[:shift]:
+            progress.start(f"{workload.name}: {contender.label}, round {number + 1}")
+            into.rounds.append(measuring.measure(contender, number))
+    for _, into in pairs:
+        figure = f"{figures.short(row.median(into)):>10} {row.metric}"
+        progress.say(f"  {workload.name:<20} {into.label:<42} {figure}")
+    return row
 
 
 @contextmanager
@@ -147,14 +152,14 @@ class _Measuring:
     def __init__(
         self, broker: Broker, workload: Workload, seconds: float, progress: Progress
     ) -> None:
+        self.workload = workload
+        self.progress = progress
         self._broker = broker
-        self._workload = workload
         self._seconds = workload.seconds or seconds
-        self._progress = progress
 
     def measure(self, contender: Contender, number: int) -> Measurement:
         """Make topics, measure, check the log, delete the topics."""
-        workload = self._workload
+        workload = self.workload
         job = Job(
             bootstrap_servers=self._broker.bootstrap_servers,
             topic=f"benchmarks-{workload.name}-{number}-{time.time_ns()}",
@@ -180,7 +185,7 @@ class _Measuring:
         return measurement
 
     def _check(self, contender: Contender, job: Job, measurement: Measurement) -> None:
-        who = f"{contender.label} in {self._workload.name}"
+        who = f"{contender.label} in {self.workload.name}"
         if measurement.failures:
             raise WrongLogError(f"{who}: {measurement.failures} records failed")
         stored = self._broker.record_count(job.topic_names, job.partitions)
@@ -190,7 +195,7 @@ class _Measuring:
                 f" {measurement.stored_records:,} were acknowledged"
             )
         if job.pattern is Pattern.PACED:
-            self._progress.start(f"{self._workload.name}: reading {stored:,} records back")
+            self.progress.start(f"{self.workload.name}: reading {stored:,} records back")
             audit = self._broker.audit(job.topic, job.partitions, measurement.records, PACED_HEADER)
             if audit.lost or audit.twice:
                 raise WrongLogError(f"{who}: {audit.lost} lost, {audit.twice} twice")

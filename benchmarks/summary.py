@@ -1,12 +1,15 @@
-"""The end of a run on the terminal: medians, spread, and how many times faster than whom."""
+"""The end of a run on the terminal: medians, spread, and how many times as good as whom."""
 
 from __future__ import annotations
 
 import statistics
 
+from benchmarks.figures import short
 from benchmarks.results import ContenderResult, Run, WorkloadResult
 
 __all__ = ["ratio", "sentence", "show"]
+
+_MIB = 1 << 20
 
 
 def show(run: Run) -> str:
@@ -17,7 +20,7 @@ def show(run: Run) -> str:
         for contender in workload.measured():
             lines.append("  " + _row(workload, contender))
         lines += [
-            f"  {contender.label:<34} left out: {contender.note}"
+            f"  {contender.label:<42} left out: {contender.note}"
             for contender in workload.contenders
             if contender.note
         ]
@@ -26,38 +29,40 @@ def show(run: Run) -> str:
 
 
 def ratio(workload: WorkloadResult, ours: ContenderResult, other: ContenderResult) -> float:
-    """Return how many times as good `ours` is: the median of the ratios within each round."""
+    """Return our figure as a multiple of the other's: the median of the rounds' ratios."""
     pairs = zip(workload.values(ours), workload.values(other), strict=False)
-    ratios = [mine / theirs for mine, theirs in pairs if theirs]
-    return statistics.median(ratios) if ratios else 0.0
+    return statistics.median(mine / theirs for mine, theirs in pairs)
 
 
 def sentence(run: Run, workload: WorkloadResult) -> str:
     """Return e.g. "aioproducer send_nowait: 14.2 x aiokafka, 0.95 x bare_socket (median of 5)"."""
-    measured = workload.measured()
-    if not measured or measured[0].client != "aioproducer":
-        return f"{workload.name}: not measured"
-    ours = measured[0]
-    parts = [f"{ratio(workload, ours, other):.2f} x {other.label}" for other in measured[1:]]
-    figures = ", ".join(parts) or f"{workload.median(ours):,.2f}"
+    ours = workload.ours()
+    if ours is None:
+        return f"{workload.name}: aioproducer took no part"
     what = "" if workload.metric.is_better_high else f" {workload.metric}, less is better"
-    return f"{ours.label} {workload.name}{what}: {figures} (median of {run.rounds})"
+    ratios = [
+        f"{short(ratio(workload, ours, other))} x {other.label}"
+        for other in workload.measured()
+        if other is not ours
+    ]
+    said = ", ".join(ratios) or short(workload.median(ours))
+    return f"{ours.label} {workload.name}{what}: {said} (median of {run.rounds})"
 
 
 def _row(workload: WorkloadResult, contender: ContenderResult) -> str:
     values = workload.values(contender)
-    first = contender.rounds[0]
-    cpu = statistics.median(one.cpu_us for one in contender.rounds)
-    memory = max(one.peak_memory_bytes for one in contender.rounds) / (1 << 20)
+    rounds = contender.rounds
+    spread = f"({short(min(values))} to {short(max(values))})"
+    cpu = statistics.median(one.cpu_us for one in rounds)
+    memory = max(one.peak_memory_bytes for one in rounds) / _MIB
     text = (
-        f"{contender.label:<34} {statistics.median(values):>14,.2f}"
-        f"  ({min(values):,.2f} to {max(values):,.2f})"
-        f"  {cpu:.2f} us CPU  {memory:.0f} MiB"
+        f"{contender.label:<42} {short(statistics.median(values)):>10}  {spread:<24}"
+        f"  {short(cpu):>6} us CPU  {memory:>5.0f} MiB"
     )
-    if first.latency_ms:
-        p50, p99, worst = (
-            statistics.median(one.latency_ms[name] for one in contender.rounds)
-            for name in ("p50", "p99", "max")
+    if rounds[0].latency_ms:
+        latencies = (
+            f"{name} {short(statistics.median(one.latency_ms[name] for one in rounds))}"
+            for name in ("p50", "p99", "p999", "max")
         )
-        text += f"  p50 {p50:.2f}  p99 {p99:.2f}  max {worst:.2f} ms"
+        text += f"  {'  '.join(latencies)} ms"
     return text

@@ -24,6 +24,7 @@ class Metric(StrEnum):
     CPU = "us CPU/record"
     P50 = "p50 ms"
     P99 = "p99 ms"
+    MAX = "max ms"
     SECONDS = "s"
 
     @property
@@ -243,17 +244,28 @@ _FULL_LATENCY = (
     ),
 )
 
-_LOOP = tuple(
+_LOOP = (
+    *(
+        Workload(
+            name=f"heartbeat_{codec}",
+            title=f"Turns of the loop during the firehose, {codec}",
+            pattern=Pattern.HEARTBEAT,
+            metric=Metric.P99,
+            payload=Payload(value_bytes=300, is_card=True, codec=codec),
+            contenders=(*_OURS, AIOKAFKA),
+            chapter="loop",
+        )
+        for codec in ("none", "gzip", "snappy", "lz4", "zstd")
+    ),
     Workload(
-        name=f"heartbeat_{codec}",
-        title=f"Turns of the loop during the firehose, {codec}",
-        pattern=Pattern.HEARTBEAT,
-        metric=Metric.P99,
-        payload=Payload(value_bytes=300, is_card=True, codec=codec),
+        name="start_up_10000",
+        title="Turns of the loop while the producer learns 10,000 partitions",
+        pattern=Pattern.START_UP,
+        metric=Metric.MAX,
+        partitions=10_000,
         contenders=(*_OURS, AIOKAFKA),
         chapter="loop",
-    )
-    for codec in ("none", "gzip", "snappy", "lz4", "zstd")
+    ),
 )
 
 _SCALE = (

@@ -41,10 +41,11 @@ async def _measure(job: Job) -> Measurement:
     options: dict[str, Any] = {"compression_type": None if codec == "none" else codec}
     if job.max_request_bytes is not None:
         options["max_request_size"] = job.max_request_bytes
-    watch = Stopwatch()
     producer: Any = aiokafka.AIOKafkaProducer(
         bootstrap_servers=job.bootstrap_servers, acks="all", enable_idempotence=True, **options
     )
+    if job.pattern is Pattern.START_UP:
+        return await _start_up(job, producer)
     async with producer:
         match job.pattern:
             case Pattern.CALL | Pattern.CALLBACK:
@@ -61,11 +62,19 @@ async def _measure(job: Job) -> Measurement:
                 return await drivers.paced(job, producer.send, producer.flush, _VERSION)
             case Pattern.HEARTBEAT:
                 return await drivers.heartbeat(job, producer.send, producer.flush, _VERSION)
-            case Pattern.START_UP:
-                await producer.send_and_wait(job.topic, b"first")
-                return watch.stop(1, _VERSION, warm_up=0)
             case _:
                 raise NotImplementedError(job.pattern)
+
+
+async def _start_up(job: Job, producer: Any) -> Measurement:
+    async def first_record() -> None:
+        await producer.start()
+        await producer.send_and_wait(job.topic, b"first")
+
+    try:
+        return await drivers.start_up(first_record, _VERSION)
+    finally:
+        await producer.stop()
 
 
 async def _call(job: Job, producer: Any) -> Measurement:

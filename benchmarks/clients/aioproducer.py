@@ -6,6 +6,8 @@ import asyncio
 import importlib.metadata
 import itertools
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from aioproducer import BufferExhaustedError, KafkaError, Producer, RecordMetadata
@@ -44,8 +46,12 @@ async def _measure(job: Job) -> Measurement:
     options: dict[str, Any] = {"compression_type": job.payload.codec, **job.options}
     if job.max_request_bytes is not None:
         options["max_request_size"] = job.max_request_bytes
-    watch = Stopwatch()
-    async with Producer(bootstrap_servers=job.bootstrap_servers, **options) as producer:
+    make: Callable[[], Producer] = partial(
+        Producer, bootstrap_servers=job.bootstrap_servers, **options
+    )
+    if job.pattern is Pattern.START_UP:
+        return await _start_up(job, make)
+    async with make() as producer:
         match job.pattern:
             case Pattern.CALL:
                 return await _call(job, producer)
@@ -67,9 +73,21 @@ async def _measure(job: Job) -> Measurement:
                 return await drivers.heartbeat(job, producer.send, producer.flush, _VERSION)
             case Pattern.SPREAD:
                 return await _spread(job, producer)
-            case Pattern.START_UP:
-                await producer.send_and_wait(job.topic, b"first")
-                return watch.stop(1, _VERSION, warm_up=0)
+            case _:
+                raise NotImplementedError(job.pattern)
+
+
+async def _start_up(job: Job, make: Callable[[], Producer]) -> Measurement:
+    producer = make()
+
+    async def first_record() -> None:
+        await producer.start()
+        await producer.send_and_wait(job.topic, b"first")
+
+    try:
+        return await drivers.start_up(first_record, _VERSION)
+    finally:
+        await producer.close()
 
 
 async def _call(job: Job, producer: Producer) -> Measurement:

@@ -8,6 +8,7 @@ time it is an asyncio protocol and the smallest request there is: the bare round
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import struct
 import time
@@ -25,7 +26,9 @@ IDIOMS = {
     Pattern.ONE_AT_A_TIME: "one encoded request, asyncio protocol",
 }
 WRITES_TO_KAFKA = True
-_BATCH_BYTES = 262_144
+_BATCH_BYTES = 131_072
+"""As this producer's by default; from 64 KiB to 256 KiB it makes no difference."""
+_REQUEST_BYTES = 1 << 20
 _IN_FLIGHT = 5
 _WARM_UP_REQUESTS = 20
 _CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
@@ -46,20 +49,25 @@ def measure(job: Job) -> Measurement:
 
 def _call(job: Job) -> Measurement:
     batch, batch_count = _batch(job.payload, _BATCH_BYTES)
-    request = _request(job.topic, range(job.partitions), batch)
-    per_request = batch_count * job.partitions
+    at_once = _partitions_at_once(job.partitions, len(batch))
+    requests = [
+        _request(job.topic, range(first, first + at_once), batch)
+        for first in range(0, job.partitions, at_once)
+    ]
+    per_request = batch_count * at_once
+    following = itertools.cycle(requests)
     clock = time.perf_counter
     with socket.create_connection(_address(job)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         responses = _responses(connection)
         for _ in range(_WARM_UP_REQUESTS):
-            connection.sendall(request)
+            connection.sendall(next(following))
             _check(next(responses))
         sent = answered = 0
         watch = Stopwatch()
         until = clock() + job.seconds
         while clock() < until:
-            connection.sendall(request)
+            connection.sendall(next(following))
             sent += 1
             if sent - answered == _IN_FLIGHT:
                 _check(next(responses))
@@ -70,9 +78,14 @@ def _call(job: Job) -> Measurement:
         return watch.stop(sent * per_request, "-", warm_up=_WARM_UP_REQUESTS * per_request)
 
 
+def _partitions_at_once(partitions: int, batch_bytes: int) -> int:
+    """Return how many batches of this size one request is to carry: a divisor of `partitions`."""
+    most = max(1, _REQUEST_BYTES // batch_bytes)
+    return max(n for n in range(1, partitions + 1) if partitions % n == 0 and n <= most)
+
+
 async def _one_at_a_time(job: Job) -> Measurement:
     batch, _ = _batch(job.payload, 0)
-    # One partition after the other, as a producer without keys might.
     request = _request(job.topic, range(1), batch)
     host, port = _address(job)
     loop = asyncio.get_running_loop()

@@ -1,0 +1,287 @@
+"""`python -m benchmarks.report [NAME]`: a stored run as a Markdown page and as pictures.
+
+Writes `NAME.md` and `NAME-*.png` beside `NAME.json`. Every figure in README and docs comes from
+there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.figures import short
+from benchmarks.results import FOLDER, LATEST, ContenderResult, Run, WorkloadResult
+from benchmarks.summary import ratio
+from benchmarks.workloads import Metric
+
+_CHAPTERS = {
+    "patterns": "Throughput",
+    "web": "Tasks that wait for their records",
+    "latency": "Latency",
+    "loop": "The loop stays free",
+    "scale": "Scale and cost",
+    "defaults": "Defaults against tuned settings",
+}
+_OURS_COLOR, _FLOOR_COLOR, _PEER_COLOR = "#d1495b", "#8d99ae", "#30638e"
+_FLOORS = {"bare_socket", "loop_floor"}
+_MIB = 1 << 20
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the page and the pictures of one run; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
+    parser.add_argument("name", nargs="?", default=LATEST, help="of a run in benchmarks/results")
+    name = parser.parse_args(argv).name
+    path = FOLDER / f"{name}.json"
+    if not path.exists():
+        print(f"there is no run {name!r} in {FOLDER.name}/", file=sys.stderr)
+        return 2
+    write(Run.read(path))
+    return 0
+
+
+def write(run: Run) -> list[Path]:
+    """Write the page and the pictures of a run; return where they are."""
+    pictures: list[Path] = []
+    drawings: dict[str, Callable[[Run], Figure | None]] = {
+        "throughput": _draw_throughput,
+        "web": _draw_web,
+        "latency": _draw_latency,
+        "scale": _draw_scale,
+    }
+    for name, draw in drawings.items():
+        figure = draw(run)
+        if figure is not None:
+            pictures.append(FOLDER / f"{run.name}-{name}.png")
+            figure.savefig(pictures[-1], dpi=130)
+    page = FOLDER / f"{run.name}.md"
+    page.write_text(_page(run, pictures))
+    for path in (page, *pictures):
+        print(path.relative_to(FOLDER.parent.parent))
+    return [page, *pictures]
+
+
+# ---- the page
+
+
+def _page(run: Run, pictures: Sequence[Path]) -> str:
+    machine = run.machine
+    versions = (f"{name} {version}" for name, version in run.versions().items() if version != "-")
+    lines = [
+        f"# Benchmark run {run.name}",
+        "",
+        f"{run.started_at}, revision {run.git_revision}, Kafka {run.kafka} on the same machine:"
+        f" {machine['cpu']}, {machine['cores']} cores, {machine['memory']}, {machine['system']},"
+        f" {machine['python']}.",
+        "",
+        f"{'; '.join(versions)}.",
+        "",
+        f"{run.rounds} rounds, client by client in turn, {run.seconds:g} s of sending each; median"
+        " (least to most). acks=all, idempotent where the client can, 6 partitions, values of 100"
+        " bytes unless said otherwise. After each measurement the log held exactly the records that"
+        " were acknowledged. CPU is the client's processor time per record, memory its peak.",
+        "",
+        *[f"![{picture.stem}]({picture.name})" for picture in pictures],
+    ]
+    for chapter, title in _CHAPTERS.items():
+        workloads = [one for one in run.workloads if one.chapter == chapter and one.measured()]
+        if workloads:
+            lines += ["", f"## {title}"]
+        for workload in workloads:
+            lines += ["", f"### {workload.title}", "", *_table(workload)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(workload: WorkloadResult) -> list[str]:
+    has_latency = any(one.rounds[0].latency_ms for one in workload.measured())
+    head = ["client", "how", str(workload.metric), "aioproducer is", "us CPU", "MiB"]
+    head += ["p50 / p99 / p99.9 / max ms"] if has_latency else []
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    ours = workload.ours()
+    for contender in workload.measured():
+        values = workload.values(contender)
+        rounds = contender.rounds
+        against = (
+            "" if ours in (None, contender) else f"{short(ratio(workload, ours, contender))} x"
+        )
+        row = [
+            contender.label,
+            contender.idiom,
+            f"{short(statistics.median(values))} ({short(min(values))} to {short(max(values))})",
+            against,
+            short(statistics.median(one.cpu_us for one in rounds)),
+            f"{max(one.peak_memory_bytes for one in rounds) / _MIB:.0f}",
+        ]
+        if has_latency:
+            latencies = [_latency(contender, name) for name in ("p50", "p99", "p999", "max")]
+            row.append(" / ".join(map(short, latencies)))
+        lines.append(f"| {' | '.join(row)} |")
+    return lines
+
+
+def _latency(contender: ContenderResult, name: str) -> float:
+    return statistics.median(one.latency_ms[name] for one in contender.rounds)
+
+
+# ---- the pictures
+
+
+def _draw_throughput(run: Run) -> Figure | None:
+    workloads = [one for one in run.workloads if one.chapter == "patterns" and one.measured()]
+    if not workloads:
+        return None
+    figure, panels = _panels(workloads, columns=2, title="Records per second, more is better")
+    for axes, workload in zip(panels, workloads, strict=False):
+        _draw_bars(axes, workload, 1e-6)
+        axes.set_xlabel("million records/s")
+    return figure
+
+
+def _draw_latency(run: Run) -> Figure | None:
+    workloads = [
+        one
+        for one in run.workloads
+        if one.measured() and one.metric in (Metric.P50, Metric.P99) and one.chapter == "latency"
+    ]
+    if not workloads:
+        return None
+    figure, panels = _panels(workloads, columns=2, title="Latency, less is better")
+    for axes, workload in zip(panels, workloads, strict=False):
+        contenders = workload.measured()[::-1]
+        for place, contender in enumerate(contenders):
+            low, high = _latency(contender, "p50"), _latency(contender, "p99")
+            color = _color(contender)
+            axes.plot([low, high], [place, place], color=color, linewidth=2)
+            axes.plot([low], [place], "o", color=color, markersize=7)
+            axes.plot([high], [place], "|", color=color, markersize=12)
+            text = f"  {short(low)} / {short(high)}"
+            axes.annotate(text, (high, place), va="center", fontsize=8)
+        axes.set_yticks(range(len(contenders)), [one.label for one in contenders], fontsize=8)
+        axes.set_xscale("log")
+        axes.margins(x=0.25, y=0.12)
+        axes.set_title(workload.title.replace("`", ""), fontsize=10, loc="left")
+        axes.set_xlabel("ms: dot p50, end p99")
+    return figure
+
+
+def _draw_web(run: Run) -> Figure | None:
+    workloads = [one for one in run.workloads if one.name.startswith("web_") and one.measured()]
+    if len(workloads) < 2:
+        return None
+    return _lines(
+        "Tasks that each await send_and_wait() in turn",
+        "tasks",
+        [("records/s", workloads, lambda workload: float(workload.name.rpartition("_")[2]))],
+    )
+
+
+def _draw_scale(run: Run) -> Figure | None:
+    def count(workload: WorkloadResult) -> float:
+        return float(workload.name.rpartition("_")[2])
+
+    def find(prefix: str) -> list[WorkloadResult]:
+        return [one for one in run.workloads if one.name.startswith(prefix) and one.measured()]
+
+    panels = [
+        ("us CPU/record, by partitions", find("partitions_"), count),
+        ("us CPU/record, by topics", find("topics_"), count),
+        ("MB/s, by bytes of a value", find("value_"), lambda one: float(one.value_bytes)),
+    ]
+    panels = [panel for panel in panels if panel[1]]
+    return _lines("Cost and throughput as things grow", "", panels) if panels else None
+
+
+def _lines(
+    title: str,
+    x_label: str,
+    panels: Sequence[tuple[str, list[WorkloadResult], Callable[[WorkloadResult], float]]],
+) -> Figure:
+    figure = Figure(figsize=(5.2 * len(panels) + 1.2, 4.2), layout="constrained")
+    figure.suptitle(title, fontsize=12)
+    for place, (y_label, workloads, x_of) in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), place + 1)
+        labels = dict.fromkeys(one.label for each in workloads for one in each.measured())
+        for label in labels:
+            points = [
+                (x_of(each), each.values(found))
+                for each in workloads
+                if (found := each.find(label)) is not None
+            ]
+            found = next(one for each in workloads if (one := each.find(label)) is not None)
+            middles = [statistics.median(values) for _, values in points]
+            axes.errorbar(
+                [x for x, _ in points],
+                middles,
+                yerr=_spread(middles, [values for _, values in points]),
+                marker="o",
+                capsize=3,
+                label=label,
+                color=None if _color(found) == _PEER_COLOR else _color(found),
+                linestyle="--" if "uvloop" in label else "-",
+            )
+        axes.set_xscale("log")
+        if len(labels) > 1:
+            axes.set_yscale("log")
+            axes.legend(fontsize=7)
+        else:
+            axes.set_ylim(bottom=0)
+        axes.set_xlabel(x_label)
+        axes.set_title(y_label, fontsize=10, loc="left")
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def _panels(
+    workloads: Sequence[WorkloadResult], columns: int, title: str
+) -> tuple[Figure, list[Axes]]:
+    columns = min(columns, len(workloads))
+    rows = -(-len(workloads) // columns)
+    most = max(len(workload.measured()) for workload in workloads)
+    figure = Figure(figsize=(6 * columns, (0.32 * most + 1.1) * rows), layout="constrained")
+    figure.suptitle(title, fontsize=12)
+    return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(len(workloads))]
+
+
+def _draw_bars(axes: Axes, workload: WorkloadResult, unit: float) -> None:
+    contenders = workload.measured()[::-1]
+    rounds = [[value * unit for value in workload.values(one)] for one in contenders]
+    middles = [statistics.median(values) for values in rounds]
+    places = range(len(contenders))
+    axes.barh(
+        places,
+        middles,
+        xerr=_spread(middles, rounds),
+        color=[_color(one) for one in contenders],
+        error_kw={"capsize": 3, "linewidth": 1},
+    )
+    for place, middle, values in zip(places, middles, rounds, strict=True):
+        axes.annotate(f"  {short(middle)}", (max(values), place), va="center", fontsize=8)
+    axes.set_yticks(places, [one.label for one in contenders], fontsize=8)
+    axes.margins(x=0.15)
+    axes.set_title(workload.title.replace("`", ""), fontsize=10, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _spread(middles: Sequence[float], rounds: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Return how far least and most are from the median, as error bars want it."""
+    pairs = list(zip(middles, rounds, strict=True))
+    return [
+        [middle - min(values) for middle, values in pairs],
+        [max(values) - middle for middle, values in pairs],
+    ]
+
+
+def _color(contender: ContenderResult) -> str:
+    if contender.client == "aioproducer":
+        return _OURS_COLOR
+    return _FLOOR_COLOR if contender.client in _FLOORS else _PEER_COLOR
+
+
+if __name__ == "__main__":
+    sys.exit(main())
