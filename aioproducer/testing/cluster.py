@@ -15,7 +15,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
 
-from aioproducer.testing.apis import APIS
+from aioproducer.testing.apis import supported_apis
 from aioproducer.testing.batch import FakeRecord, TimestampType
 from aioproducer.testing.broker import Broker, Shared
 from aioproducer.testing.log import LogLimits
@@ -25,7 +25,6 @@ from aioproducer.testing.state import (
     Address,
     ClusterState,
     PartitionState,
-    Supported,
     TopicState,
 )
 from aioproducer.testing.violations import Watch
@@ -93,7 +92,7 @@ class FakeCluster(FaultOrders):
             limits=LogLimits(message_max_bytes=message_max_bytes),
             throttle_ms=throttle_ms,
             features=dict(features),
-            supported=_supported(max_versions or {}),
+            supported=supported_apis(max_versions or {}),
         )
         self._node_count = brokers
         self._initial_topics = dict(topics or {})
@@ -387,18 +386,3 @@ def _check_records(partition: PartitionState) -> None:
     """Raise WireError if the records of a batch are not those its header describes."""
     for _ in partition.log.records():
         pass
-
-
-def _supported(max_versions: Mapping[ApiName, int]) -> tuple[Supported, ...]:
-    names = {api.name for api in APIS.values()}
-    if unknown := set(max_versions) - names:
-        raise ValueError(f"no API is called {sorted(unknown)}; there are {sorted(names)}")
-    found: list[Supported] = []
-    for api in APIS.values():
-        highest = min(api.max_version, max_versions.get(api.name, api.max_version))
-        if highest < 0:
-            continue
-        lowest = min(api.min_version, highest)
-        advertised = lowest if api.advertised_min is None else api.advertised_min
-        found.append(Supported(api.name, api.key, lowest, highest, advertised))
-    return tuple(found)

@@ -15,8 +15,10 @@ from aioproducer.testing.apis import (
     produce,
 )
 from aioproducer.testing.apis.base import Api
+from aioproducer.testing.observed import ApiName
+from aioproducer.testing.state import Supported
 
-__all__ = ["APIS"]
+__all__ = ["APIS", "supported_apis"]
 
 APIS: Final[Mapping[int, Api]] = {
     module.API.key: module.API
@@ -31,3 +33,19 @@ APIS: Final[Mapping[int, Api]] = {
     )
 }
 """By API key."""
+
+
+def supported_apis(max_versions: Mapping[ApiName, int]) -> tuple[Supported, ...]:
+    """Return what the brokers offer; `max_versions` lowers it, -1 takes an API away."""
+    names = {api.name for api in APIS.values()}
+    if unknown := set(max_versions) - names:
+        raise ValueError(f"no API is called {sorted(unknown)}; there are {sorted(names)}")
+    found: list[Supported] = []
+    for api in APIS.values():
+        highest = min(api.max_version, max_versions.get(api.name, api.max_version))
+        if highest < 0:
+            continue
+        lowest = min(api.min_version, highest)
+        advertised = lowest if api.advertised_min is None else api.advertised_min
+        found.append(Supported(api.name, api.key, lowest, highest, advertised))
+    return tuple(found)

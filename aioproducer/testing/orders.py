@@ -1,0 +1,216 @@
+"""The orders a test gives about requests to come: one method for each kind of fault.
+
+FakeCluster is made of this and of what it does itself. Nothing here touches a broker: an order
+becomes a rule of the plan, which the brokers ask about each request (faults.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal, cast, overload
+
+from aioproducer.errors import KafkaError
+from aioproducer.testing.apis.api_versions import ApiVersionsAnswer
+from aioproducer.testing.apis.init_producer_id import InitProducerIdAnswer
+from aioproducer.testing.apis.metadata import MetadataAnswer
+from aioproducer.testing.apis.produce import ProduceAnswer
+from aioproducer.testing.faults import Cut, Delay, Edit, Fail, FaultPlan, Hang, Hook, Mutate, Rule
+from aioproducer.testing.observed import ApiName
+
+__all__ = ["FaultOrders"]
+
+
+class FaultOrders:
+    """What a test may order to go wrong."""
+
+    def __init__(self) -> None:
+        self._plan = FaultPlan()
+
+    def fail_next(
+        self,
+        api: ApiName,
+        error: int | type[KafkaError],
+        *,
+        count: int | None = 1,
+        node_id: int | None = None,
+        topic: str | None = None,
+        partition: int | None = None,
+        stored: bool = False,
+        message: str | None = None,
+        record_errors: Mapping[int, str | None] | None = None,
+        current_leader: tuple[int, int] | None = None,
+    ) -> None:
+        """Answer the next requests with an error.
+
+        In Produce and Metadata it is the error of the partitions and topics chosen, all of them
+        unless `topic` and `partition` say otherwise.
+
+        Args:
+            api: The API.
+            error: The code, or the class of the error, e.g. `NotLeaderOrFollowerError`.
+            count: How many requests; None for ever.
+            node_id: Only those to this broker.
+            topic: Only those that name this topic.
+            partition: Only those that name this partition.
+            stored: Whether the records are stored before the error is told (Produce).
+            message: What the broker says about it (Produce, version 8 and later).
+            record_errors: What is wrong with single records, by index in the batch (KIP-467).
+            current_leader: The leader and epoch to hint at (KIP-951); None for the true ones,
+                with the errors that come with a hint.
+        """
+        code = error if isinstance(error, int) else error.code
+        if code is None:
+            raise ValueError(f"{error} has no code: no broker sends it")
+        fail = Fail(
+            int(code), stored, message, topic, partition, dict(record_errors or {}), current_leader
+        )
+        self._plan.add(Rule(api, fail, count, node_id, topic, partition))
+
+    def delay(
+        self,
+        api: ApiName | Literal["any"],
+        seconds: float,
+        *,
+        count: int | None = None,
+        node_id: int | None = None,
+        when: Literal["before", "after"] = "after",
+    ) -> None:
+        """Answer late, and thus all that follows on the same connection.
+
+        Args:
+            api: The API, or "any".
+            seconds: How late.
+            count: How many requests; None for ever.
+            node_id: Only those to this broker.
+            when: "after": the request is carried out at once and only the answer is late;
+                "before": it is carried out when the time is over.
+        """
+        self._plan.add(Rule(api, Delay(seconds, when), count, node_id))
+
+    def hang(
+        self,
+        api: ApiName | Literal["any"] = "any",
+        *,
+        count: int | None = None,
+        node_id: int | None = None,
+        stored: bool = False,
+    ) -> None:
+        """Take requests and do not answer them, nor anything behind them, until `release`.
+
+        Args:
+            api: The API, or "any".
+            count: How many requests; None for ever.
+            node_id: Only those to this broker.
+            stored: Whether they are carried out at once; else they are when released, even if
+                their connections are gone by then.
+        """
+        self._plan.add(Rule(api, Hang(stored), count, node_id))
+
+    def cut_next(
+        self,
+        api: ApiName | Literal["any"],
+        *,
+        when: Literal["before", "after"] = "before",
+        count: int | None = 1,
+        node_id: int | None = None,
+    ) -> None:
+        """Reset the connection instead of answering.
+
+        Args:
+            api: The API, or "any".
+            when: "before" the request is carried out, or "after".
+            count: How many requests; None for ever.
+            node_id: Only those to this broker.
+        """
+        self._plan.add(Rule(api, Cut(when), count, node_id))
+
+    def answer_next(
+        self,
+        api: ApiName | Literal["any"],
+        mutate: Callable[[bytes], bytes],
+        *,
+        count: int | None = 1,
+        node_id: int | None = None,
+        framed: bool = False,
+    ) -> None:
+        """Change the bytes of the next answers.
+
+        Args:
+            api: The API, or "any".
+            mutate: Gets the response from its correlation id on, returns what is sent in its
+                place, with a size that fits.
+            count: How many answers; None for ever.
+            node_id: Only those of this broker.
+            framed: Whether `mutate` gets and returns the 4 bytes of the size as well.
+        """
+        self._plan.add(Rule(api, Mutate(mutate, framed), count, node_id))
+
+    @overload
+    def edit_next(
+        self,
+        api: Literal["produce"],
+        edit: Callable[[ProduceAnswer], object],
+        *,
+        count: int | None = 1,
+        node_id: int | None = None,
+    ) -> None: ...
+    @overload
+    def edit_next(
+        self,
+        api: Literal["metadata"],
+        edit: Callable[[MetadataAnswer], object],
+        *,
+        count: int | None = 1,
+        node_id: int | None = None,
+    ) -> None: ...
+    @overload
+    def edit_next(
+        self,
+        api: Literal["init_producer_id"],
+        edit: Callable[[InitProducerIdAnswer], object],
+        *,
+        count: int | None = 1,
+        node_id: int | None = None,
+    ) -> None: ...
+    @overload
+    def edit_next(
+        self,
+        api: Literal["api_versions"],
+        edit: Callable[[ApiVersionsAnswer], object],
+        *,
+        count: int | None = 1,
+        node_id: int | None = None,
+    ) -> None: ...
+    def edit_next(
+        self,
+        api: ApiName,
+        edit: Callable[..., object],
+        *,
+        count: int | None = 1,
+        node_id: int | None = None,
+    ) -> None:
+        """Change the next answers before they are encoded: what is in them stays well-formed.
+
+        Args:
+            api: The API.
+            edit: Gets the answer and changes it in place, e.g. leaves a partition out.
+            count: How many answers; None for ever.
+            node_id: Only those of this broker.
+        """
+        self._plan.add(Rule(api, Edit(cast("Callable[[object], object]", edit)), count, node_id))
+
+    def clear_faults(self) -> None:
+        """Forget all faults ordered so far; requests that hang go on hanging until `release`."""
+        self._plan.clear()
+
+    def on_request(self, fn: Hook) -> Callable[[], None]:
+        """Call a function with each request when its turn comes.
+
+        Args:
+            fn: Gets the request; returns None, or what to do with it: `Fail`, `Cut`, `Hang`,
+                `Delay`, `Edit`, `Mutate` or `FakeResponse`.
+
+        Returns:
+            A function that ends this.
+        """
+        return self._plan.add_hook(fn)
