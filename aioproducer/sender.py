@@ -25,7 +25,7 @@ import contextlib
 import logging
 import random
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -822,6 +822,11 @@ class Sender:
     def withdraw(self, waiter: Waiter[Delivery]) -> None:
         """A caller no longer waits for room; those behind may fit now."""
         self.admissions.withdraw(waiter)
+        self._admit()
+
+    def expire_admissions(self, now: float, error: Callable[[], Exception]) -> None:
+        """Reject callers who waited for room long enough; those behind them may fit now."""
+        self.admissions.expire(now, error)
         self._admit()
 
     def _admit(self) -> None:
