@@ -40,6 +40,7 @@ from aioproducer.config import ProducerConfig
 from aioproducer.deadlines import Deadlines
 from aioproducer.errors import (
     BufferExhaustedError,
+    InvalidProducerEpochError,
     KafkaError,
     KafkaTimeoutError,
     NetworkError,
@@ -703,6 +704,9 @@ class Sender:
                 lane.lost_sight_of(batch)
             else:
                 lane.refused(batch)
+            if isinstance(error, InvalidProducerEpochError) and batch.has_sequence:
+                # Under this epoch the broker would refuse whatever comes next, too.
+                lane.gap = "refused"
             self._fail(batch, self._explain(batch, error), outcome, answer)
         else:
             if step is Step.RESTART:
