@@ -43,6 +43,7 @@ from aioproducer.errors import (
     InvalidProducerEpochError,
     KafkaError,
     KafkaTimeoutError,
+    MessageTooLargeError,
     NetworkError,
     OutOfOrderSequenceNumberError,
     ProducerClosedError,
@@ -684,7 +685,8 @@ class Sender:
         now = self._loop.time()
         may_retry = (
             not self._is_closing
-            and batch.attempts <= self._config.retries
+            # A split is no retry: nothing of the batch was tried in the size it is sent in next.
+            and (batch.attempts <= self._config.retries or isinstance(error, MessageTooLargeError))
             and now < batch.created_at + self._delivery_timeout
         )
         step = next_step(
