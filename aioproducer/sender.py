@@ -469,6 +469,8 @@ class Sender:
 
     def _pump(self, window: BrokerWindow) -> None:
         """Send to a broker while its window is open and there is something to send."""
+        if self._config.enable_idempotence and self._identity is None:
+            return
         while window.ready and not self._is_closing:
             connection = self._open_connection(window)
             if connection is None:
@@ -895,13 +897,15 @@ class Sender:
 
     def _start_over(self, lane: PartitionLane) -> None:
         """Give a lane whose numbers have a gap a new epoch (KIP-360)."""
-        assert self._identity is not None
+        if self._identity is None:
+            # Its epochs are used up. When there is a new id, every lane is offered again.
+            self._need_identity()
+            return
         if lane.identity == self._identity:
             self.counters.epochs_bumped += 1
             if not self._identity.can_bump:
                 self._identity = None
                 self._need_identity()
-                lane.identity = None
                 return
             self._identity = self._identity.bumped()
         logger.warning(
