@@ -17,7 +17,7 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Coroutine, Generator, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -170,6 +170,8 @@ class Producer(SendPath[K, V]):
             raise ProducerClosedError("A closed producer cannot be started again: make a new one")
         if self._starting is not None:
             await asyncio.shield(self._starting)
+            # It is open now, unless the task that was at it was cancelled.
+            await self.start()
             return
         loop = asyncio.get_running_loop()
         self._starting = loop.create_future()
@@ -178,9 +180,11 @@ class Producer(SendPath[K, V]):
             await sender.start()
         except BaseException as error:
             await sender.close()
-            if not self._starting.done():
+            if isinstance(error, KafkaError):
                 self._starting.set_exception(error)
                 self._starting.exception()
+            else:
+                self._starting.set_result(None)
             self._starting = None
             raise
         self._loop = loop
@@ -376,13 +380,14 @@ class Producer(SendPath[K, V]):
         admitted: asyncio.Future[Delivery] = loop.create_future()
         waiter = Waiter(
             admit=partial(
+                _accept_unless_cancelled,
+                admitted,
                 sender.accumulator.accept_record,
                 topic,
                 key,
                 value,
                 partition,
-                # The caller may change a list of headers after the call.
-                None if headers is None else tuple(headers),
+                headers,
                 timestamp_ms,
                 on_delivery,
             ),
@@ -579,6 +584,18 @@ class _Admission(Coroutine[Any, Any, Delivery]):
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+
+class _NotWantedError(Exception):
+    """A caller was cancelled, and its task has not run since to leave the queue."""
+
+
+def _accept_unless_cancelled(
+    admitted: asyncio.Future[Delivery], accept: Callable[..., Delivery | None], *record: Any
+) -> Delivery | None:
+    if admitted.cancelled():
+        raise _NotWantedError
+    return accept(*record)
 
 
 def _resolve(admitted: asyncio.Future[Delivery], delivery: Delivery) -> None:

@@ -346,14 +346,21 @@ async def connect(
     """
     loop = asyncio.get_running_loop()
     connection = Connection(loop, address, options)
+    is_made = False
     try:
         async with async_timeout.timeout(timeout):
             await loop.create_connection(
                 lambda: connection, address.host, address.port, ssl=options.ssl_context
             )
+            is_made = True
             await connection.negotiate(timeout=timeout)
     except BaseException as error:
-        await connection.close()
+        if is_made:
+            await connection.close()
+        else:
+            # uvloop tells a protocol of `connection_made` but not of its end, when the call that
+            # makes the connection is cancelled in between: nothing to wait for.
+            connection.abort(NetworkError("The connection was not made", broker=str(address)))
         if isinstance(error, (OSError, KafkaError, asyncio.TimeoutError)):
             reason = _explain(error, address, options, timeout)
             raise KafkaConnectionError(
@@ -371,6 +378,8 @@ def _explain(
         return f"the host name {address.host!r} cannot be resolved ({error.strerror})"
     if isinstance(error, ssl.SSLError):
         return f"the TLS handshake failed ({error.reason or error}): does the port speak TLS?"
+    if uses_tls and isinstance(error, ConnectionResetError):
+        return "the connection was reset during the TLS handshake: does the port speak TLS?"
     if isinstance(error, NetworkError):
         question = (
             "is SASL missing, or the port not Kafka's?"
