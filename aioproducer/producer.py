@@ -187,6 +187,12 @@ class Producer(SendPath[K, V]):
                 self._starting.set_result(None)
             self._starting = None
             raise
+        if self._state is not _State.CREATED:
+            # It was closed meanwhile: what `close` could not see yet goes now.
+            await sender.close()
+            self._starting.set_result(None)
+            self._starting = None
+            raise ProducerClosedError("The producer was closed while it started")
         self._loop = loop
         self._sender = sender
         self._open_path(
