@@ -264,5 +264,7 @@ def _read_uvarint(data: memoryview, at: int) -> tuple[int, int]:
 
 def read_varint(data: memoryview, at: int) -> tuple[int, int]:
     """Return the zigzag-encoded number at a position, and the position after it."""
+    if at < len(data) and (byte := data[at]) < 0x80:  # most numbers of a record are short
+        return (byte >> 1) ^ -(byte & 1), at + 1
     value, at = _read_uvarint(data, at)
     return (value >> 1) ^ -(value & 1), at

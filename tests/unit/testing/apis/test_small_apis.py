@@ -8,8 +8,8 @@ from aioproducer.testing.apis.api_versions import UnsupportedVersion
 from aioproducer.testing.apis.base import Turn
 from aioproducer.testing.faults import Fail
 from aioproducer.testing.wire import Writer
-from tests.support.fake_broker import answered, request_class, state_of
-from tests.support.kio_client import decode, init_producer_id_request
+from tests.support.fake_broker import TOPIC, answered, request_class, state_of
+from tests.support.kio_client import batch, decode, init_producer_id_request
 from tests.support.kio_messages import kio_class
 
 
@@ -94,3 +94,31 @@ def test_each_version_of_find_coordinator_names_a_broker_that_is_up(version: int
     response = answered(state, message)
     found = response.coordinators[0] if version >= 4 else response
     assert (found.error_code, found.node_id) == (15, -1)
+
+
+@pytest.mark.parametrize("version", range(1, 8))
+def test_each_version_of_list_offsets_tells_where_a_partition_begins_and_ends(version: int) -> None:
+    state = state_of()
+    log = state.topics[TOPIC].partitions[0].log
+    for timestamp_ms in (1000, 3000, 2000):
+        data = memoryview(batch(timestamp_ms=timestamp_ms))
+        log.append(data, version=13, leader_epoch=0, now_ms=4000)
+    log.trim(1)
+    whole = request_class("list_offsets", version)
+    of_topic = kio_class("list_offsets", version, "ListOffsetsTopic", whole)
+    of_partition = kio_class("list_offsets", version, "ListOffsetsPartition", whole)
+
+    def place(asked: int, partition: int = 0) -> tuple[int, int]:
+        part = of_partition(partition_index=partition, timestamp=asked)
+        fields: dict[str, Any] = {"isolation_level": 0} if version >= 2 else {}
+        message = whole(replica_id=-1, topics=(of_topic(name=TOPIC, partitions=(part,)),), **fields)
+        ((found,),) = (topic.partitions for topic in answered(state, message).topics)
+        return found.error_code, found.offset
+
+    assert place(-2) == (0, 1)
+    assert place(-1) == (0, 3)
+    assert place(-3) == (0, 1)
+    assert place(2500) == (0, 1)
+    assert place(9999) == (0, -1)
+    assert place(-1, partition=1) == (6, -1)
+    assert place(-1, partition=5) == (3, -1)
