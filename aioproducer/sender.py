@@ -388,7 +388,7 @@ class Sender:
 
     def wants_connection(self, node_id: int) -> bool:
         """Whether something waits to be sent to a broker."""
-        return bool(self._window(node_id).ready)
+        return bool(self._window(node_id).ready) and not self._is_closing
 
     # ---- lanes and windows
 
