@@ -20,7 +20,7 @@ from tests.support.kafka import consume, create_topic
 from tools.kafka import NodeControl
 
 KEYS = 40
-RATE = 2_000
+RATE = 1_500
 
 
 @pytest.fixture
@@ -87,9 +87,9 @@ async def test_killing_a_leader_loses_nothing_doubles_nothing_and_keeps_order(
         load = Load(producer, replicated)
         await asyncio.sleep(1)
         await asyncio.to_thread(kafka3.kill, leader_of(kafka3, replicated, 0))
-        await asyncio.sleep(5)
+        await asyncio.sleep(4)
         await asyncio.to_thread(kafka3.heal)
-        await asyncio.sleep(2)
+        await asyncio.sleep(1)
         async with asyncio.timeout(30):
             await load.finish()
         assert load.failed() == []
@@ -110,7 +110,7 @@ async def test_a_leader_frozen_beyond_the_request_timeout_costs_no_record(
         await asyncio.sleep(1)
         node = leader_of(kafka3, replicated, 0)
         kafka3.pause(node)
-        await asyncio.sleep(6)
+        await asyncio.sleep(5)
         kafka3.resume(node)
         await asyncio.sleep(1)
         async with asyncio.timeout(30):

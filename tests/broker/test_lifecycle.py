@@ -6,7 +6,7 @@ import asyncio
 import gc
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -36,7 +36,7 @@ def closed_port() -> int:
 
 
 @asynccontextmanager
-async def listening(handler: Handler, context: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+async def listening(handler: Handler, context: ssl.SSLContext | None = None) -> AsyncGenerator[str]:
     """Serve something that is no Kafka; gives its address."""
     writers: list[asyncio.StreamWriter] = []
 
@@ -145,7 +145,8 @@ async def test_closing_delivers_what_was_accepted(kafka: Kafka, topic: str) -> N
 async def test_closing_twice_does_nothing(kafka: Kafka) -> None:
     producer = producer_for(kafka)
     await producer.start()
-    assert await asyncio.gather(producer.close(), producer.close()) == [(), ()]
+    first, second = await asyncio.gather(producer.close(), producer.close())
+    assert first == second == ()
     assert await producer.close() == ()
     assert producer.status()["state"] == "closed"
 
