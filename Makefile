@@ -8,7 +8,7 @@ VENV := .venv/bin/python
 PIP := $(VENV) -m pip --disable-pip-version-check install --quiet
 PYX := $(wildcard aioproducer/_native/*.pyx)
 NATIVE := $(PYX) $(filter-out $(PYX:.pyx=.c), $(wildcard aioproducer/_native/*.[ch])) \
-	$(wildcard aioproducer/_native/*.pxd)
+	$(wildcard aioproducer/_native/*.px[di])
 # An editable install builds every module; later, only those that changed are built in place.
 INSTALL = PYTHONWARNINGS=ignore $(PIP) --no-build-isolation --editable .
 REBUILD = $(VENV) -W ignore -c 'from setuptools import setup; setup()' \

@@ -253,6 +253,21 @@ class PartitionLane(PartitionQueue):
             return False
         return True
 
+    def take_stored(self) -> list[RecordBatch]:
+        """Take out the batches that wait for a retry although a later one was acknowledged.
+
+        The broker stores in the order of the numbers, so it has them: only the answer was lost.
+        A retry would tell their offsets; under a new epoch it would store them twice.
+        """
+        stored = [
+            batch
+            for batch in self.closed
+            if batch.has_sequence and self._is_current(batch) and self._distance(batch) < 0
+        ]
+        for batch in stored:
+            self.closed.remove(batch)
+        return stored
+
     def restart(self, identity: ProducerIdentity) -> None:
         """Renumber what was numbered, from 0 under a new epoch; only with nothing in flight."""
         assert not self.in_flight
@@ -292,8 +307,9 @@ class PartitionLane(PartitionQueue):
         return advance_sequence(self.last_acknowledged, 1)
 
     def _distance(self, batch: RecordBatch) -> int:
-        # Counted from the last acknowledged number, so that a wrap at 2^31 keeps the order.
-        return (batch.base_sequence - self._next_expected()) % 2**31
+        # Counted from the last acknowledged number, so that a wrap at 2^31 keeps the order, and
+        # negative for what stands before it.
+        return (batch.base_sequence - self._next_expected() + 2**30) % 2**31 - 2**30
 
 
 def _is_before(sequence: int, other: int) -> bool:

@@ -134,6 +134,8 @@ class Producer(SendPath[K, V]):
         self._sender: Sender | None = None
         self._starting: asyncio.Future[None] | None = None
         self._closing: asyncio.Task[tuple[UndeliveredRecord, ...]] | None = None
+        self._close_deadline: float | None = None
+        self._delivering_rest: asyncio.Timeout | None = None
         self._room_timer: asyncio.TimerHandle | None = None
 
     @classmethod
@@ -240,8 +242,10 @@ class Producer(SendPath[K, V]):
             self._state = _State.CLOSING
             self._close_path()
             self._closing = asyncio.get_running_loop().create_task(
-                self._close(self._sender, timeout), name="aioproducer-close"
+                self._close(self._sender), name="aioproducer-close"
             )
+        if timeout is not None:
+            self._bound_close(asyncio.get_running_loop().time() + timeout)
         return await asyncio.shield(self._closing)
 
     async def __aenter__(self) -> Self:
@@ -260,17 +264,26 @@ class Producer(SendPath[K, V]):
         if getattr(self, "_state", None) is _State.OPEN:
             warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
 
-    async def _close(self, sender: Sender, timeout: float | None) -> tuple[UndeliveredRecord, ...]:
+    def _bound_close(self, deadline: float) -> None:
+        """Have the close under way give up at `deadline`; the earliest of all callers counts."""
+        if self._close_deadline is not None and self._close_deadline <= deadline:
+            return
+        self._close_deadline = deadline
+        if self._delivering_rest is not None:
+            self._delivering_rest.reschedule(deadline)
+
+    async def _close(self, sender: Sender) -> tuple[UndeliveredRecord, ...]:
         sender.admissions.reject_all(self._closed_error)
         undelivered: tuple[UndeliveredRecord, ...] = ()
         if self._room_timer is not None:
             self._room_timer.cancel()
         try:
             try:
-                async with async_timeout.timeout(timeout):
+                async with asyncio.timeout_at(self._close_deadline) as self._delivering_rest:
                     await sender.flush()
             except TimeoutError:
                 pass
+            self._delivering_rest = None
             undelivered = _give_up(sender)
         finally:
             self._state = _State.CLOSED
@@ -434,13 +447,22 @@ class Producer(SendPath[K, V]):
         timeout: float | None,
     ) -> RecordMetadata:
         # `accepted` is a Delivery, or what waits for room and gives one.
+        is_accepted = isinstance(accepted, Delivery)
         try:
             async with async_timeout.timeout(timeout):
                 result = await accepted
+                is_accepted = True
                 return await result if isinstance(result, Delivery) else result
         except TimeoutError as error:
             if isinstance(error, KafkaError):
                 raise
+            if not is_accepted:
+                raise KafkaTimeoutError(
+                    waited=timeout or 0.0,
+                    waiting_for=f"room in the buffer for a record for topic {topic!r}"
+                    " (timeout of the call)",
+                    hint="The record was not accepted. Send slower, or raise buffer_memory.",
+                ) from None
             raise KafkaTimeoutError(
                 waited=timeout or 0.0,
                 waiting_for=f"a record for topic {topic!r} to be stored (timeout of the call)",

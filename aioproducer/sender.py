@@ -745,7 +745,12 @@ class Sender:
         window.throttled_until = max(window.throttled_until, self._loop.time() + seconds)
         if window.throttle_timer is not None:
             window.throttle_timer.cancel()
-        window.throttle_timer = self._loop.call_at(window.throttled_until, self._pump, window)
+        window.throttle_timer = self._loop.call_at(window.throttled_until, self._unthrottle, window)
+
+    def _unthrottle(self, window: BrokerWindow) -> None:
+        # Not left to the clock: a timer may fire a little early, and no other would follow.
+        window.throttled_until = 0.0
+        self._pump(window)
 
     def _split(self, lane: PartitionLane, batch: RecordBatch) -> None:
         self._compressor.restore(batch)
@@ -915,7 +920,11 @@ class Sender:
             self._identity.epoch,
             self._identity.producer_id,
         )
+        outcome = _Outcome()
+        for batch in lane.take_stored():
+            self._complete(batch, -1, -1, outcome)
         lane.restart(self._identity)
+        self._settle(outcome, direct=False)
 
     def _offer_all(self) -> None:
         for lane in self._all_lanes():

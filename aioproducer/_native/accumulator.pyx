@@ -269,9 +269,6 @@ cdef class RecordAccumulator:
         if on_delivery is not None:
             delivery.on_delivery = on_delivery
             delivery._enrol()
-        if record[3] is not None:
-            # The caller may change a list of headers after the call.
-            record = record[:3] + (tuple(record[3]),) + record[4:]
         self.buffer_used += size
         self.accepted_count += 1
         topic.unrouted.append((delivery, record, size))

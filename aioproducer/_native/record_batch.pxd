@@ -89,4 +89,8 @@ cdef class Delivery:
     cdef Outcome _known_outcome(self) except *
 
 
+cdef class DeliveryWait:
+    cdef Delivery delivery
+
+
 cdef Py_ssize_t measure_headers(object headers) except -1

@@ -8,12 +8,11 @@ nothing but the `Delivery` (and for `send` its `Admission`) is made.
 """
 
 cimport cython
-from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_INCREF
 
 from aioproducer._native.accumulator cimport RecordAccumulator
-from aioproducer._native.record_batch cimport Delivery, measure_headers
+from aioproducer._native.record_batch cimport Delivery, DeliveryWait, measure_headers
 
 from types import GenericAlias
 
@@ -22,19 +21,7 @@ from aioproducer.records import ProducerRecord
 cdef type ProducerRecordType = ProducerRecord
 
 
-cdef extern from "Python.h":
-    ctypedef enum PySendResult:
-        PYGEN_RETURN
-        PYGEN_ERROR
-        PYGEN_NEXT
-
-    ctypedef struct PyAsyncMethods:
-        void* am_send
-
-    ctypedef struct PyTypeObject:
-        PyAsyncMethods* tp_as_async
-
-    void PyType_Modified(PyTypeObject* type)
+include "send_slot.pxi"
 
 
 @cython.final
@@ -67,9 +54,7 @@ cdef class Admission:
         raise StopIteration(self.delivery)
 
     def throw(self, typ, val=None, tb=None):
-        if isinstance(typ, type):
-            raise typ() if val is None else (val if isinstance(val, BaseException) else typ(val))
-        raise typ
+        raise_thrown(typ, val)
 
     def close(self):
         pass
@@ -86,8 +71,8 @@ cdef PySendResult admission_am_send(PyObject* this, PyObject* value, PyObject** 
     result[0] = <PyObject*>admission.delivery
     return PYGEN_RETURN
 
-(<PyTypeObject*>Admission).tp_as_async.am_send = <void*>admission_am_send
-PyType_Modified(<PyTypeObject*>Admission)
+
+use_send_slot(Admission, <void*>admission_am_send)
 
 
 cdef class SendPath:
@@ -147,8 +132,8 @@ cdef class SendPath:
             metadata = await delivery
         """
         cdef Admission admission
-        if type(topic) is ProducerRecordType:
-            topic, value, key, partition, headers, timestamp_ms = unpack(
+        if type(topic) is not str:
+            topic, value, key, partition, headers, timestamp_ms = self._unpack(
                 topic, value, key, partition, headers, timestamp_ms
             )
         key, value, headers = self._check(topic, key, value, partition, headers, timestamp_ms)
@@ -184,8 +169,8 @@ cdef class SendPath:
         Example:
             producer.send_nowait("clicks", b"/home")
         """
-        if type(topic) is ProducerRecordType:
-            topic, value, key, partition, headers, timestamp_ms = unpack(
+        if type(topic) is not str:
+            topic, value, key, partition, headers, timestamp_ms = self._unpack(
                 topic, value, key, partition, headers, timestamp_ms
             )
         key, value, headers = self._check(topic, key, value, partition, headers, timestamp_ms)
@@ -218,8 +203,8 @@ cdef class SendPath:
         Example:
             metadata = await producer.send_and_wait("payments", b"12.50", key=b"card-1")
         """
-        if type(topic) is ProducerRecordType:
-            topic, value, key, partition, headers, timestamp_ms = unpack(
+        if type(topic) is not str:
+            topic, value, key, partition, headers, timestamp_ms = self._unpack(
                 topic, value, key, partition, headers, timestamp_ms
             )
         key, value, headers = self._check(topic, key, value, partition, headers, timestamp_ms)
@@ -234,7 +219,9 @@ cdef class SendPath:
             )
         if timeout is not None:
             return self._wait_for_delivery(delivery, topic, timeout)
-        return delivery
+        cdef DeliveryWait wait = DeliveryWait.__new__(DeliveryWait)
+        wait.delivery = delivery
+        return wait
 
     def _accept_many(self, topic, list values, Py_ssize_t start, list deliveries):
         """Accept from `values[start:]` until the end or until there is no room.
@@ -245,13 +232,14 @@ cdef class SendPath:
         cdef Py_ssize_t position
         for position in range(start, len(values)):
             item = values[position]
+            name, value = topic, item
+            key = partition = headers = timestamp_ms = None
             if type(item) is ProducerRecordType:
-                name, value, key, partition, headers, timestamp_ms = unpack(
+                name, value, key, partition, headers, timestamp_ms = self._unpack(
                     item, None, None, None, None, None
                 )
-            else:
-                name, value = topic, item
-                key = partition = headers = timestamp_ms = None
+            elif type(name) is not str:
+                name = self._plain_topic(name)
             key, value, headers = self._check(name, key, value, partition, headers, timestamp_ms)
             delivery = self.accumulator.accept(
                 name, key, value, partition, headers, timestamp_ms, None
@@ -265,8 +253,6 @@ cdef class SendPath:
         """Checked and serialized (key, value, headers)."""
         if self.accumulator is None or PyThread_get_thread_ident() != self.thread_id:
             self._refuse_call()
-        if type(topic) is not str:
-            self._refuse_topic(topic)
         if self.serialize_value is None:
             if type(value) is not bytes and value is not None:
                 value = self._to_bytes(topic, "value", value)
@@ -302,6 +288,9 @@ cdef class SendPath:
             headers = list(headers.items())
         if type(headers) is not list and type(headers) is not tuple:
             raise self._serialization_error(topic, "headers", headers, None)
+        # A copy, for what runs before they are encoded (a partitioner, or a wait for room) may
+        # change the caller's list, and they are measured only once.
+        headers = tuple(headers)
         for header in headers:
             if (
                 type(header) is not tuple
@@ -316,14 +305,27 @@ cdef class SendPath:
             raise self._serialization_error(topic, "headers", headers, error) from error
         return headers
 
+    cdef tuple _unpack(self, topic, value, key, partition, headers, timestamp_ms):
+        """The parts of a record that was given as a `ProducerRecord`, or with a topic that is
+        only a kind of str, such as a StrEnum's."""
+        if type(topic) is not ProducerRecordType:
+            return self._plain_topic(topic), value, key, partition, headers, timestamp_ms
+        if not (
+            value is None and key is None and partition is None and headers is None
+            and timestamp_ms is None
+        ):
+            raise TypeError(
+                "pass a ProducerRecord alone: it carries value, key and the rest itself"
+            )
+        record = topic
+        return (
+            self._plain_topic(record.topic), record.value, record.key, record.partition,
+            record.headers, record.timestamp_ms,
+        )
 
-cdef tuple unpack(record, value, key, partition, headers, timestamp_ms):
-    if not (
-        value is None and key is None and partition is None and headers is None
-        and timestamp_ms is None
-    ):
-        raise TypeError("pass a ProducerRecord alone: it carries value, key and the rest itself")
-    return (
-        record.topic, record.value, record.key, record.partition, record.headers,
-        record.timestamp_ms,
-    )
+    cdef str _plain_topic(self, topic):
+        if type(topic) is str:
+            return topic
+        if isinstance(topic, str):
+            return str.__str__(topic)
+        self._refuse_topic(topic)

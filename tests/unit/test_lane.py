@@ -389,6 +389,20 @@ def test_retries_stand_in_the_order_of_their_numbers(order: Sequence[int]) -> No
     assert [*its.lane.closed][:3] == batches
 
 
+def test_a_retry_that_a_later_acknowledgement_overtook_stands_first_and_is_known_as_stored() -> (
+    None
+):
+    its = Lane().proven()
+    its.add(1, 1, 1)
+    stored_unanswered, acknowledged, refused = its.take(3)
+    its.retry(stored_unanswered)
+    its.acknowledge(acknowledged)
+    its.retry(refused)
+    assert list(its.lane.closed) == [stored_unanswered, refused]
+    assert its.lane.take_stored() == [stored_unanswered]
+    assert list(its.lane.closed) == [refused]
+
+
 def test_a_retry_stands_before_batches_that_were_never_sent() -> None:
     its = Lane().proven()
     its.add(1, 1)

@@ -542,7 +542,7 @@ def test_records_that_come_after_the_routing_stand_behind_the_held_ones() -> Non
 def test_held_records_keep_key_headers_and_timestamp() -> None:
     core = unknown()
     core.put(None, key=b"k", headers=[("h", None)], timestamp_ms=5)
-    assert core.accumulator.held_records(core.topic()) == [(b"k", None, None, (("h", None),), 5)]
+    assert core.accumulator.held_records(core.topic()) == [(b"k", None, None, [("h", None)], 5)]
     route(core, 1)
     assert core.take().records() == [(b"k", None, (("h", None),), 5)]
 

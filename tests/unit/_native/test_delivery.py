@@ -77,32 +77,11 @@ async def test_a_delivery_is_a_future_to_asyncio() -> None:
     assert delivery.get_loop() is asyncio.get_running_loop()
 
 
-async def test_a_delivery_is_a_coroutine_to_create_task() -> None:
+async def test_wait_takes_a_delivery_as_it_is() -> None:
     delivery, batch = one()
-    task: asyncio.Task[RecordMetadata] = asyncio.create_task(delivery)
-    await turn()
     from_the_loop(lambda: complete(batch))
-    assert await task == STORED
-
-
-async def test_a_task_made_of_a_failed_delivery_fails() -> None:
-    delivery, batch = one()
-    task: asyncio.Task[RecordMetadata] = asyncio.create_task(delivery)
-    await turn()
-    from_the_loop(lambda: fail(batch))
-    with pytest.raises(NetworkError):
-        await task
-
-
-async def test_a_task_made_of_a_delivery_can_be_cancelled() -> None:
-    delivery, batch = one()
-    task: asyncio.Task[RecordMetadata] = asyncio.create_task(delivery)
-    await turn()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    complete(batch)
-    assert delivery.result() == STORED
+    done, _ = await asyncio.wait({delivery})
+    assert done == {delivery}
 
 
 # ---- awaiting

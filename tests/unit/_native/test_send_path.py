@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -447,6 +448,16 @@ async def test_send_and_wait_is_a_coroutine_to_create_task() -> None:
     assert await task == STORED
 
 
+async def test_a_task_of_send_and_wait_can_be_cancelled_and_the_record_goes_on() -> None:
+    its = on_this_loop()
+    task = asyncio.create_task(its.send_and_wait(TOPIC, b"v", timestamp_ms=0))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert sent(its) == [(None, b"v", (), 0)]
+
+
 async def test_send_and_wait_takes_a_record() -> None:
     its = on_this_loop()
     storing = its.send_and_wait(ProducerRecord(TOPIC, b"v", timestamp_ms=0))
@@ -484,3 +495,24 @@ def test_a_header_name_that_is_no_unicode_is_refused() -> None:
     with pytest.raises(Refused) as caught:
         its.send_nowait(TOPIC, b"v", headers=[("\ud800", b"")])
     assert caught.value.args[:2] == (TOPIC, "headers")
+
+
+def test_a_partitioner_that_changes_the_headers_changes_nothing() -> None:
+    headers: list[tuple[str, bytes | None]] = [("h", b"x")]
+
+    def adds_a_header(*_: object) -> int:
+        headers.append(("g", b"y" * 1000))
+        return 0
+
+    its = Path(Core(partitions=1, partitioner=adds_a_header))
+    its.send_nowait(TOPIC, b"v", headers=headers, timestamp_ms=0)
+    assert sent(its) == [(None, b"v", (("h", b"x"),), 0)]
+
+
+def test_a_topic_may_be_of_a_kind_of_str() -> None:
+    class Topics(enum.StrEnum):
+        PAYMENTS = TOPIC
+
+    its = Path(Core())
+    its.send_nowait(Topics.PAYMENTS, b"v", timestamp_ms=0)
+    assert sent(its) == [(None, b"v", (), 0)]
