@@ -657,7 +657,12 @@ class Sender:
         if lane.failures_logged:
             lane.failures_logged = False
             logger.info("%s-%s accepts records again", batch.topic, batch.partition)
-        self._complete(batch, answer.base_offset, answer.log_append_time_ms, outcome)
+        log_append_time_ms = answer.log_append_time_ms
+        if batch.attempts > 1 and log_append_time_ms == batch.max_timestamp_ms:
+            # The broker had it from an earlier attempt, and for a duplicate it tells the batch's
+            # own highest timestamp, whatever kind of timestamps the topic has.
+            log_append_time_ms = -1
+        self._complete(batch, answer.base_offset, log_append_time_ms, outcome)
 
     def _attempt_failed(
         self,
