@@ -168,7 +168,7 @@ class Producer(SendPath[K, V]):
             return
         if self._state is _State.FORKED:
             self._refuse_call()
-        if self._state is not _State.CREATED:
+        if not self._is_created():
             raise ProducerClosedError("A closed producer cannot be started again: make a new one")
         if self._starting is not None:
             await asyncio.shield(self._starting)
@@ -189,7 +189,7 @@ class Producer(SendPath[K, V]):
                 self._starting.set_result(None)
             self._starting = None
             raise
-        if self._state is not _State.CREATED:
+        if not self._is_created():
             # It was closed meanwhile: what `close` could not see yet goes now.
             await sender.close()
             self._starting.set_result(None)
@@ -531,6 +531,10 @@ class Producer(SendPath[K, V]):
         return ProducerClosedError("The producer is closed")
 
     # ---- inside
+
+    def _is_created(self) -> bool:
+        # A call, because a type checker takes an attribute for unchanged over an await.
+        return self._state is _State.CREATED
 
     def _open_sender(self) -> Sender:
         if self._sender is None or self._state not in (_State.OPEN, _State.CLOSING):
