@@ -46,7 +46,7 @@ cdef class RecordBatch:
     cdef bytes compressed
     cdef int codec_attributes
     cdef int64_t base_timestamp_ms
-    cdef int64_t max_timestamp_ms
+    cdef readonly int64_t max_timestamp_ms
 
     cdef Py_ssize_t size_with(
         self, Field key, Field value, Py_ssize_t headers_size, int64_t timestamp_ms

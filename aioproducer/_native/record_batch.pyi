@@ -1,7 +1,7 @@
 from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from typing_extensions import Buffer
 
@@ -27,6 +27,8 @@ class RecordBatch:
     def created_at(self) -> float: ...
     @property
     def record_count(self) -> int: ...
+    @property
+    def max_timestamp_ms(self) -> int: ...
     @property
     def base_offset(self) -> int: ...
     @property
