@@ -361,7 +361,10 @@ async def connect(
             # uvloop tells a protocol of `connection_made` but not of its end, when the call that
             # makes the connection is cancelled in between: nothing to wait for.
             connection.abort(NetworkError("The connection was not made", broker=str(address)))
-        if isinstance(error, (OSError, KafkaError, asyncio.TimeoutError)):
+        # ValueError and OverflowError: what a broker told as an address, and is none.
+        if isinstance(
+            error, (OSError, KafkaError, asyncio.TimeoutError, ValueError, OverflowError)
+        ):
             reason = _explain(error, address, options, timeout)
             raise KafkaConnectionError(
                 "Cannot connect", reasons={str(address): reason}, broker=str(address)
@@ -387,6 +390,8 @@ def _explain(
             else "is TLS missing (security_protocol='SSL'), or the port not Kafka's?"
         )
         return f"{error.what().rstrip('. ')} before it told its API versions: {question}"
+    if isinstance(error, (ValueError, OverflowError)):
+        return f"this is no address ({error})"
     if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
         return f"no answer within {timeout:g} s"
     return _describe(error)
