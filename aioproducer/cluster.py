@@ -495,7 +495,8 @@ class Cluster:
         for node_id in [id_ for id_ in self._nodes if id_ not in self.metadata.brokers]:
             if self._nodes[node_id].connection is not connection:
                 self._drop(node_id, "The broker left the cluster")
-        is_complete = True
+        # A topic that the answer leaves out is as unknown as before.
+        is_complete = {topic.name for topic in response.topics}.issuperset(topics)
         for topic in response.topics:
             if topic.name is None:
                 continue
