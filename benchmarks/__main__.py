@@ -10,13 +10,12 @@ from benchmarks import runner, summary
 from benchmarks.clients import CLIENTS
 from benchmarks.compare import compare
 from benchmarks.results import LATEST, newest_stored
-from benchmarks.runner import WrongLogError
 from benchmarks.workloads import FULL, QUICK
 from tools.kafka_cluster import KafkaUnavailableError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code: 1 for a regression or a wrong log."""
+    """Run the command line; return its exit code: 1 for a regression or a failure."""
     arguments = _parse(argv)
     table = {workload.name: workload for workload in (FULL if arguments.full else QUICK)}
     for name in arguments.workloads or ():
@@ -32,17 +31,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = runner.run(
             arguments.save, chosen, arguments.clients, arguments.rounds, arguments.seconds
         )
-    except (WrongLogError, KafkaUnavailableError) as error:
+    except KafkaUnavailableError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     path = run.write()
     print(summary.show(run))
     print(f"\nstored in {path.relative_to(path.parent.parent.parent)}")
-    if stored is None:
-        return 0
-    verdict = compare(stored, run)
-    print(verdict.text)
-    return 1 if verdict.regressions else 0
+    regressions: tuple[str, ...] = ()
+    if stored is not None:
+        verdict = compare(stored, run)
+        print(verdict.text)
+        regressions = verdict.regressions
+    return 1 if run.failures() or regressions else 0
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

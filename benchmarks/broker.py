@@ -50,12 +50,11 @@ class Broker:
     def __init__(self, bootstrap_servers: str, replicas: int) -> None:
         self.bootstrap_servers = bootstrap_servers
         self._replicas = replicas
-        self._admin: Any = AdminClient({"bootstrap.servers": bootstrap_servers})
+        self._admin: Any = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
 
     def create(self, topics: Sequence[str], partitions: int, max_record_bytes: int | None) -> None:
         """Make topics, and return when every partition has a leader."""
-        # Deleted logs are dropped at once, before the machine writes them to its disk.
-        config = {"file.delete.delay.ms": "0"}
+        config: dict[str, str] = {}
         if max_record_bytes is not None:
             config["max.message.bytes"] = str(max_record_bytes)
         for start in range(0, len(topics), _TOPICS_AT_ONCE):

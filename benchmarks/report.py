@@ -107,9 +107,9 @@ def _table(workload: WorkloadResult) -> list[str]:
     for contender in workload.measured():
         values = workload.values(contender)
         rounds = contender.rounds
-        against = (
-            "" if ours in (None, contender) else f"{short(ratio(workload, ours, contender))} x"
-        )
+        against = ""
+        if ours is not None and ours is not contender:
+            against = f"{short(ratio(workload, ours, contender))} x"
         row = [
             contender.label,
             contender.idiom,
@@ -119,8 +119,8 @@ def _table(workload: WorkloadResult) -> list[str]:
             f"{max(one.peak_memory_bytes for one in rounds) / _MIB:.0f}",
         ]
         if has_latency:
-            latencies = [_latency(contender, name) for name in ("p50", "p99", "p999", "max")]
-            row.append(" / ".join(map(short, latencies)))
+            names = ("p50", "p99", "p999", "max") if rounds[0].latency_ms else ()
+            row.append(" / ".join(short(_latency(contender, name)) for name in names))
         lines.append(f"| {' | '.join(row)} |")
     return lines
 
@@ -208,11 +208,11 @@ def _lines(
         axes = figure.add_subplot(1, len(panels), place + 1)
         labels = dict.fromkeys(one.label for each in workloads for one in each.measured())
         for label in labels:
-            points = [
+            points = sorted(
                 (x_of(each), each.values(found))
                 for each in workloads
                 if (found := each.find(label)) is not None
-            ]
+            )
             found = next(one for each in workloads if (one := each.find(label)) is not None)
             middles = [statistics.median(values) for _, values in points]
             axes.errorbar(

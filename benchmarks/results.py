@@ -37,8 +37,10 @@ class ContenderResult:
     client: str
     idiom: str
     rounds: list[Measurement] = field(default_factory=list[Measurement])
-    note: str = ""
-    """Why it did not take part, or what was wrong."""
+    left_out: str = ""
+    """Why it took no part."""
+    failure: str = ""
+    """What went wrong: then no round of it counts."""
 
     def values(self, metric: Metric, value_bytes: int) -> list[float]:
         """Return the figure of each round."""
@@ -110,6 +112,15 @@ class Run:
     machine: dict[str, str] = field(default_factory=lambda: _machine())
     workloads: list[WorkloadResult] = field(default_factory=list[WorkloadResult])
 
+    def failures(self) -> list[str]:
+        """Return what went wrong, with workload and client."""
+        return [
+            f"{workload.name}: {contender.label}: {contender.failure}"
+            for workload in self.workloads
+            for contender in workload.contenders
+            if contender.failure
+        ]
+
     def versions(self) -> dict[str, str]:
         """Return the version of each client that took part."""
         return {
@@ -161,11 +172,12 @@ def _git_revision() -> str:
 
 
 def _machine() -> dict[str, str]:
+    kernel = platform.release().partition("-")[0]
     return {
         "cpu": _first("/proc/cpuinfo", "model name") or platform.processor(),
         "cores": str(os.cpu_count()),
         "memory": _memory(),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {kernel}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "bits": str(sys.maxsize.bit_length() + 1),
     }

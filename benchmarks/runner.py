@@ -6,12 +6,16 @@ paced one by reading the log back: a figure of records that are not in the log i
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+
+from confluent_kafka import KafkaException
 
 from benchmarks import figures
 from benchmarks.broker import Broker
@@ -20,19 +24,23 @@ from benchmarks.drivers import PACED_HEADER
 from benchmarks.jobs import Job, Measurement, Pattern
 from benchmarks.results import ContenderResult, Run, WorkloadResult
 from benchmarks.workloads import Contender, Workload
-from tools.kafka import find_kafka, start_kafka
+from tools.kafka import Kafka, find_kafka, start_kafka
 
-__all__ = ["Progress", "WrongLogError", "run"]
+__all__ = ["MeasurementError", "Progress", "run"]
 
 _ROOT = Path(__file__).parent.parent
 _GRACE = 120.0
 """Seconds beyond its own that a measuring process may take."""
+_MANY_PARTITIONS = 500
+# The log of a deleted topic goes at once: before the machine writes it to its disk, and before the
+# broker has too many open files.
+_BROKER_CONFIG = {"log.segment.delete.delay.ms": "500"}
 _BROKER_WARM_UP = 3.0
 """A cold JVM answers slowly for some seconds; nobody's figures should show that."""
 
 
-class WrongLogError(Exception):
-    """The log does not hold exactly what was acknowledged."""
+class MeasurementError(Exception):
+    """A client failed, or the log does not hold exactly what was acknowledged."""
 
 
 class Progress:
@@ -52,6 +60,10 @@ class Progress:
         line = f"[{self._done}/{self._total}] {what}"
         if left:
             line += f" (about {left / 60:.0f} min to go)" if left > 90 else f" ({left:.0f} s to go)"
+        self.show(line)
+
+    def show(self, line: str) -> None:
+        """Print a line that the next one replaces."""
         if self._is_terminal:
             print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
         else:
@@ -93,9 +105,10 @@ def run(
             _warm_up(broker)
             for workload, contenders in plan:
                 if workload.brokers == brokers:
-                    measuring = _Measuring(broker, workload, seconds, progress)
-                    row = _measure_all(measuring, contenders, missing, rounds)
+                    with closing(_Measuring(broker, workload, seconds, progress)) as measuring:
+                        row = _measure_all(measuring, contenders, missing, rounds)
                     result.workloads.append(row)
+                    result.write()
     order = [workload.name for workload in workloads]
     result.workloads.sort(key=lambda row: order.index(row.name))
     return result
@@ -112,17 +125,25 @@ def _measure_all(
     pairs: list[tuple[Contender, ContenderResult]] = []
     for contender in contenders:
         idiom = load(contender.client).IDIOMS[workload.pattern]
-        note = missing[contender.client] or ""
-        row.contenders.append(ContenderResult(contender.label, contender.client, idiom, note=note))
-        if not note:
-            pairs.append((contender, row.contenders[-1]))
+        into = ContenderResult(contender.label, contender.client, idiom)
+        into.left_out = missing[contender.client] or ""
+        row.contenders.append(into)
+        if not into.left_out:
+            pairs.append((contender, into))
     for number in range(rounds):
         # Whoever went first goes last in the next round.
         shift = number % max(1, len(pairs))
         for contender, into in pairs[shift:] + pairs[:shift]:
             progress.start(f"{workload.name}: {contender.label}, round {number + 1}")
-            into.rounds.append(measuring.measure(contender, number))
-    for _, into in pairs:
+            if into.failure:
+                continue
+            try:
+                into.rounds.append(measuring.measure(contender, number))
+            except (MeasurementError, KafkaException) as error:
+                into.failure = str(error)
+                into.rounds.clear()
+                progress.say(f"  {workload.name}: {contender.label}: {error}")
+    for into in row.measured():
         figure = f"{figures.short(row.median(into)):>10} {row.metric}"
         progress.say(f"  {workload.name:<20} {into.label:<42} {figure}")
     return row
@@ -130,7 +151,11 @@ def _measure_all(
 
 @contextmanager
 def _cluster(brokers: int) -> Generator[tuple[Broker, str]]:
-    with find_kafka() if brokers == 1 else start_kafka(brokers=brokers) as kafka:
+    if brokers == 1 and os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        cluster: Kafka = find_kafka()
+    else:
+        cluster = start_kafka(brokers=brokers, config=_BROKER_CONFIG)
+    with cluster as kafka:
         yield Broker(kafka.bootstrap_servers, replicas=brokers), kafka.version
 
 
@@ -149,6 +174,11 @@ def _warm_up(broker: Broker) -> None:
 
 
 class _Measuring:
+    """One workload on one cluster.
+
+    Its topics are new for each measurement; only where that takes long, the rounds share them.
+    """
+
     def __init__(
         self, broker: Broker, workload: Workload, seconds: float, progress: Progress
     ) -> None:
@@ -156,9 +186,10 @@ class _Measuring:
         self.progress = progress
         self._broker = broker
         self._seconds = workload.seconds or seconds
+        self._shared: Job | None = None
 
     def measure(self, contender: Contender, number: int) -> Measurement:
-        """Make topics, measure, check the log, delete the topics."""
+        """Measure once and check the log."""
         workload = self.workload
         job = Job(
             bootstrap_servers=self._broker.bootstrap_servers,
@@ -176,41 +207,51 @@ class _Measuring:
         )
         if not load(contender.client).WRITES_TO_KAFKA:
             return _in_process(contender.client, job)
-        self._broker.create(job.topic_names, job.partitions, job.max_request_bytes)
+        if self._shared is not None:
+            job = dataclasses.replace(job, topic=self._shared.topic)
+        else:
+            self._broker.create(job.topic_names, job.partitions, job.max_request_bytes)
+            if job.topics * job.partitions > _MANY_PARTITIONS:
+                self._shared = job
         try:
+            stored = self._broker.record_count(job.topic_names, job.partitions)
             measurement = _in_process(contender.client, job)
-            self._check(contender, job, measurement)
+            self._check(job, measurement, stored)
         finally:
-            self._broker.delete(job.topic_names)
+            if self._shared is None:
+                self._broker.delete(job.topic_names)
         return measurement
 
-    def _check(self, contender: Contender, job: Job, measurement: Measurement) -> None:
-        who = f"{contender.label} in {self.workload.name}"
+    def close(self) -> None:
+        """Delete the topics that the rounds shared."""
+        if self._shared is not None:
+            self._broker.delete(self._shared.topic_names)
+
+    def _check(self, job: Job, measurement: Measurement, before: int) -> None:
         if measurement.failures:
-            raise WrongLogError(f"{who}: {measurement.failures} records failed")
-        stored = self._broker.record_count(job.topic_names, job.partitions)
+            raise MeasurementError(f"{measurement.failures} records failed")
+        stored = self._broker.record_count(job.topic_names, job.partitions) - before
         if stored != measurement.stored_records:
-            raise WrongLogError(
-                f"{who}: the log holds {stored:,} records,"
+            raise MeasurementError(
+                f"the log holds {stored:,} records,"
                 f" {measurement.stored_records:,} were acknowledged"
             )
         if job.pattern is Pattern.PACED:
-            self.progress.start(f"{self.workload.name}: reading {stored:,} records back")
+            self.progress.show(f"{self.workload.name}: reading {stored:,} records back")
             audit = self._broker.audit(job.topic, job.partitions, measurement.records, PACED_HEADER)
             if audit.lost or audit.twice:
-                raise WrongLogError(f"{who}: {audit.lost} lost, {audit.twice} twice")
+                raise MeasurementError(f"{audit.lost} lost, {audit.twice} twice")
 
 
 def _in_process(client: str, job: Job) -> Measurement:
     command = [sys.executable, "-m", "benchmarks.worker", client, job.to_json()]
-    ended = subprocess.run(
-        command,
-        cwd=_ROOT,
-        capture_output=True,
-        text=True,
-        timeout=job.seconds + _GRACE,
-        check=False,
-    )
+    timeout = job.seconds + _GRACE
+    try:
+        ended = subprocess.run(
+            command, cwd=_ROOT, capture_output=True, text=True, timeout=timeout, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise MeasurementError(f"took longer than {timeout:.0f} s") from None
     if ended.returncode:
-        raise RuntimeError(f"{client} failed at {job.pattern}:\n{ended.stderr[-4000:]}")
+        raise MeasurementError(f"failed:\n{ended.stderr[-2000:]}")
     return Measurement.from_json(ended.stdout.splitlines()[-1])

@@ -20,11 +20,12 @@ def show(run: Run) -> str:
         for contender in workload.measured():
             lines.append("  " + _row(workload, contender))
         lines += [
-            f"  {contender.label:<42} left out: {contender.note}"
+            f"  {contender.label:<42} left out: {contender.left_out}"
             for contender in workload.contenders
-            if contender.note
+            if contender.left_out
         ]
     lines += ["", *[sentence(run, workload) for workload in run.workloads]]
+    lines += [f"FAILED {failure}" for failure in run.failures()]
     return "\n".join(lines)
 
 
