@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewPartitions, NewTopic
@@ -67,7 +67,7 @@ class Broker:
             _finish(self._admin.create_partitions([NewPartitions(t, count) for t in topics]))
         if partitions > _PARTITIONS_AT_ONCE:
             _finish(self._admin.create_partitions([NewPartitions(t, partitions) for t in topics]))
-        self._wait_for_leaders(topics, partitions)
+        self._wait_until_led(topics, partitions)
 
     def delete(self, topics: Sequence[str]) -> None:
         """Delete topics with their logs."""
@@ -127,9 +127,10 @@ class Broker:
         consumer.close()
         return Audit(lost=seen.count(0), twice=twice)
 
-    def _wait_for_leaders(self, topics: Sequence[str], partitions: int) -> None:
+    def _wait_until_led(self, topics: Sequence[str], partitions: int) -> None:
+        """Wait until the leaders are known, and know it themselves."""
         give_up_at = time.monotonic() + _TIMEOUT
-        while time.monotonic() < give_up_at:
+        while True:
             known = self._admin.list_topics(timeout=_TIMEOUT).topics
             if all(
                 topic in known
@@ -137,9 +138,15 @@ class Broker:
                 and all(one.leader >= 0 for one in known[topic].partitions.values())
                 for topic in topics
             ):
-                return
+                try:
+                    self.record_count(topics, partitions)
+                    return
+                except KafkaException:
+                    if time.monotonic() > give_up_at:
+                        raise
+            elif time.monotonic() > give_up_at:
+                raise RuntimeError(f"{topics[0]} has no leaders after {_TIMEOUT:.0f} s")
             time.sleep(0.05)
-        raise RuntimeError(f"{topics[0]} has no leaders after {_TIMEOUT:.0f} s")
 
 
 def _finish(futures: dict[str, Any]) -> None:
