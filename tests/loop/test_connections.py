@@ -1,0 +1,273 @@
+"""Connections: versions, brokers that lie or fall silent, and finding the cluster again."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from aioproducer import Producer, ProducerConfig
+from aioproducer.errors import KafkaConnectionError, KafkaTimeoutError, UnsupportedVersionError
+from aioproducer.testing import (
+    ApiName,
+    ErrorCode,
+    FakeCluster,
+    FakeRequest,
+    FakeResponse,
+    MetadataAnswer,
+    ProduceAnswer,
+)
+from aioproducer.testing.state import Address
+from tests.support.producing import FAST, TOPIC, failure, producing, prove, sent, values
+
+
+@pytest.mark.parametrize("version", range(7, 14))
+async def test_every_produce_version_is_spoken(version: int) -> None:
+    async with FakeCluster(topics={TOPIC: 1}, max_versions={"produce": version}) as cluster:
+        async with producing(cluster) as producer:
+            cluster.fail_next("produce", ErrorCode.NOT_LEADER_OR_FOLLOWER, message="moved")
+            assert (await producer.send_and_wait(TOPIC, b"42")).offset == 0
+        assert {request.version for request in cluster.requests_of("produce")} == {version}
+
+
+@pytest.mark.parametrize("version", range(7, 14))
+async def test_every_metadata_version_is_spoken(version: int) -> None:
+    async with FakeCluster(max_versions={"metadata": version}) as cluster:
+        async with producing(cluster) as producer:
+            assert (await producer.send_and_wait("made-on-demand", b"42")).offset == 0
+        assert {request.version for request in cluster.requests_of("metadata")} == {version}
+
+
+@pytest.mark.parametrize("version", range(5))
+async def test_an_older_api_versions_is_fallen_back_to(version: int) -> None:
+    def refuse_newer(request: FakeRequest) -> FakeResponse | None:
+        if request.api != "api_versions" or request.version <= version:
+            return None
+        # In version 0, which every client can read: UNSUPPORTED_VERSION, and what is offered.
+        return FakeResponse(struct.pack(">hihhh", 35, 1, 18, 0, version))
+
+    async with FakeCluster(topics={TOPIC: 1}) as cluster:
+        cluster.on_request(refuse_newer)
+        async with producing(cluster) as producer:
+            assert (await producer.send_and_wait(TOPIC, b"42")).offset == 0
+        assert version in {request.version for request in cluster.requests_of("api_versions")}
+
+
+@pytest.mark.parametrize("api", ["produce", "init_producer_id"])
+async def test_a_broker_without_the_needed_api_fails_records_with_the_reason(
+    api: ApiName,
+) -> None:
+    async with (
+        FakeCluster(topics={TOPIC: 1}, max_versions={api: -1}) as cluster,
+        producing(cluster) as producer,
+    ):
+        error = await failure(producer.send_nowait(TOPIC, b"42"))
+        assert error.name == "UNSUPPORTED_VERSION"
+        assert not error.possibly_persisted
+
+
+async def test_a_broker_too_old_for_us_is_told_at_start() -> None:
+    async with FakeCluster(max_versions={"metadata": 5}) as cluster:
+        producer = Producer(ProducerConfig(bootstrap_servers=cluster.bootstrap_servers, **FAST))
+        with pytest.raises(UnsupportedVersionError, match="No version of Metadata in common"):
+            await producer.start()
+
+
+def _other_correlation_id(answer: bytes) -> bytes:
+    return struct.pack(">i", struct.unpack_from(">i", answer)[0] + 1) + answer[4:]
+
+
+def _huge(frame: bytes) -> bytes:
+    return struct.pack(">i", 2**31 - 1) + frame[4:]
+
+
+LIES: dict[str, tuple[Callable[[bytes], bytes], bool]] = {
+    "correlation id": (_other_correlation_id, False),
+    "garbage": (lambda answer: answer[:4] + b"\xff" * 40, False),
+    "truncated": (lambda answer: answer[:-9], False),
+    "too short": (lambda answer: answer[:2], False),
+    "huge size": (_huge, True),
+    "negative size": (lambda frame: b"\xff\xff\xff\xff" + frame[4:], True),
+    "http": (lambda frame: b"HTTP/1.1 400 Bad Request\r\n", True),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+async def test_an_answer_that_is_none_costs_the_connection_and_the_record_is_stored_once(
+    lie: str,
+) -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        await prove(producer)
+        mutate, framed = LIES[lie]
+        cluster.answer_next("produce", mutate, framed=framed)
+
+        assert (await producer.send_and_wait(TOPIC, b"42")).offset == 1
+        assert values(cluster) == [b"first", b"42"]
+
+
+@pytest.mark.parametrize("api", ["api_versions", "metadata", "init_producer_id"])
+async def test_garbage_while_connecting_is_survived(api: ApiName) -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster:
+        cluster.answer_next(api, lambda answer: answer[:4] + b"\xfe" * 20)
+        async with producing(cluster) as producer:
+            assert (await producer.send_and_wait(TOPIC, b"42")).offset == 0
+
+
+async def test_a_partition_left_out_of_the_answer_is_sent_again() -> None:
+    async with FakeCluster(topics={TOPIC: 2}) as cluster, producing(cluster) as producer:
+        for partition in range(2):
+            await prove(producer, partition)
+
+        def leave_one_out(answer: ProduceAnswer) -> None:
+            answer.partitions.pop()
+
+        cluster.edit_next("produce", leave_one_out)
+        deliveries = [producer.send_nowait(TOPIC, b"42", partition=index) for index in range(2)]
+
+        assert [(await delivery).offset for delivery in deliveries] == [1, 1]
+        assert values(cluster) == [b"first", b"42"] * 2
+
+
+async def test_partitions_answered_twice_or_unasked_are_ignored() -> None:
+    async with FakeCluster(topics={TOPIC: 2}) as cluster, producing(cluster) as producer:
+        await prove(producer)
+
+        def say_more(answer: ProduceAnswer) -> None:
+            (own,) = answer.partitions
+            twice = type(own)(own.topic, own.topic_id, own.partition, error_code=87)
+            other = type(own)(own.topic, own.topic_id, 1, base_offset=77)
+            stranger = type(own)("stranger", bytes(range(16)), 0, base_offset=99)
+            answer.partitions += [twice, other, stranger]
+
+        cluster.edit_next("produce", say_more)
+        assert (await producer.send_and_wait(TOPIC, b"42", partition=0)).offset == 1
+        assert (await producer.send_and_wait(TOPIC, b"43", partition=0)).offset == 2
+
+
+async def test_a_hung_broker_loses_its_connection_and_the_record_goes_on() -> None:
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        producing(cluster, request_timeout_ms=100) as producer,
+    ):
+        await prove(producer)
+        cluster.hang("produce", count=1, stored=True)
+
+        assert (await producer.send_and_wait(TOPIC, b"42")).offset == 1
+        first, *_, last = cluster.requests_of("produce")
+        assert first.connection != last.connection
+        assert values(cluster) == [b"first", b"42"]
+
+
+async def test_a_hung_broker_delays_no_other_brokers_records() -> None:
+    async with (
+        FakeCluster(brokers=3, topics={TOPIC: 3}) as cluster,
+        producing(cluster, request_timeout_ms=1_000) as producer,
+    ):
+        for partition in range(3):
+            await prove(producer, partition)
+        cluster.hang("any", node_id=0)
+        stuck = producer.send_nowait(TOPIC, b"stuck", partition=0)
+        for partition in (1, 2) * 10:
+            await producer.send_and_wait(TOPIC, b"42", partition=partition)
+
+        assert not stuck.done()
+        assert cluster.connections[1] == cluster.connections[2] == 1
+        cluster.release()
+        assert (await stuck).offset == 1
+
+
+async def test_a_broker_that_stops_and_starts_again_gets_the_records() -> None:
+    async with (
+        FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster,
+        producing(cluster) as producer,
+    ):
+        for partition in range(2):
+            await prove(producer, partition)
+        await cluster.stop_broker(1, move_leaders=False)
+        delivery = producer.send_nowait(TOPIC, b"42", partition=1)
+        await producer.send_and_wait(TOPIC, b"43", partition=0)
+        assert not delivery.done()
+        await cluster.start_broker(1)
+        assert (await delivery).offset == 1
+
+
+async def test_when_all_brokers_are_gone_and_back_everything_is_delivered_in_order() -> None:
+    async with (
+        FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster,
+        producing(cluster) as producer,
+    ):
+        for partition in range(2):
+            await prove(producer, partition)
+        await cluster.stop_broker(0)
+        await cluster.stop_broker(1)
+        deliveries = [
+            producer.send_nowait(TOPIC, b"%d" % index, partition=index % 2) for index in range(20)
+        ]
+        await cluster.start_broker(1)
+        await cluster.start_broker(0)
+        for delivery in deliveries:
+            await delivery
+        for partition in range(2):
+            expected = [b"%d" % index for index in range(partition, 20, 2)]
+            assert values(cluster, partition=partition) == [b"first", *expected]
+
+
+async def test_a_cluster_that_asks_for_it_is_bootstrapped_again() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        await prove(producer)
+        before = len(cluster.requests_of("api_versions"))
+        cluster.fail_next("metadata", ErrorCode.REBOOTSTRAP_REQUIRED)
+        cluster.fail_next("produce", ErrorCode.NOT_LEADER_OR_FOLLOWER)
+
+        assert (await producer.send_and_wait(TOPIC, b"42")).offset == 1
+        assert len(cluster.requests_of("api_versions")) > before
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        pytest.param(("a" * 300 + ".example", 9092), id="label too long"),
+        pytest.param(("nul\0byte", 9092), id="NUL"),
+        pytest.param(("127.0.0.1", 70_000), id="port too large"),
+        pytest.param(("127.0.0.1", -1), id="port negative"),
+        pytest.param(("", 9092), id="empty"),
+    ],
+)
+async def test_an_impossible_address_from_a_broker_is_an_error_and_is_forgotten(
+    address: tuple[str, int],
+) -> None:
+    async with (
+        FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster,
+        producing(cluster, request_timeout_ms=300, delivery_timeout_ms=300) as producer,
+    ):
+
+        def lie(answer: MetadataAnswer) -> None:
+            answer.brokers = [
+                Address(1, *address) if broker.node_id == 1 else broker for broker in answer.brokers
+            ]
+
+        cluster.edit_next("metadata", lie, count=None)
+        error = await failure(producer.send_nowait(TOPIC, b"42", partition=1))
+        assert isinstance(error, KafkaTimeoutError)
+        assert isinstance(error.last_connect_error, KafkaConnectionError)
+        assert not error.possibly_persisted
+
+        cluster.clear_faults()
+        await producer.send_and_wait(TOPIC, b"43", partition=1)
+        assert len(sent(cluster, 1)) == 1
+
+
+async def test_a_timeout_tells_why_the_broker_cannot_be_reached() -> None:
+    async with (
+        FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster,
+        producing(cluster, request_timeout_ms=100, delivery_timeout_ms=150) as producer,
+    ):
+        await producer.partitions_for(TOPIC)
+        cluster.refuse(1)
+        cluster.cut(1)
+        error = await failure(producer.send_nowait(TOPIC, b"42", partition=1))
+        assert isinstance(error, KafkaTimeoutError)
+        assert "connection refused" in str(error)
+        assert f"127.0.0.1:{cluster.ports[1]}" in str(error)
+        assert "The record was not stored." in str(error)

@@ -1,0 +1,204 @@
+"""Metadata: leaders that move, hints, topics that are unknown, made anew or grow."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from aioproducer import KafkaError
+from aioproducer.errors import (
+    InvalidTopicError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
+from aioproducer.testing import ErrorCode, FakeCluster, MetadataAnswer
+from tests.support.producing import RECORD_BY_RECORD, TOPIC, failure, producing, prove, values
+
+
+async def test_records_follow_a_leader_that_moved() -> None:
+    async with (
+        FakeCluster(brokers=3, topics={TOPIC: 1}) as cluster,
+        producing(cluster, RECORD_BY_RECORD) as producer,
+    ):
+        await prove(producer)
+        offsets: list[int] = []
+        for node in (1, 2, 0):
+            cluster.move_leader(TOPIC, 0, node)
+            results = await producer.send_many(TOPIC, [b"%d" % index for index in range(4)])
+            offsets += [metadata.offset for metadata in results]
+            assert cluster.requests_of("produce")[-1].node_id == node
+        assert offsets == list(range(1, 13))
+
+
+async def test_a_hint_in_the_answer_is_followed_without_waiting_for_metadata() -> None:
+    async with (
+        FakeCluster(brokers=2, topics={TOPIC: 1}) as cluster,
+        producing(cluster, retry_backoff_ms=60_000, retry_backoff_max_ms=60_000) as producer,
+    ):
+        await prove(producer)
+        cluster.hang("metadata")
+        cluster.move_leader(TOPIC, 0, 1)
+
+        assert (await producer.send_and_wait(TOPIC, b"42")).offset == 1
+        assert [request.node_id for request in cluster.requests_of("produce")] == [0, 0, 1]
+        cluster.release()
+
+
+async def test_without_a_hint_metadata_is_asked_for_and_the_leader_found() -> None:
+    async with (
+        FakeCluster(brokers=2, topics={TOPIC: 1}, max_versions={"produce": 9}) as cluster,
+        producing(cluster) as producer,
+    ):
+        await prove(producer)
+        cluster.move_leader(TOPIC, 0, 1)
+        assert (await producer.send_and_wait(TOPIC, b"42")).offset == 1
+
+
+@pytest.mark.parametrize("hint", [(1, -1), (-1, 5), (1, 0), (77, 5)])
+async def test_a_stale_or_impossible_hint_is_ignored(hint: tuple[int, int]) -> None:
+    async with (
+        FakeCluster(brokers=2, topics={TOPIC: 1}) as cluster,
+        producing(cluster) as producer,
+    ):
+        await prove(producer)
+        cluster.fail_next("produce", ErrorCode.NOT_LEADER_OR_FOLLOWER, current_leader=hint)
+        assert (await producer.send_and_wait(TOPIC, b"42")).offset == 1
+        assert {request.node_id for request in cluster.requests_of("produce")} == {0}
+
+
+async def test_a_partition_without_leader_waits_for_one_without_failing() -> None:
+    async with (
+        FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster,
+        producing(cluster) as producer,
+    ):
+        await prove(producer, 0)
+        cluster.move_leader(TOPIC, 0, -1)
+        delivery = producer.send_nowait(TOPIC, b"42", partition=0)
+        await producer.send_and_wait(TOPIC, b"43", partition=1)
+        assert not delivery.done()
+        cluster.move_leader(TOPIC, 0, 1)
+        assert (await delivery).offset == 1
+
+
+async def test_a_new_topic_is_asked_for_at_once_and_alone() -> None:
+    async with (
+        FakeCluster(topics={TOPIC: 1, "other": 1}) as cluster,
+        producing(cluster) as producer,
+    ):
+        await prove(producer)
+        await producer.send_and_wait("other", b"42")
+        assert cluster.requests_of("metadata")[-1].topics == ("other",)
+
+
+async def test_records_of_an_unknown_topic_are_stored_in_call_order_once_it_appears() -> None:
+    async with FakeCluster(auto_create_topics=False) as cluster, producing(cluster) as producer:
+        deliveries = [producer.send_nowait(TOPIC, b"%d" % index) for index in range(100)]
+        await cluster.received("metadata", 4)
+        cluster.create_topic(TOPIC, 1)
+        assert [(await delivery).offset for delivery in deliveries] == list(range(100))
+        assert values(cluster) == [b"%d" % index for index in range(100)]
+
+
+async def test_a_topic_that_never_appears_fails_its_records_and_says_what_to_do() -> None:
+    told: list[tuple[KafkaError, int]] = []
+    async with (
+        FakeCluster(auto_create_topics=False) as cluster,
+        producing(
+            cluster, max_block_ms=50, on_error=lambda error, count: told.append((error, count))
+        ) as producer,
+    ):
+        deliveries = [producer.send_nowait(TOPIC, b"42") for _ in range(3)]
+        for delivery in deliveries:
+            error = await failure(delivery)
+            assert isinstance(error, UnknownTopicOrPartitionError)
+            assert repr(TOPIC) in str(error)
+            assert "max_block_ms" in str(error)
+            assert "auto.create.topics.enable" in str(error)
+            assert not error.possibly_persisted
+        await asyncio.sleep(0)
+        assert [count for _, count in told] == [3]
+        assert producer.metrics()["record_error_total"] == 3
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (ErrorCode.INVALID_TOPIC_EXCEPTION, InvalidTopicError),
+        (ErrorCode.TOPIC_AUTHORIZATION_FAILED, TopicAuthorizationFailedError),
+    ],
+)
+async def test_a_topic_that_is_refused_fails_its_records_at_once(
+    code: ErrorCode, kind: type[KafkaError]
+) -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        cluster.fail_next("metadata", code, topic=TOPIC)
+        error = await failure(producer.send_nowait(TOPIC, b"42"))
+        assert isinstance(error, kind)
+        assert TOPIC in str(error)
+        # The next record asks again.
+        assert (await producer.send_and_wait(TOPIC, b"43")).offset == 0
+
+
+async def test_a_topic_left_out_of_an_answer_is_asked_for_again() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+
+        def forget(answer: MetadataAnswer) -> None:
+            answer.topics = []
+
+        cluster.edit_next("metadata", forget)
+        assert (await producer.send_and_wait(TOPIC, b"42")).offset == 0
+
+
+async def test_a_topic_made_anew_under_another_id_gets_the_records() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        await prove(producer)
+        cluster.delete_topic(TOPIC)
+        cluster.create_topic(TOPIC, 1)
+        assert (await producer.send_and_wait(TOPIC, b"42")).offset == 0
+
+
+async def test_more_partitions_are_used_after_a_refresh() -> None:
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        producing(cluster, metadata_max_age_ms=50) as producer,
+    ):
+        await prove(producer)
+        cluster.add_partitions(TOPIC, 3)
+        before = len(cluster.requests_of("metadata"))
+        await cluster.received("metadata", before + 2)
+        assert (await producer.send_and_wait(TOPIC, b"42", partition=2)).partition == 2
+
+
+async def test_an_older_leader_epoch_does_not_move_a_partition_back() -> None:
+    async with (
+        FakeCluster(brokers=2, topics={TOPIC: 1}) as cluster,
+        producing(cluster, metadata_max_age_ms=50) as producer,
+    ):
+        cluster.move_leader(TOPIC, 0, 1)
+        await prove(producer)
+
+        def lag(answer: MetadataAnswer) -> None:
+            for topic in answer.topics:
+                for partition in topic.partitions:
+                    partition.leader_id, partition.leader_epoch = 0, 0
+
+        cluster.edit_next("metadata", lag, count=None)
+        before = len(cluster.requests_of("metadata"))
+        await cluster.received("metadata", before + 2)
+        await producer.send_and_wait(TOPIC, b"42")
+        assert {request.node_id for request in cluster.requests_of("produce")} == {1}
+
+
+async def test_partitions_for_waits_for_an_unknown_topic() -> None:
+    async with FakeCluster(default_partitions=4) as cluster, producing(cluster) as producer:
+        assert await producer.partitions_for("made-on-demand") == (0, 1, 2, 3)
+
+
+async def test_partitions_for_gives_up_after_max_block_ms() -> None:
+    async with (
+        FakeCluster(auto_create_topics=False) as cluster,
+        producing(cluster, max_block_ms=50) as producer,
+    ):
+        with pytest.raises(UnknownTopicOrPartitionError, match="max_block_ms"):
+            await producer.partitions_for("missing")
