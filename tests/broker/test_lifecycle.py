@@ -20,9 +20,9 @@ from aioproducer import (
     ProducerNotStartedError,
     WrongEventLoopError,
 )
-from tests.broker.helpers import buffer_used, new_topic_name, producer_for, until
-from tests.support.kafka import consume
-from tools.kafka import Kafka
+from tests.broker.helpers import buffer_used, leader_of, new_topic_name, producer_for, until
+from tests.support.kafka import consume, create_topic
+from tools.kafka import Kafka, NodeControl
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -166,10 +166,14 @@ async def test_nothing_can_be_sent_after_close(kafka: Kafka) -> None:
         await producer.start()
 
 
-async def test_closing_at_once_returns_what_it_gave_up_on(kafka: Kafka, topic: str) -> None:
-    producer = producer_for(kafka, allow_auto_create_topics=False)
+@pytest.mark.timeout(40)
+async def test_closing_at_once_returns_what_it_gave_up_on(kafka3: NodeControl) -> None:
+    topic = create_topic(kafka3, partitions=2, replication_factor=1)
+    producer = producer_for(kafka3, allow_auto_create_topics=False)
     await producer.start()
-    await producer.send_and_wait(topic, b"warm", partition=0)
+    await producer.send_and_wait(topic, b"warm", partition=1)
+    # Else its answer may come between the call of close and the end of its first wait.
+    kafka3.pause(leader_of(kafka3, topic, 1))
     unknown = new_topic_name()
     known = producer.send_nowait(topic, b"v", key=b"k", partition=1, headers=[("h", b"1")])
     held = producer.send_nowait(unknown, b"held", timestamp_ms=5)
