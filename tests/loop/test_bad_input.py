@@ -1,0 +1,85 @@
+"""Bad input is refused at the call, with nothing queued, and the producer goes on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from aioproducer import KafkaError
+from aioproducer.errors import (
+    InvalidPartitionError,
+    InvalidTimestampError,
+    InvalidTopicError,
+    RecordTooLargeError,
+    SerializationError,
+)
+from aioproducer.testing import FakeCluster
+from tests.support.producing import TOPIC, producing, prove
+
+
+@pytest.mark.parametrize(
+    ("topic", "options", "kind"),
+    [
+        ("", {}, InvalidTopicError),
+        (".", {}, InvalidTopicError),
+        ("..", {}, InvalidTopicError),
+        ("a b", {}, InvalidTopicError),
+        ("new\n", {}, InvalidTopicError),
+        ("x" * 250, {}, InvalidTopicError),
+        ("ümlaut", {}, InvalidTopicError),
+        (None, {}, InvalidTopicError),
+        (b"bytes", {}, InvalidTopicError),
+        (TOPIC, {"partition": -1}, InvalidPartitionError),
+        (TOPIC, {"partition": 1}, InvalidPartitionError),
+        (TOPIC, {"partition": 2**40}, InvalidPartitionError),
+        (TOPIC, {"partition": "0"}, InvalidPartitionError),
+        (TOPIC, {"partition": True}, InvalidPartitionError),
+        (TOPIC, {"timestamp_ms": -1}, InvalidTimestampError),
+        (TOPIC, {"timestamp_ms": 1.5}, InvalidTimestampError),
+        (TOPIC, {"timestamp_ms": 2**63}, InvalidTimestampError),
+        (TOPIC, {"headers": "h"}, SerializationError),
+        (TOPIC, {"headers": [("h",)]}, SerializationError),
+        (TOPIC, {"headers": [(b"h", b"v")]}, SerializationError),
+        (TOPIC, {"headers": [("h", "v")]}, SerializationError),
+        (TOPIC, {"headers": {"h": 1}}, SerializationError),
+        (TOPIC, {"headers": [("\ud800", b"v")]}, SerializationError),
+        (TOPIC, {"key": "text"}, SerializationError),
+        (TOPIC, {"value": "text"}, SerializationError),
+        (TOPIC, {"value": 42}, SerializationError),
+        (TOPIC, {"value": b"x" * 2_000_000}, RecordTooLargeError),
+    ],
+)
+async def test_it_is_refused_at_the_call_and_nothing_is_queued(
+    topic: Any, options: dict[str, Any], kind: type[KafkaError]
+) -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        await prove(producer)
+        with pytest.raises(kind):
+            producer.send_nowait(topic, **options)
+        assert producer.metrics()["record_accepted_total"] == 1
+        assert (await producer.send_and_wait(TOPIC, b"42")).offset == 1
+
+
+async def test_key_and_value_may_both_be_none_and_an_empty_key_is_a_key() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        await producer.send_and_wait(TOPIC)
+        await producer.send_and_wait(TOPIC, b"", key=b"")
+        assert [(record.key, record.value) for record in cluster.records(TOPIC)] == [
+            (None, None),
+            (b"", b""),
+        ]
+
+
+async def test_a_serializer_that_raises_fails_the_call_and_shows_no_payload() -> None:
+    def refuse(value: object) -> bytes:
+        raise ValueError("secret payload")
+
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        producing(cluster, value_serializer=refuse) as producer,
+    ):
+        with pytest.raises(SerializationError) as caught:
+            producer.send_nowait(TOPIC, "secret payload")
+        assert "secret" not in str(caught.value)
+        assert isinstance(caught.value.__cause__, ValueError)
