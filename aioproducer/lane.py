@@ -163,12 +163,15 @@ class PartitionLane(PartitionQueue):
             self.open_is_due = False
         if not batch.is_in_flight:
             self.closed.remove(batch)
+            # The backoff was for its sake.
+            self.retry_at = 0.0
 
     def forget_waiting(self) -> None:
         """Take out every batch that waits."""
         self.close_open()
         self.open_is_due = False
         self.closed.clear()
+        self.retry_at = 0.0
 
     # ---- answers
 

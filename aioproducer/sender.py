@@ -24,7 +24,6 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -37,12 +36,10 @@ from aioproducer.admission import Admissions, Waiter
 from aioproducer.batch_compressor import BatchCompressor
 from aioproducer.cluster import Cluster
 from aioproducer.config import ProducerConfig
-from aioproducer.deadlines import Deadlines
 from aioproducer.errors import (
     BufferExhaustedError,
     InvalidProducerEpochError,
     KafkaError,
-    KafkaTimeoutError,
     MessageTooLargeError,
     NetworkError,
     OutOfOrderSequenceNumberError,
@@ -52,26 +49,25 @@ from aioproducer.errors import (
     WrongEventLoopError,
     broker_error,
 )
+from aioproducer.explaining import (
+    closed_error,
+    delivery_timeout_error,
+    record_errors,
+    with_story,
+)
+from aioproducer.flushing import Flushes
+from aioproducer.identity import IdentityKeeper
 from aioproducer.lane import PartitionLane
+from aioproducer.lane_timers import LaneTimers
 from aioproducer.metadata import NO_LEADER, BrokerAddress, PartitionLeader
 from aioproducer.partitioner import RoundRobinPartitioner
-from aioproducer.protocol.produce import (
-    PRODUCE,
-    PartitionProduceData,
-    PartitionProduceResponse,
-    ProduceRequest,
-    ProduceResponse,
-    TopicProduceData,
-)
-from aioproducer.protocol.schema import NO_TOPIC_ID
-from aioproducer.protocol.versions import produce_version_cap
-from aioproducer.records import TopicPartition
+from aioproducer.protocol.produce import PRODUCE, PartitionProduceResponse, ProduceResponse
 from aioproducer.retry import Step, backoff, next_step
 from aioproducer.routing import TopicRouter
-from aioproducer.transaction import ProducerIdentity
 from aioproducer.transport import Connection, ConnectionOptions
+from aioproducer.window import BrokerWindow, SentRequest, Taken, make_request
 
-__all__ = ["BrokerWindow", "Sender", "SenderCounters"]
+__all__ = ["Sender", "SenderCounters"]
 
 logger = logging.getLogger(__name__)
 
@@ -91,50 +87,6 @@ class SenderCounters:
     requests_sent: int = 0
     bytes_sent: int = 0
     epochs_bumped: int = 0
-
-
-class BrokerWindow:
-    """The requests in flight to one broker, and the lanes that wait to be in the next one."""
-
-    __slots__ = (
-        "in_flight",
-        "lingering",
-        "node_id",
-        "ready",
-        "stalled_since",
-        "throttle_timer",
-        "throttled_until",
-    )
-
-    def __init__(self, node_id: int) -> None:
-        self.node_id = node_id
-        self.in_flight = 0
-        self.ready: OrderedDict[PartitionLane, None] = OrderedDict()
-        self.lingering: OrderedDict[PartitionLane, None] = OrderedDict()
-        self.stalled_since: float | None = None
-        self.throttled_until = 0.0
-        self.throttle_timer: asyncio.TimerHandle | None = None
-
-
-Taken = tuple[PartitionLane, RecordBatch]
-
-
-@dataclass(slots=True, eq=False)
-class _Sent:
-    """One Produce request in flight."""
-
-    window: BrokerWindow
-    batches: dict[tuple[str, int], Taken]
-    names_by_id: dict[bytes, str]
-    broker: str
-
-
-@dataclass(slots=True, eq=False)
-class _Flush:
-    """One caller of `flush`, and what it still waits for."""
-
-    remaining: set[RecordBatch]
-    done: asyncio.Future[None]
 
 
 @dataclass(slots=True)
@@ -195,18 +147,20 @@ class Sender:
         self._compressor = BatchCompressor(config, loop, self._compressed)
         self._config = config
         self._loop = loop
+        self._in_flight_limit = config.max_in_flight_requests_per_connection
         self._linger = config.linger_ms / 1000
         self._delivery_timeout = config.delivery_timeout_ms / 1000
         self._windows: dict[int, BrokerWindow] = {}
         self._active: set[PartitionLane] = set()
-        self._identity: ProducerIdentity | None = None
-        self._getting_identity: asyncio.Task[None] | None = None
-        self._flushes: list[_Flush] = []
-        self._lingering: Deadlines[PartitionLane] = Deadlines()
-        self._retrying: Deadlines[PartitionLane] = Deadlines()
-        self._expiring: Deadlines[PartitionLane] = Deadlines()
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._identity = IdentityKeeper(
+            self.cluster,
+            loop,
+            retry_delay=self._retry_delay,
+            obtained=self._offer_all,
+            refused=self._fail_waiting,
+        )
+        self._flushes = Flushes(loop)
+        self._timers = LaneTimers(loop, self._time_passed)
         self._is_closing = False
 
     # ---- lifecycle
@@ -216,7 +170,7 @@ class Sender:
         await self.cluster.start(self._config.max_block_ms / 1000)
         self._router.start(self.accumulator)
         if self._config.enable_idempotence:
-            self._need_identity()
+            self._identity.need()
 
     async def flush(self) -> None:
         """Wait until every record accepted so far is delivered or failed."""
@@ -226,14 +180,7 @@ class Sender:
         for lane in self._all_lanes():
             remaining.update(self._close_open(lane))
         self._pump_all()
-        remaining = {batch for batch in remaining if not batch.is_done}
-        if remaining:
-            flush = _Flush(remaining, self._loop.create_future())
-            self._flushes.append(flush)
-            try:
-                await flush.done
-            finally:
-                self._flushes.remove(flush)
+        await self._flushes.wait_for(remaining)
         if self._config.acks == 0:
             # Done means handed to the transport: a connection closed now would lose the rest.
             with contextlib.suppress(TimeoutError):
@@ -251,14 +198,8 @@ class Sender:
             batches = lane.batches()
             lane.forget_waiting()
             for batch in batches:
-                error = ProducerClosedError(
-                    "The producer was closed before the record was delivered",
-                    topic_partition=TopicPartition(batch.topic, batch.partition),
-                    attempts=batch.attempts,
-                    possibly_persisted=batch.is_in_flight or batch.possibly_persisted,
-                )
                 self._compressor.restore(batch)
-                self._fail(batch, error, outcome)
+                self._fail(batch, closed_error(batch), outcome)
         for topic in list(self.accumulator.topic_queues.values()):
             self._router.fail_rooms(
                 topic,
@@ -273,15 +214,12 @@ class Sender:
     async def close(self) -> None:
         """End timers, tasks, threads and connections."""
         self._is_closing = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timers.close()
         for window in self._windows.values():
             if window.throttle_timer is not None:
                 window.throttle_timer.cancel()
         self._router.close()
-        if self._getting_identity is not None:
-            self._getting_identity.cancel()
-            await asyncio.gather(self._getting_identity, return_exceptions=True)
+        await self._identity.close()
         await self.cluster.close()
         await self._compressor.close()
 
@@ -320,13 +258,14 @@ class Sender:
     def status(self) -> dict[str, object]:
         """What a health check wants to know."""
         last_error = self.cluster.last_metadata_error or self.cluster.any_connect_error()
+        identity = self._identity.current
         return {
             "cluster_id": self.cluster.metadata.cluster_id,
             "brokers": {
                 self.cluster.broker_name(node_id): "connected" if connected else "not connected"
                 for node_id, connected in self.cluster.nodes().items()
             },
-            "producer_id": None if self._identity is None else self._identity.producer_id,
+            "producer_id": None if identity is None else identity.producer_id,
             "buffer_used_ratio": self.accumulator.buffer_used / self.accumulator.buffer_memory,
             "requests_in_flight": self.requests_in_flight,
             "waiting_callers": len(self.admissions),
@@ -370,6 +309,13 @@ class Sender:
         for lane in lanes:
             self._pump_leader(lane)
 
+    # ---- told by the compressor
+
+    def _compressed(self, lane: PartitionLane) -> None:
+        """A batch of the lane was compressed in a thread."""
+        self._offer(lane)
+        self._pump_leader(lane)
+
     # ---- told by the cluster
 
     def metadata_changed(self, topics: Iterable[str]) -> None:
@@ -409,7 +355,9 @@ class Sender:
         batches = lane.batches()
         if batches:
             self._active.add(lane)
-            self._schedule(self._expiring, lane, batches[0].created_at + self._delivery_timeout)
+            self._timers.schedule(
+                self._timers.expiring, lane, batches[0].created_at + self._delivery_timeout
+            )
 
     def _close_open(self, lane: PartitionLane) -> list[RecordBatch]:
         """Close the lane's open batch, whatever its age; returns all its batches."""
@@ -425,20 +373,20 @@ class Sender:
         assert lane.open is not None
         lane.linger_at = lane.open.created_at + self._linger
         self._window(lane.leader.node_id).lingering[lane] = None
-        self._schedule(self._lingering, lane, lane.linger_at)
+        self._timers.schedule(self._timers.lingering, lane, lane.linger_at)
 
     def _offer(self, lane: PartitionLane) -> None:
         """Make the lane ready if it may send."""
         if lane.settle_gap():
             self._start_over(lane)
         now = self._loop.time()
-        if lane.may_take(now, self._config.max_in_flight_requests_per_connection, self._identity):
-            if self._config.enable_idempotence and self._identity is None:
-                self._need_identity()
+        if lane.may_take(now, self._in_flight_limit, self._identity.current):
+            if self._lacks_identity():
+                self._identity.need()
                 return
             self._window(lane.leader.node_id).ready[lane] = None
         elif lane.retry_at > now and lane.head is not None:
-            self._schedule(self._retrying, lane, lane.retry_at)
+            self._timers.schedule(self._timers.retrying, lane, lane.retry_at)
         elif lane.leader.node_id == NO_LEADER and lane.head is not None:
             self.cluster.refresh()
         elif lane.is_idle:
@@ -469,7 +417,7 @@ class Sender:
 
     def _pump(self, window: BrokerWindow) -> None:
         """Send to a broker while its window is open and there is something to send."""
-        if self._config.enable_idempotence and self._identity is None:
+        if self._lacks_identity():
             return
         while window.ready and not self._is_closing:
             connection = self._open_connection(window)
@@ -483,9 +431,12 @@ class Sender:
                 return
             self._send(window, connection, taken)
 
+    def _lacks_identity(self) -> bool:
+        return self._config.enable_idempotence and self._identity.current is None
+
     def _open_connection(self, window: BrokerWindow) -> Connection | None:
         """The connection to a broker if it may be sent another request now."""
-        if window.in_flight >= self._config.max_in_flight_requests_per_connection:
+        if window.in_flight >= self._in_flight_limit:
             return None
         if self._loop.time() < window.throttled_until:
             return None
@@ -499,7 +450,7 @@ class Sender:
 
     def _collect(self, window: BrokerWindow, now: float) -> list[Taken]:
         """Take at most one batch of each ready lane, as many as one request may hold."""
-        in_flight_limit = self._config.max_in_flight_requests_per_connection
+        identity = self._identity.current
         size = _REQUEST_OVERHEAD
         taken: list[Taken] = []
         not_over: list[PartitionLane] = []
@@ -508,7 +459,7 @@ class Sender:
             self._end_lingering(window)
         while window.ready:
             lane, _ = window.ready.popitem(last=False)
-            if not lane.may_take(now, in_flight_limit, self._identity):
+            if not lane.may_take(now, self._in_flight_limit, identity):
                 self._offer(lane)
                 if lane in window.ready:
                     break
@@ -522,8 +473,8 @@ class Sender:
                 window.ready[lane] = None
                 window.ready.move_to_end(lane, last=False)
                 break
-            taken.append((lane, lane.take(self._identity)))
-            if lane.may_take(now, in_flight_limit, self._identity):
+            taken.append((lane, lane.take(identity)))
+            if lane.may_take(now, self._in_flight_limit, identity):
                 not_over.append(lane)
         for lane in not_over:
             window.ready[lane] = None
@@ -537,28 +488,17 @@ class Sender:
         window.lingering.clear()
 
     def _send(self, window: BrokerWindow, connection: Connection, taken: list[Taken]) -> None:
-        metadata = self.cluster.metadata
-        by_topic: dict[str, list[PartitionProduceData]] = {}
-        sent = _Sent(window, {}, {}, self.cluster.broker_name(window.node_id))
-        size = 0
-        for lane, batch in taken:
-            data = PartitionProduceData(lane.partition, (batch.seal(), batch.payload))
-            by_topic.setdefault(batch.topic, []).append(data)
-            sent.batches[batch.topic, batch.partition] = (lane, batch)
-            size += BATCH_HEADER_SIZE + batch.payload_size
-        topics: list[TopicProduceData] = []
-        for name, partitions in by_topic.items():
-            known = metadata.topics.get(name)
-            topic_id = NO_TOPIC_ID if known is None else known.topic_id
-            sent.names_by_id[topic_id] = name
-            topics.append(TopicProduceData(name, topic_id, partitions))
-        request = ProduceRequest(None, self._config.acks, self._config.request_timeout_ms, topics)
+        request, sent = make_request(
+            taken,
+            window,
+            self.cluster.broker_name(window.node_id),
+            self.cluster.metadata,
+            acks=self._config.acks,
+            timeout_ms=self._config.request_timeout_ms,
+        )
         expects_answer = self._config.acks != 0
         try:
-            version = connection.version_for(
-                PRODUCE,
-                at_most=produce_version_cap(topic_ids=NO_TOPIC_ID not in sent.names_by_id),
-            )
+            version = connection.version_for(PRODUCE, at_most=sent.version_cap)
             connection.send(
                 PRODUCE,
                 version,
@@ -574,13 +514,13 @@ class Sender:
         counters = self.counters
         counters.requests_sent += 1
         counters.batches_sent += len(taken)
-        counters.bytes_sent += size
+        counters.bytes_sent += sent.size
         if expects_answer:
             window.in_flight += 1
         else:
             self._complete_unanswered(sent)
 
-    def _complete_unanswered(self, sent: _Sent) -> None:
+    def _complete_unanswered(self, sent: SentRequest) -> None:
         # acks=0: handed to the socket is all there is to know; offsets are -1.
         outcome = _Outcome()
         for lane, batch in sent.batches.values():
@@ -592,7 +532,7 @@ class Sender:
     # ---- answers
 
     def _answered(
-        self, sent: _Sent, response: ProduceResponse | None, error: KafkaError | None
+        self, sent: SentRequest, response: ProduceResponse | None, error: KafkaError | None
     ) -> None:
         sent.window.in_flight -= 1
         outcome = _Outcome()
@@ -609,7 +549,9 @@ class Sender:
         self._pump(sent.window)
         self._pump_leaders(outcome)
 
-    def _take_response(self, sent: _Sent, response: ProduceResponse, outcome: _Outcome) -> None:
+    def _take_response(
+        self, sent: SentRequest, response: ProduceResponse, outcome: _Outcome
+    ) -> None:
         """Take each partition's answer; what stays in `sent.batches` got none."""
         for topic in response.responses:
             name = topic.name or sent.names_by_id.get(topic.topic_id, "")
@@ -669,7 +611,7 @@ class Sender:
         lane: PartitionLane,
         batch: RecordBatch,
         error: KafkaError,
-        sent: _Sent,
+        sent: SentRequest,
         outcome: _Outcome,
         answer: PartitionProduceResponse | None = None,
     ) -> None:
@@ -716,7 +658,7 @@ class Sender:
             if isinstance(error, InvalidProducerEpochError) and batch.has_sequence:
                 # Under this epoch the broker would refuse whatever comes next, too.
                 lane.gap = "refused"
-            self._fail(batch, self._explain(batch, error), outcome, answer)
+            self._fail(batch, with_story(error, batch), outcome, answer)
         else:
             if step is Step.RESTART:
                 lane.refused(batch)
@@ -764,10 +706,7 @@ class Sender:
         self.counters.batches_split += 1
         self.accumulator.recharge(batch, children)
         lane.split(batch, children)
-        for flush in self._flushes:
-            if batch in flush.remaining:
-                flush.remaining.discard(batch)
-                flush.remaining.update(children)
+        self._flushes.replace(batch, children)
 
     def _retry_delay(self, failures: int) -> float:
         return backoff(
@@ -794,7 +733,7 @@ class Sender:
         outcome: _Outcome,
         answer: PartitionProduceResponse | None = None,
     ) -> None:
-        batch.fail(error, _record_errors(error, answer))
+        batch.fail(error, record_errors(error, answer))
         self._records_failed(error, batch.record_count)
         if not batch.is_in_flight:
             self._release(batch)
@@ -812,27 +751,21 @@ class Sender:
     def _settle(self, outcome: _Outcome, *, direct: bool) -> None:
         """Tell whoever waits, admit whom there is room for, offer the lanes again."""
         for batch in outcome.done:
-            for flush in self._flushes:
-                self._flush_lost(flush, batch)
+            self._flushes.batch_done(batch)
         for batch in outcome.done:
             batch.wake(direct)
         self._admit()
         for lane in outcome.lanes:
             self._offer(lane)
 
-    def _flush_lost(self, flush: _Flush, batch: RecordBatch) -> None:
-        flush.remaining.discard(batch)
-        if not flush.remaining and not flush.done.done():
-            flush.done.set_result(None)
-
     def _room_ended(self, room: RecordBatch, topic: TopicQueue) -> None:
         """Records that waited for their topic were routed, or failed."""
-        waiting = [flush for flush in self._flushes if room in flush.remaining]
-        for flush in waiting:
+        if any(self._flushes.waiting_for(room)):
+            routed: list[RecordBatch] = []
             for lane in self._all_lanes():
                 if lane.topic is topic:
-                    flush.remaining.update(self._close_open(lane))
-            self._flush_lost(flush, room)
+                    routed.extend(self._close_open(lane))
+            self._flushes.replace(room, routed)
         self._admit()
 
     # ---- room in the buffer
@@ -869,30 +802,6 @@ class Sender:
 
     # ---- producer id and epochs
 
-    def _need_identity(self) -> None:
-        if self._identity is None and self._getting_identity is None and not self._is_closing:
-            self._getting_identity = self._loop.create_task(
-                self._get_identity(), name="aioproducer-producer-id"
-            )
-
-    async def _get_identity(self) -> None:
-        failures = 0
-        try:
-            while self._identity is None:
-                try:
-                    self._identity = await self.cluster.init_producer_id()
-                    logger.info("Got producer id %s", self._identity.producer_id)
-                except KafkaError as error:
-                    failures += 1
-                    if not error.retriable:
-                        self._fail_waiting(error)
-                        return
-                    logger.info("No producer id yet: %s", error)
-                    await asyncio.sleep(self._retry_delay(failures))
-        finally:
-            self._getting_identity = None
-        self._offer_all()
-
     def _fail_waiting(self, error: KafkaError) -> None:
         """No producer id is to be had: fail what waits for it. The next record asks again."""
         outcome = _Outcome()
@@ -900,35 +809,32 @@ class Sender:
             batches = [batch for batch in lane.batches() if not batch.is_in_flight]
             lane.forget_waiting()
             for batch in batches:
-                self._fail(batch, self._explain(batch, error), outcome)
+                self._fail(batch, with_story(error, batch), outcome)
             outcome.lanes.append(lane)
         self._settle(outcome, direct=False)
         self._pump_leaders(outcome)
 
     def _start_over(self, lane: PartitionLane) -> None:
         """Give a lane whose numbers have a gap a new epoch (KIP-360)."""
-        if self._identity is None:
-            # Its epochs are used up. When there is a new id, every lane is offered again.
-            self._need_identity()
-            return
-        if lane.identity == self._identity:
+        identity = self._identity.current
+        if identity is not None and lane.identity == identity:
             self.counters.epochs_bumped += 1
-            if not self._identity.can_bump:
-                self._identity = None
-                self._need_identity()
-                return
-            self._identity = self._identity.bumped()
+            identity = self._identity.bump()
+        if identity is None:
+            # Its epochs are used up. When there is a new id, every lane is offered again.
+            self._identity.need()
+            return
         logger.warning(
             "%s-%s starts over at sequence 0 under epoch %s of producer id %s",
             lane.topic.name,
             lane.partition,
-            self._identity.epoch,
-            self._identity.producer_id,
+            identity.epoch,
+            identity.producer_id,
         )
         outcome = _Outcome()
         for batch in lane.take_stored():
             self._complete(batch, -1, -1, outcome)
-        lane.restart(self._identity)
+        lane.restart(identity)
         self._settle(outcome, direct=False)
 
     def _offer_all(self) -> None:
@@ -938,43 +844,24 @@ class Sender:
 
     # ---- time
 
-    def _schedule(
-        self, deadlines: Deadlines[PartitionLane], lane: PartitionLane, at: float
-    ) -> None:
-        deadlines.add(lane, at)
-        if self._timer is None or at < self._timer_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at = at
-            self._timer = self._loop.call_at(at, self._time_passed)
-
     def _time_passed(self) -> None:
-        self._timer = None
         now = self._loop.time()
         outcome = _Outcome()
-        for lane in self._lingering.pop_due(now):
+        for lane in self._timers.lingering.pop_due(now):
             self._linger_over(lane, now)
-        for lane in self._retrying.pop_due(now):
+        for lane in self._timers.retrying.pop_due(now):
             self._offer(lane)
             self._pump_leader(lane)
-        for lane in self._expiring.pop_due(now):
+        for lane in self._timers.expiring.pop_due(now):
             self._expire(lane, now, outcome)
         self._settle(outcome, direct=True)
         self._pump_leaders(outcome)
-        following = [
-            deadlines.next_at
-            for deadlines in (self._lingering, self._retrying, self._expiring)
-            if deadlines.next_at is not None
-        ]
-        if following and self._timer is None:
-            self._timer_at = min(following)
-            self._timer = self._loop.call_at(self._timer_at, self._time_passed)
 
     def _linger_over(self, lane: PartitionLane, now: float) -> None:
         if lane.open is None:
             return
         if now < lane.linger_at:
-            self._schedule(self._lingering, lane, lane.linger_at)
+            self._timers.schedule(self._timers.lingering, lane, lane.linger_at)
             return
         self._window(lane.leader.node_id).lingering.pop(lane, None)
         lane.open_is_due = True
@@ -986,7 +873,7 @@ class Sender:
         for batch in lane.batches():
             expires_at = batch.created_at + self._delivery_timeout
             if now < expires_at:
-                self._schedule(self._expiring, lane, expires_at)
+                self._timers.schedule(self._timers.expiring, lane, expires_at)
                 break
             lane.forget(batch)
             if batch.is_in_flight:
@@ -995,33 +882,22 @@ class Sender:
                 lane.lost_sight_of(batch)
             elif batch.attempts:
                 lane.refused(batch)
-            self._fail(batch, self._timeout_error(lane, batch), outcome)
+            broker_said, connect_error = self.cluster.explain_timeout(
+                batch.topic, lane.leader.node_id
+            )
+            error = delivery_timeout_error(
+                batch,
+                waited=self._delivery_timeout,
+                broker=self.cluster.broker_name(lane.leader.node_id),
+                broker_said=broker_said,
+                connect_error=connect_error,
+            )
+            self._fail(batch, error, outcome)
         else:
             self._active.discard(lane)
         outcome.lanes.append(lane)
 
-    # ---- explaining
-
-    def _explain(self, batch: RecordBatch, error: KafkaError) -> KafkaError:
-        """What the caller is told: the broker's error, with the record's own story."""
-        own = error.again()
-        own.topic_partition = TopicPartition(batch.topic, batch.partition)
-        own.attempts = batch.attempts
-        own.possibly_persisted = batch.possibly_persisted
-        return own
-
-    def _timeout_error(self, lane: PartitionLane, batch: RecordBatch) -> KafkaTimeoutError:
-        broker_said, connect_error = self.cluster.explain_timeout(batch.topic, lane.leader.node_id)
-        return KafkaTimeoutError(
-            waited=self._delivery_timeout,
-            waiting_for="the record to be stored (delivery_timeout_ms)",
-            last_broker_error=batch.last_error or broker_said,
-            last_connect_error=connect_error,
-            topic_partition=TopicPartition(batch.topic, batch.partition),
-            broker=self.cluster.broker_name(lane.leader.node_id),
-            attempts=batch.attempts,
-            possibly_persisted=batch.possibly_persisted,
-        )
+    # ---- logging
 
     def _log_failure(
         self, lane: PartitionLane, batch: RecordBatch, error: KafkaError, step: Step
@@ -1043,28 +919,3 @@ class Sender:
             error,
             step.name.lower(),
         )
-
-    def _compressed(self, lane: PartitionLane) -> None:
-        """A batch of the lane was compressed in a thread."""
-        self._offer(lane)
-        self._pump_leader(lane)
-
-
-def _record_errors(
-    error: KafkaError, answer: PartitionProduceResponse | None
-) -> dict[int, KafkaError] | None:
-    """Tell the refused records of a batch from those that went down with it (KIP-467)."""
-    if answer is None or not answer.record_errors:
-        return None
-    guilty = {entry.batch_index: entry.batch_index_error_message for entry in answer.record_errors}
-    named: dict[int, KafkaError] = {}
-    for index, message in guilty.items():
-        own = error.again()
-        own.message = message or error.message
-        named[index] = own
-    listed = ", ".join(str(index) for index in sorted(guilty)[:10])
-    error.message = (
-        f"The record was refused together with record {listed} of its batch: "
-        f"{error.what().rstrip('. ')}"
-    )
-    return named

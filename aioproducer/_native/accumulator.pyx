@@ -392,7 +392,6 @@ cdef class RecordAccumulator:
         topic.waiting_room = None
         for held, (key, value, partition, headers, headers_size, timestamp_ms), size in unrouted:
             self.buffer_used -= size
-            self.accepted_count -= 1
             held.batch.enrolled = None
             try:
                 queue = self._choose(topic, key, partition)
@@ -404,6 +403,7 @@ cdef class RecordAccumulator:
                 held._move_to(refused, 0)
                 failed.append(refused)
                 continue
+            self.accepted_count -= 1   # it was counted when it was held
             placed = self._append(
                 queue, queue is topic.sticky and partition is None, field_of(key),
                 field_of(value), headers, headers_size, timestamp_ms, None,

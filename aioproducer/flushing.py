@@ -1,0 +1,66 @@
+"""Callers of `flush`, and the batches each still waits for.
+
+Part of the sender, which tells of every batch that is done, split, or given its records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from aioproducer._native.record_batch import RecordBatch
+
+__all__ = ["Flush", "Flushes"]
+
+
+@dataclass(slots=True, eq=False)
+class Flush:
+    """One caller of `flush`."""
+
+    remaining: set[RecordBatch]
+    done: asyncio.Future[None]
+
+
+class Flushes:
+    """The flushes under way."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._flushes: list[Flush] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._flushes)
+
+    async def wait_for(self, batches: Iterable[RecordBatch]) -> None:
+        """Wait until all of `batches`, and what they are replaced by, are done."""
+        remaining = {batch for batch in batches if not batch.is_done}
+        if not remaining:
+            return
+        flush = Flush(remaining, self._loop.create_future())
+        self._flushes.append(flush)
+        try:
+            await flush.done
+        finally:
+            self._flushes.remove(flush)
+
+    def waiting_for(self, batch: RecordBatch) -> Iterator[Flush]:
+        """The flushes that wait for a batch."""
+        return (flush for flush in list(self._flushes) if batch in flush.remaining)
+
+    def replace(self, batch: RecordBatch, by: Iterable[RecordBatch]) -> None:
+        """Wait for others in a batch's place: its children, or those its records were routed to."""
+        others = [other for other in by if not other.is_done]
+        for flush in self.waiting_for(batch):
+            flush.remaining.update(others)
+            self._forget(flush, batch)
+
+    def batch_done(self, batch: RecordBatch) -> None:
+        """A batch was delivered or failed."""
+        for flush in self.waiting_for(batch):
+            self._forget(flush, batch)
+
+    def _forget(self, flush: Flush, batch: RecordBatch) -> None:
+        flush.remaining.discard(batch)
+        if not flush.remaining and not flush.done.done():
+            flush.done.set_result(None)
