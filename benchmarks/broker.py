@@ -111,7 +111,7 @@ class Broker:
         )
         consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in range(partitions)])
         while left > 0:
-            messages = consumer.consume(10_000, timeout=20)
+            messages = consumer.consume(min(left, 10_000), timeout=20)
             if not messages:
                 raise RuntimeError(f"reading {topic} back stopped with {left} records to go")
             left -= len(messages)

@@ -122,6 +122,11 @@ def _table(workload: WorkloadResult) -> list[str]:
             names = ("p50", "p99", "p999", "max") if rounds[0].latency_ms else ()
             row.append(" / ".join(short(_latency(contender, name)) for name in names))
         lines.append(f"| {' | '.join(row)} |")
+    lines += [
+        f"| {contender.label} | {contender.idiom} | failed: {contender.failure} |"
+        for contender in workload.contenders
+        if contender.failure
+    ]
     return lines
 
 

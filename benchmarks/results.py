@@ -112,10 +112,10 @@ class Run:
     machine: dict[str, str] = field(default_factory=lambda: _machine())
     workloads: list[WorkloadResult] = field(default_factory=list[WorkloadResult])
 
-    def failures(self) -> list[str]:
-        """Return what went wrong, with workload and client."""
+    def failures(self) -> list[tuple[WorkloadResult, ContenderResult]]:
+        """Return who failed at what."""
         return [
-            f"{workload.name}: {contender.label}: {contender.failure}"
+            (workload, contender)
             for workload in self.workloads
             for contender in workload.contenders
             if contender.failure

@@ -124,7 +124,7 @@ def _measure_all(
     row = WorkloadResult.of(workload)
     pairs: list[tuple[Contender, ContenderResult]] = []
     for contender in contenders:
-        idiom = load(contender.client).IDIOMS[workload.pattern]
+        idiom = load(contender.client).IDIOMS[contender.pattern or workload.pattern]
         into = ContenderResult(contender.label, contender.client, idiom)
         into.left_out = missing[contender.client] or ""
         row.contenders.append(into)
@@ -140,7 +140,7 @@ def _measure_all(
             try:
                 into.rounds.append(measuring.measure(contender, number))
             except (MeasurementError, KafkaException) as error:
-                into.failure = str(error)
+                into.failure = str(error).strip().rpartition("\n")[2]
                 into.rounds.clear()
                 progress.say(f"  {workload.name}: {contender.label}: {error}")
     for into in row.measured():
@@ -194,7 +194,7 @@ class _Measuring:
         job = Job(
             bootstrap_servers=self._broker.bootstrap_servers,
             topic=f"benchmarks-{workload.name}-{number}-{time.time_ns()}",
-            pattern=workload.pattern,
+            pattern=contender.pattern or workload.pattern,
             topics=workload.topics,
             partitions=workload.partitions,
             payload=workload.payload,

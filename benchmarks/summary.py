@@ -25,7 +25,10 @@ def show(run: Run) -> str:
             if contender.left_out
         ]
     lines += ["", *[sentence(run, workload) for workload in run.workloads]]
-    lines += [f"FAILED {failure}" for failure in run.failures()]
+    lines += [
+        f"FAILED {workload.name}: {contender.label}: {contender.failure}"
+        for workload, contender in run.failures()
+    ]
     return "\n".join(lines)
 
 

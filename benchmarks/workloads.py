@@ -43,6 +43,7 @@ class Contender:
         loop: The event loop, where it has one.
         gc_off: Without the cyclic garbage collector.
         options: Options of this producer that differ from its defaults.
+        pattern: How it sends, if not as the workload says.
     """
 
     client: str
@@ -50,6 +51,7 @@ class Contender:
     loop: LoopName = "asyncio"
     gc_off: bool = False
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    pattern: Pattern | None = None
 
     @property
     def label(self) -> str:
@@ -96,6 +98,9 @@ AIOPRODUCER = Contender("aioproducer")
 AIOPRODUCER_UVLOOP = Contender("aioproducer", "aioproducer on uvloop", "uvloop")
 AIOKAFKA = Contender("aiokafka")
 CONFLUENT = Contender("confluent_sync")
+CONFLUENT_CALLBACK = Contender(
+    "confluent_sync", "confluent_sync, on_delivery", pattern=Pattern.CALLBACK
+)
 CONFLUENT_AIO = Contender("confluent_aio")
 KAFKA_PYTHON = Contender("kafka_python")
 JAVA = Contender("java")
@@ -115,7 +120,13 @@ def _patterns(peers: tuple[Contender, ...], ours: tuple[Contender, ...]) -> list
             name="send_nowait",
             title="`send_nowait()` loop, all acknowledged",
             pattern=Pattern.CALL,
-            contenders=(*ours, *(p for p in peers if p is not CONFLUENT_AIO), BARE_SOCKET),
+            # Without its callback, confluent-kafka does not tell whether a record was stored.
+            contenders=(
+                *ours,
+                *(p for p in peers if p is not CONFLUENT_AIO),
+                CONFLUENT_CALLBACK,
+                BARE_SOCKET,
+            ),
         ),
         Workload(
             name="await_send",
@@ -146,6 +157,7 @@ def _web(tasks: int, contenders: tuple[Contender, ...]) -> Workload:
         pattern=Pattern.TAKE_TURNS,
         contenders=contenders,
         tasks=tasks,
+        seconds=6 if tasks >= 100_000 else None,
         chapter="web",
     )
 

@@ -1,6 +1,7 @@
 """confluent-kafka's Producer (librdkafka), with idempotence.
 
-A larger queue than its 100,000 records made it no faster; its 5 ms linger is its default.
+A queue of a million records instead of 100,000 made it a tenth faster; larger batches and a longer
+linger than its defaults did not.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ def measure(job: Job) -> Measurement:
         "bootstrap.servers": job.bootstrap_servers,
         "enable.idempotence": True,
         "acks": "all",
+        "queue.buffering.max.messages": 1_000_000,
         "compression.type": job.payload.codec,
     }
     if job.max_request_bytes is not None:
