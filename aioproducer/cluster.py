@@ -421,7 +421,8 @@ class Cluster:
         return True
 
     async def _keep_metadata_fresh(self) -> None:
-        max_age = self._config.metadata_max_age_ms / 1000
+        # Never without a pause, also with metadata_max_age_ms=0.
+        max_age = max(self._config.metadata_max_age_ms, self._config.retry_backoff_ms, 1) / 1000
         while True:
             try:
                 async with async_timeout.timeout_at(self.metadata_at + max_age):

@@ -73,7 +73,12 @@ class Partitioner(Protocol):
     """Chooses the partition of every record that does not name one itself."""
 
     def __call__(
-        self, topic: str, key: bytes | None, partitions: Sequence[int], available: Sequence[int]
+        self,
+        topic: str,
+        key: bytes | None,
+        partitions: Sequence[int],
+        available: Sequence[int],
+        /,
     ) -> int:
         """Return one of `partitions`.
 

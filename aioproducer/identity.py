@@ -82,6 +82,8 @@ class IdentityKeeper:
                 except KafkaError as error:
                     failures += 1
                     if not error.retriable:
+                        # Whoever is admitted to the room that this makes may ask again.
+                        self._getting = None
                         self._refused(error)
                         return
                     logger.info("No producer id yet: %s", error)

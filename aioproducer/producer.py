@@ -286,8 +286,8 @@ class Producer(SendPath[K, V]):
             self._delivering_rest = None
             undelivered = _give_up(sender)
         finally:
-            self._state = _State.CLOSED
             await sender.close()
+            self._state = _State.CLOSED
         if undelivered:
             logger.warning("The producer was closed with %s records undelivered", len(undelivered))
         return undelivered

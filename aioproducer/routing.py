@@ -180,7 +180,9 @@ class TopicRouter:
                 async with async_timeout.timeout(self._config.max_block_ms / 1000):
                     await seen
             except TimeoutError:
-                raise self._unknown_topic_error(name) from None
+                error = self._unknown_topic_error(name)
+                self._give_up_on(name)
+                raise error from None
             finally:
                 self._watchers[name].remove(seen)
             known = self._cluster.metadata.topics[name]
@@ -244,7 +246,18 @@ class TopicRouter:
         for topic, room in self._rooms.pop_due(self._loop.time()):
             if room in self._accumulator.rooms(topic):
                 self._fail_room(topic, room, self._unknown_topic_error(topic.name))
+                self._give_up_on(topic.name)
         self._schedule_rooms()
+
+    def _give_up_on(self, name: str) -> None:
+        """Ask no more for a topic that did not appear, unless records still wait for it."""
+        topic = self._accumulator.topic_queues.get(name)
+        if topic is None:
+            self._cluster.forget_topics([name])
+        elif not topic.is_known and not topic.unrouted_count:
+            self._accumulator.forget_topic(name)
+            self._used_at.pop(name, None)
+            self._cluster.forget_topics([name])
 
     def _fail_room(self, topic: TopicQueue, room: RecordBatch, error: KafkaError) -> None:
         held = topic.unrouted_count

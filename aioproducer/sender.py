@@ -664,7 +664,10 @@ class Sender:
                 lane.refused(batch)
                 lane.gap = "refused"
             self.counters.batches_retried += 1
-            lane.requeue(batch, now + self._retry_delay(batch.attempts))
+            has_moved = lane.leader.node_id not in (NO_LEADER, sent.window.node_id)
+            # Metadata was faster than the answer: the new leader has not failed (KIP-951).
+            delay = 0.0 if has_moved else self._retry_delay(batch.attempts)
+            lane.requeue(batch, now + delay)
 
     def _take_leader_hint(
         self, lane: PartitionLane, answer: PartitionProduceResponse, response: ProduceResponse

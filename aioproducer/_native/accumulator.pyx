@@ -279,7 +279,10 @@ cdef class RecordAccumulator:
         if partition is not None:
             chosen = partition
         elif self.partitioner is not None:
-            chosen = self.partitioner(topic.name, key, topic.partition_ids, topic.available)
+            try:
+                chosen = self.partitioner(topic.name, key, topic.partition_ids, topic.available)
+            except Exception as error:
+                raise self.events.routing_error(topic, error) from error
         elif key is not None and not self.ignore_keys:
             chosen = (murmur2(key) & 0x7FFFFFFF) % topic.partition_count
         else:

@@ -467,7 +467,8 @@ cdef class RecordBatch:
                 child = None
             if child is None:
                 child = RecordBatch(self.topic, self.partition, self.loop, self.created_at)
-                child.attempts = self.attempts
+                # A split is no attempt: nothing was tried in the size that is sent next.
+                child.attempts = max(self.attempts - 1, 0)
                 children.append((index, child))
             # The encoded headers (count and all) are copied as they are, over append's empty
             # list: one byte is reserved by it, the rest here.

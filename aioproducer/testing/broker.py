@@ -358,8 +358,9 @@ class Connection(asyncio.Protocol):
             return
         for edit in treatment.edits:
             edit.edit(answer)
-        writer = Writer(flexible=pending.api.flexible(pending.header.version))
-        answer.encode(writer, pending.call.answer_version(pending.header.version))
+        version = pending.call.answer_version(pending.header.version)
+        writer = Writer(flexible=pending.api.flexible(version))
+        answer.encode(writer, version)
         self._send_later(pending, self._framed(pending, writer.data))
 
     def _framed(self, pending: _Pending, body: bytes | bytearray) -> bytes:

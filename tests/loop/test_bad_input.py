@@ -15,7 +15,7 @@ from aioproducer.errors import (
     SerializationError,
 )
 from aioproducer.testing import FakeCluster
-from tests.support.producing import TOPIC, producing, prove
+from tests.support.producing import TOPIC, failure, producing, prove
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,30 @@ async def test_a_serializer_that_raises_fails_the_call_and_shows_no_payload() ->
             producer.send_nowait(TOPIC, "secret payload")
         assert "secret" not in str(caught.value)
         assert isinstance(caught.value.__cause__, ValueError)
+
+
+async def test_a_partition_out_of_range_fails_once_the_topic_is_known() -> None:
+    async with FakeCluster(topics={TOPIC: 3}) as cluster, producing(cluster) as producer:
+        good = producer.send_nowait(TOPIC, b"42", partition=2)
+        bad = producer.send_nowait(TOPIC, b"42", partition=9)
+        error = await failure(bad)
+        assert isinstance(error, InvalidPartitionError)
+        assert "3 partitions" in str(error)
+        assert (await good).partition == 2
+
+
+@pytest.mark.parametrize("chosen", [7, -1, None, "0", 2**40])
+async def test_a_partitioner_that_chooses_nonsense_fails_its_record_only(chosen: Any) -> None:
+    answers = iter([chosen, chosen])
+
+    def chooses(*_: object) -> Any:
+        return next(answers, 0)
+
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        producing(cluster, partitioner=chooses) as producer,
+    ):
+        assert isinstance(await failure(producer.send_nowait(TOPIC, b"held")), KafkaError)
+        with pytest.raises(KafkaError):
+            producer.send_nowait(TOPIC, b"known")
+        assert (await producer.send_and_wait(TOPIC, b"42")).offset == 0

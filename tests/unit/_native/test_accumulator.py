@@ -400,8 +400,9 @@ def breaks(
 def test_a_partitioner_that_raises_fails_the_one_call() -> None:
     core = Core(partitioner=breaks)
     used = core.accumulator.buffer_used
-    with pytest.raises(ValueError, match="mine"):
+    with pytest.raises(KafkaError, match="mine") as caught:
         core.put()
+    assert isinstance(caught.value.__cause__, ValueError)
     assert core.accumulator.buffer_used == used
     core.put(partition=0)
     assert core.values() == [b"v"]
