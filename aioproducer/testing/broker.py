@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections import deque
 from collections.abc import Callable
@@ -46,6 +47,7 @@ class Shared:
     plan: FaultPlan
     watch: Watch
     arrived: Callable[[FakeRequest], None]
+    tls: ssl.SSLContext | None = None
     connections: int = 0
     """How many have been made."""
 
@@ -92,7 +94,9 @@ class Broker:
         """Listen, on the same port as ever."""
         if self._bound is not None:
             bound, self._bound = self._bound, None
-            self._server = await self.loop.create_server(lambda: Connection(self), sock=bound)
+            self._server = await self.loop.create_server(
+                lambda: Connection(self), sock=bound, ssl=self.shared.tls
+            )
 
     def refuse(self) -> None:
         """Refuse new connections; those that are open stay open."""

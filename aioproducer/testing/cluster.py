@@ -8,6 +8,7 @@ left behind after `aclose`: no task, no timer, no socket.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import uuid
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -66,6 +67,7 @@ class FakeCluster(FaultOrders):
         throttle_ms: int = 0,
         features: Mapping[str, int] = _FEATURES,
         request_history: int = 100_000,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         """Describe a cluster; `start` or `async with` starts it.
 
@@ -80,6 +82,7 @@ class FakeCluster(FaultOrders):
             throttle_ms: The throttle time that all answers tell.
             features: Finalized features and their levels, as ApiVersions tells them.
             request_history: How many requests `requests` remembers.
+            ssl_context: A server's TLS settings; the brokers then speak TLS only.
         """
         if brokers < 1:
             raise ValueError(f"a cluster has at least one broker, not {brokers}")
@@ -94,6 +97,7 @@ class FakeCluster(FaultOrders):
             features=dict(features),
             supported=supported_apis(max_versions or {}),
         )
+        self._tls = ssl_context
         self._node_count = brokers
         self._initial_topics = dict(topics or {})
         self._brokers: dict[int, Broker] = {}
@@ -106,7 +110,7 @@ class FakeCluster(FaultOrders):
         """Start the brokers on free ports of 127.0.0.1; once per cluster."""
         if self._brokers:
             raise RuntimeError("the cluster has been started before")
-        shared = Shared(self._state, self._plan, Watch(self._state), self._on_arrival)
+        shared = Shared(self._state, self._plan, Watch(self._state), self._on_arrival, self._tls)
         try:
             for node_id in range(self._node_count):
                 broker = self._brokers[node_id] = Broker(node_id, shared)
