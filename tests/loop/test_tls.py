@@ -15,13 +15,14 @@ AUTHORITY = trustme.CA()
 
 def server_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    AUTHORITY.issue_cert("127.0.0.1").configure_cert(context)
+    # Its types name OpenSSL contexts that are not installed.
+    AUTHORITY.issue_cert("127.0.0.1").configure_cert(context)  # pyright: ignore[reportUnknownMemberType]
     return context
 
 
 def client_context() -> ssl.SSLContext:
     context = ssl.create_default_context()
-    AUTHORITY.configure_trust(context)
+    AUTHORITY.configure_trust(context)  # pyright: ignore[reportUnknownMemberType]
     return context
 
 
