@@ -77,8 +77,9 @@ bench: .venv/bench  ## Measure this producer and its peers in one run: some minu
 	@$(VENV) -m benchmarks
 
 .PHONY: bench-full
-bench-full: .venv/bench  ## Measure everything, over more rounds: some hours.
-	@$(VENV) -m benchmarks --full --rounds 5 --seconds 3
+bench-full: .venv/bench  ## Measure everything into benchmarks/results: two hours.
+	@$(VENV) -m benchmarks --full --rounds 5 --seconds 3 --save full
+	@$(VENV) -m benchmarks.report full
 
 .PHONY: bench-compare
 bench-compare: .venv/bench  ## Measure, and fail if it is slower than the newest stored run.
