@@ -25,6 +25,7 @@ cdef extern from "Python.h":
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
     void PyTuple_SET_ITEM(object values, Py_ssize_t index, object value) noexcept
+    void PyObject_GC_UnTrack(PyObject* container) noexcept
 
 
 cdef object new_metadata(
@@ -37,6 +38,8 @@ cdef object new_metadata(
     set_item(metadata, 2, offset)
     set_item(metadata, 3, timestamp_ms)
     set_item(metadata, 4, by_broker)
+    # A str, numbers and a bool: no circle goes through it, so the collector need not look.
+    PyObject_GC_UnTrack(<PyObject*>metadata)
     return metadata
 
 
