@@ -23,9 +23,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import partial
 
 import async_timeout
@@ -33,26 +31,21 @@ import async_timeout
 from aioproducer._native.accumulator import RecordAccumulator, TopicQueue
 from aioproducer._native.record_batch import BATCH_HEADER_SIZE, Delivery, RecordBatch
 from aioproducer.admission import Admissions, Waiter
+from aioproducer.attempts import Attempts, Counters, Outcome
 from aioproducer.batch_compressor import BatchCompressor
 from aioproducer.cluster import Cluster
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import (
     BufferExhaustedError,
-    InvalidProducerEpochError,
     KafkaError,
-    MessageTooLargeError,
     NetworkError,
-    OutOfOrderSequenceNumberError,
     ProducerClosedError,
-    UnknownProducerIdError,
     UnsupportedVersionError,
     WrongEventLoopError,
     broker_error,
 )
 from aioproducer.explaining import (
     closed_error,
-    delivery_timeout_error,
-    record_errors,
     with_story,
 )
 from aioproducer.flushing import Flushes
@@ -62,39 +55,16 @@ from aioproducer.lane_timers import LaneTimers
 from aioproducer.metadata import NO_LEADER, BrokerAddress, PartitionLeader
 from aioproducer.partitioner import RoundRobinPartitioner
 from aioproducer.protocol.produce import PRODUCE, PartitionProduceResponse, ProduceResponse
-from aioproducer.retry import Step, backoff, next_step
 from aioproducer.routing import TopicRouter
 from aioproducer.transport import Connection, ConnectionOptions
 from aioproducer.window import BrokerWindow, SentRequest, Taken, make_request
 
-__all__ = ["Sender", "SenderCounters"]
+__all__ = ["Sender"]
 
 logger = logging.getLogger(__name__)
 
 _REQUEST_OVERHEAD = 256
 _PARTITION_OVERHEAD = 64
-
-
-@dataclass(slots=True)
-class SenderCounters:
-    """What happened since the start, for `Producer.metrics`."""
-
-    records_delivered: int = 0
-    records_failed: int = 0
-    batches_sent: int = 0
-    batches_retried: int = 0
-    batches_split: int = 0
-    requests_sent: int = 0
-    bytes_sent: int = 0
-    epochs_bumped: int = 0
-
-
-@dataclass(slots=True)
-class _Outcome:
-    """What one pass of the sender leaves to do once its own state is settled."""
-
-    done: list[RecordBatch] = field(default_factory=list[RecordBatch])
-    lanes: list[PartitionLane] = field(default_factory=list[PartitionLane])
 
 
 class Sender:
@@ -113,7 +83,7 @@ class Sender:
         options: ConnectionOptions,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.counters = SenderCounters()
+        self.counters = Counters()
         self.admissions: Admissions[Delivery] = Admissions()
         self.cluster = Cluster(config, options, self, loop)
         self.accumulator = RecordAccumulator(
@@ -130,13 +100,24 @@ class Sender:
             ),
             ignore_keys=config.partitioner_ignore_keys,
         )
+        self._compressor = BatchCompressor(config, loop, self._compressed)
+        self._flushes = Flushes(loop)
+        self._attempts = Attempts(
+            config,
+            loop,
+            self.cluster,
+            self.accumulator,
+            self._compressor,
+            self._flushes,
+            self.counters,
+        )
         self._router = TopicRouter(
             config,
             self.cluster,
             loop,
             is_stalled=self._is_stalled,
             lane_moved=self._lane_moved,
-            records_failed=self._records_failed,
+            records_failed=self._attempts.records_failed,
             room_ended=self._room_ended,
         )
         self.check_topic_name = self._router.check_topic_name
@@ -144,7 +125,6 @@ class Sender:
         self.next_sticky_partition = self._router.next_sticky_partition
         self.routing_error = self._router.routing_error
         self.topic_failed = self._router.topic_failed
-        self._compressor = BatchCompressor(config, loop, self._compressed)
         self._config = config
         self._loop = loop
         self._in_flight_limit = config.max_in_flight_requests_per_connection
@@ -155,13 +135,11 @@ class Sender:
         self._identity = IdentityKeeper(
             self.cluster,
             loop,
-            retry_delay=self._retry_delay,
+            retry_delay=self._attempts.retry_delay,
             obtained=self._offer_all,
             refused=self._fail_waiting,
         )
-        self._flushes = Flushes(loop)
         self._timers = LaneTimers(loop, self._time_passed)
-        self._is_closing = False
 
     # ---- lifecycle
 
@@ -192,14 +170,14 @@ class Sender:
 
         The records held for unknown topics are failed too; ask the accumulator for them first.
         """
-        self._is_closing = True
-        outcome = _Outcome()
+        self._attempts.is_closing = True
+        outcome = Outcome()
         for lane in self._all_lanes():
             batches = lane.batches()
             lane.forget_waiting()
             for batch in batches:
                 self._compressor.restore(batch)
-                self._fail(batch, closed_error(batch), outcome)
+                self._attempts.fail(batch, closed_error(batch), outcome)
         for topic in list(self.accumulator.topic_queues.values()):
             self._router.fail_rooms(
                 topic,
@@ -213,7 +191,7 @@ class Sender:
 
     async def close(self) -> None:
         """End timers, tasks, threads and connections."""
-        self._is_closing = True
+        self._attempts.is_closing = True
         self._timers.close()
         for window in self._windows.values():
             if window.throttle_timer is not None:
@@ -334,7 +312,7 @@ class Sender:
 
     def wants_connection(self, node_id: int) -> bool:
         """Whether something waits to be sent to a broker."""
-        return bool(self._window(node_id).ready) and not self._is_closing
+        return bool(self._window(node_id).ready) and not self._attempts.is_closing
 
     # ---- lanes and windows
 
@@ -410,7 +388,7 @@ class Sender:
         if lane.leader.node_id != NO_LEADER:
             self._pump(self._window(lane.leader.node_id))
 
-    def _pump_leaders(self, outcome: _Outcome) -> None:
+    def _pump_leaders(self, outcome: Outcome) -> None:
         # A lane that moved while its batch was in flight has become ready at another broker.
         for lane in outcome.lanes:
             self._pump_leader(lane)
@@ -419,7 +397,7 @@ class Sender:
         """Send to a broker while its window is open and there is something to send."""
         if self._lacks_identity():
             return
-        while window.ready and not self._is_closing:
+        while window.ready and not self._attempts.is_closing:
             connection = self._open_connection(window)
             if connection is None:
                 if window.stalled_since is None:
@@ -522,10 +500,10 @@ class Sender:
 
     def _complete_unanswered(self, sent: SentRequest) -> None:
         # acks=0: handed to the socket is all there is to know; offsets are -1.
-        outcome = _Outcome()
+        outcome = Outcome()
         for lane, batch in sent.batches.values():
             lane.answered(batch)
-            self._complete(batch, -1, -1, outcome)
+            self._attempts.complete(batch, -1, -1, outcome)
             outcome.lanes.append(lane)
         self._settle(outcome, direct=False)
 
@@ -535,7 +513,7 @@ class Sender:
         self, sent: SentRequest, response: ProduceResponse | None, error: KafkaError | None
     ) -> None:
         sent.window.in_flight -= 1
-        outcome = _Outcome()
+        outcome = Outcome()
         if response is not None:
             self._throttle(sent.window, response.throttle_time_ms / 1000)
             self._take_response(sent, response, outcome)
@@ -544,13 +522,13 @@ class Sender:
             )
         assert error is not None
         for lane, batch in sent.batches.values():
-            self._attempt_failed(lane, batch, error, sent, outcome)
+            self._attempts.failed(lane, batch, error, sent, outcome)
         self._settle(outcome, direct=True)
         self._pump(sent.window)
         self._pump_leaders(outcome)
 
     def _take_response(
-        self, sent: SentRequest, response: ProduceResponse, outcome: _Outcome
+        self, sent: SentRequest, response: ProduceResponse, outcome: Outcome
     ) -> None:
         """Take each partition's answer; what stays in `sent.batches` got none."""
         for topic in response.responses:
@@ -567,9 +545,9 @@ class Sender:
                     continue
                 lane, batch = entry
                 if answer.error_code == 0:
-                    self._attempt_succeeded(lane, batch, answer, outcome)
+                    self._attempts.succeeded(lane, batch, answer, outcome)
                     continue
-                self._attempt_failed(
+                self._attempts.failed(
                     lane,
                     batch,
                     broker_error(answer.error_code, answer.error_message),
@@ -578,96 +556,6 @@ class Sender:
                     answer,
                 )
                 self._take_leader_hint(lane, answer, response)
-
-    def _attempt_succeeded(
-        self,
-        lane: PartitionLane,
-        batch: RecordBatch,
-        answer: PartitionProduceResponse,
-        outcome: _Outcome,
-    ) -> None:
-        lane.answered(batch)
-        lane.acknowledged(batch)
-        outcome.lanes.append(lane)
-        if batch.is_done:
-            # It expired while the broker was at it; the caller was told that it may be stored.
-            logger.info(
-                "A batch of %s-%s was stored after it expired", batch.topic, batch.partition
-            )
-            self._release(batch)
-            return
-        if lane.failures_logged:
-            lane.failures_logged = False
-            logger.info("%s-%s accepts records again", batch.topic, batch.partition)
-        log_append_time_ms = answer.log_append_time_ms
-        if batch.attempts > 1 and log_append_time_ms == batch.max_timestamp_ms:
-            # The broker had it from an earlier attempt, and for a duplicate it tells the batch's
-            # own highest timestamp, whatever kind of timestamps the topic has.
-            log_append_time_ms = -1
-        self._complete(batch, answer.base_offset, log_append_time_ms, outcome)
-
-    def _attempt_failed(
-        self,
-        lane: PartitionLane,
-        batch: RecordBatch,
-        error: KafkaError,
-        sent: SentRequest,
-        outcome: _Outcome,
-        answer: PartitionProduceResponse | None = None,
-    ) -> None:
-        lane.answered(batch)
-        outcome.lanes.append(lane)
-        if error.refreshes_metadata:
-            self.cluster.refresh()
-        if batch.is_done:
-            # It expired meanwhile and was told; only the numbers are left to look after.
-            if error.possibly_persisted:
-                lane.lost_sight_of(batch)
-            else:
-                lane.refused(batch)
-            self._release(batch)
-            return
-        error.broker = sent.broker
-        batch.last_error = error
-        if error.possibly_persisted:
-            batch.possibly_persisted = True
-        now = self._loop.time()
-        may_retry = (
-            not self._is_closing
-            # A split is no retry: nothing of the batch was tried in the size it is sent in next.
-            and (batch.attempts <= self._config.retries or isinstance(error, MessageTooLargeError))
-            and now < batch.created_at + self._delivery_timeout
-        )
-        step = next_step(
-            error,
-            is_next_in_sequence=lane.is_next_in_sequence(batch),
-            record_count=batch.record_count,
-            may_retry=may_retry,
-        )
-        self._log_failure(lane, batch, error, step)
-        if step is Step.COMPLETE:
-            lane.acknowledged(batch)
-            self._complete(batch, -1, -1, outcome)
-        elif step is Step.SPLIT:
-            self._split(lane, batch)
-        elif step is Step.FAIL:
-            if batch.possibly_persisted:
-                lane.lost_sight_of(batch)
-            else:
-                lane.refused(batch)
-            if isinstance(error, InvalidProducerEpochError) and batch.has_sequence:
-                # Under this epoch the broker would refuse whatever comes next, too.
-                lane.gap = "refused"
-            self._fail(batch, with_story(error, batch), outcome, answer)
-        else:
-            if step is Step.RESTART:
-                lane.refused(batch)
-                lane.gap = "refused"
-            self.counters.batches_retried += 1
-            has_moved = lane.leader.node_id not in (NO_LEADER, sent.window.node_id)
-            # Metadata was faster than the answer: the new leader has not failed (KIP-951).
-            delay = 0.0 if has_moved else self._retry_delay(batch.attempts)
-            lane.requeue(batch, now + delay)
 
     def _take_leader_hint(
         self, lane: PartitionLane, answer: PartitionProduceResponse, response: ProduceResponse
@@ -702,56 +590,9 @@ class Sender:
         window.throttled_until = 0.0
         self._pump(window)
 
-    def _split(self, lane: PartitionLane, batch: RecordBatch) -> None:
-        self._compressor.restore(batch)
-        limit = max(BATCH_HEADER_SIZE + batch.records_size // 2, 1)
-        children = batch.split(limit)
-        self.counters.batches_split += 1
-        self.accumulator.recharge(batch, children)
-        lane.split(batch, children)
-        self._flushes.replace(batch, children)
+    # ---- settling
 
-    def _retry_delay(self, failures: int) -> float:
-        return backoff(
-            failures,
-            base=self._config.retry_backoff_ms / 1000,
-            maximum=self._config.retry_backoff_max_ms / 1000,
-            random=random.random,
-        )
-
-    # ---- ending batches
-
-    def _complete(
-        self, batch: RecordBatch, base_offset: int, log_append_time_ms: int, outcome: _Outcome
-    ) -> None:
-        batch.complete(base_offset, log_append_time_ms)
-        self.counters.records_delivered += batch.record_count
-        self._release(batch)
-        outcome.done.append(batch)
-
-    def _fail(
-        self,
-        batch: RecordBatch,
-        error: KafkaError,
-        outcome: _Outcome,
-        answer: PartitionProduceResponse | None = None,
-    ) -> None:
-        batch.fail(error, record_errors(error, answer))
-        self._records_failed(error, batch.record_count)
-        if not batch.is_in_flight:
-            self._release(batch)
-        outcome.done.append(batch)
-
-    def _records_failed(self, error: KafkaError, count: int) -> None:
-        self.counters.records_failed += count
-        on_error = self._config.on_error
-        if on_error is not None:
-            self._loop.call_soon(on_error, error, count)
-
-    def _release(self, batch: RecordBatch) -> None:
-        self.accumulator.release(batch)
-
-    def _settle(self, outcome: _Outcome, *, direct: bool) -> None:
+    def _settle(self, outcome: Outcome, *, direct: bool) -> None:
         """Tell whoever waits, admit whom there is room for, offer the lanes again."""
         for batch in outcome.done:
             self._flushes.batch_done(batch)
@@ -807,12 +648,12 @@ class Sender:
 
     def _fail_waiting(self, error: KafkaError) -> None:
         """No producer id is to be had: fail what waits for it. The next record asks again."""
-        outcome = _Outcome()
+        outcome = Outcome()
         for lane in self._all_lanes():
             batches = [batch for batch in lane.batches() if not batch.is_in_flight]
             lane.forget_waiting()
             for batch in batches:
-                self._fail(batch, with_story(error, batch), outcome)
+                self._attempts.fail(batch, with_story(error, batch), outcome)
             outcome.lanes.append(lane)
         self._settle(outcome, direct=False)
         self._pump_leaders(outcome)
@@ -834,9 +675,9 @@ class Sender:
             identity.epoch,
             identity.producer_id,
         )
-        outcome = _Outcome()
+        outcome = Outcome()
         for batch in lane.take_stored():
-            self._complete(batch, -1, -1, outcome)
+            self._attempts.complete(batch, -1, -1, outcome)
         lane.restart(identity)
         self._settle(outcome, direct=False)
 
@@ -849,14 +690,18 @@ class Sender:
 
     def _time_passed(self) -> None:
         now = self._loop.time()
-        outcome = _Outcome()
+        outcome = Outcome()
         for lane in self._timers.lingering.pop_due(now):
             self._linger_over(lane, now)
         for lane in self._timers.retrying.pop_due(now):
             self._offer(lane)
             self._pump_leader(lane)
         for lane in self._timers.expiring.pop_due(now):
-            self._expire(lane, now, outcome)
+            expires_at = self._attempts.expire(lane, now, outcome)
+            if expires_at is None:
+                self._active.discard(lane)
+            else:
+                self._timers.schedule(self._timers.expiring, lane, expires_at)
         self._settle(outcome, direct=True)
         self._pump_leaders(outcome)
 
@@ -870,55 +715,3 @@ class Sender:
         lane.open_is_due = True
         self._offer(lane)
         self._pump_leader(lane)
-
-    def _expire(self, lane: PartitionLane, now: float, outcome: _Outcome) -> None:
-        """Fail the batches of a lane whose delivery timeout is over."""
-        for batch in lane.batches():
-            expires_at = batch.created_at + self._delivery_timeout
-            if now < expires_at:
-                self._timers.schedule(self._timers.expiring, lane, expires_at)
-                break
-            lane.forget(batch)
-            if batch.is_in_flight:
-                batch.possibly_persisted = True
-            elif batch.attempts and batch.possibly_persisted:
-                lane.lost_sight_of(batch)
-            elif batch.attempts:
-                lane.refused(batch)
-            broker_said, connect_error = self.cluster.explain_timeout(
-                batch.topic, lane.leader.node_id
-            )
-            error = delivery_timeout_error(
-                batch,
-                waited=self._delivery_timeout,
-                broker=self.cluster.broker_name(lane.leader.node_id),
-                broker_said=broker_said,
-                connect_error=connect_error,
-            )
-            self._fail(batch, error, outcome)
-        else:
-            self._active.discard(lane)
-        outcome.lanes.append(lane)
-
-    # ---- logging
-
-    def _log_failure(
-        self, lane: PartitionLane, batch: RecordBatch, error: KafkaError, step: Step
-    ) -> None:
-        if isinstance(error, (OutOfOrderSequenceNumberError, UnknownProducerIdError)):
-            level = logging.WARNING if step is Step.RESTART else logging.DEBUG
-        elif lane.failures_logged:
-            level = logging.DEBUG
-        else:
-            lane.failures_logged = True
-            level = logging.WARNING
-        logger.log(
-            level,
-            "%s-%s: attempt %s of a batch of %s records failed (%s), next: %s",
-            batch.topic,
-            batch.partition,
-            batch.attempts,
-            batch.record_count,
-            error,
-            step.name.lower(),
-        )

@@ -98,7 +98,7 @@ async def test_a_producer_that_was_not_started_says_how() -> None:
 async def test_a_failing_partition_is_warned_about_once_and_told_when_it_is_well(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level("INFO", "aioproducer.sender")
+    caplog.set_level("INFO", "aioproducer.attempts")
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         cluster.fail_next("produce", ErrorCode.NOT_ENOUGH_REPLICAS, count=5)
         await producer.send_and_wait(TOPIC, b"42")
