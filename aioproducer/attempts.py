@@ -161,11 +161,12 @@ class Attempts:
         if error.possibly_persisted:
             batch.possibly_persisted = True
         now = self._loop.time()
+        is_over = now >= batch.created_at + self._delivery_timeout
         may_retry = (
             not self.is_closing
             # A split is no retry: nothing of the batch was tried in the size it is sent in next.
             and (batch.attempts <= self._config.retries or isinstance(error, MessageTooLargeError))
-            and now < batch.created_at + self._delivery_timeout
+            and not is_over
         )
         step = next_step(
             error,
@@ -187,7 +188,10 @@ class Attempts:
             if isinstance(error, InvalidProducerEpochError) and batch.has_sequence:
                 # Under this epoch the broker would refuse whatever comes next, too.
                 lane.gap = "refused"
-            self.fail(batch, with_story(error, batch), outcome, answer)
+            if is_over and error.retriable:
+                self.fail(batch, self._timeout_error(lane, batch), outcome)
+            else:
+                self.fail(batch, with_story(error, batch), outcome, answer)
         else:
             if step is Step.RESTART:
                 lane.refused(batch)
@@ -215,18 +219,18 @@ class Attempts:
                 lane.lost_sight_of(batch)
             elif batch.attempts:
                 lane.refused(batch)
-            broker_said, connect_error = self._cluster.explain_timeout(
-                batch.topic, lane.leader.node_id
-            )
-            error = delivery_timeout_error(
-                batch,
-                waited=self._delivery_timeout,
-                broker=self._cluster.broker_name(lane.leader.node_id),
-                broker_said=broker_said,
-                connect_error=connect_error,
-            )
-            self.fail(batch, error, outcome)
+            self.fail(batch, self._timeout_error(lane, batch), outcome)
         return None
+
+    def _timeout_error(self, lane: PartitionLane, batch: RecordBatch) -> KafkaError:
+        broker_said, connect_error = self._cluster.explain_timeout(batch.topic, lane.leader.node_id)
+        return delivery_timeout_error(
+            batch,
+            waited=self._delivery_timeout,
+            broker=self._cluster.broker_name(lane.leader.node_id),
+            broker_said=broker_said,
+            connect_error=connect_error,
+        )
 
     def complete(
         self, batch: RecordBatch, base_offset: int, log_append_time_ms: int, outcome: Outcome
