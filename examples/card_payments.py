@@ -270,15 +270,22 @@ class KafkaLog:
         self._consumer.close()
 
     def _ends(self) -> dict[int, int]:
-        from confluent_kafka import TopicPartition
+        known = self._consumer.list_topics(self._topic, timeout=10).topics[self._topic]
+        return {one: self._end(one) for one in known.partitions}
 
-        ends: dict[int, int] = {}
-        for one in (
-            self._consumer.list_topics(self._topic, timeout=10).topics[self._topic].partitions
-        ):
-            place = TopicPartition(self._topic, one)
-            _, ends[one] = self._consumer.get_watermark_offsets(place, timeout=10, cached=False)
-        return ends
+    def _end(self, partition: int) -> int:
+        from confluent_kafka import KafkaException, TopicPartition
+
+        place = TopicPartition(self._topic, partition)
+        give_up_at = time.monotonic() + 10
+        while True:
+            try:
+                return self._consumer.get_watermark_offsets(place, timeout=10, cached=False)[1]
+            except KafkaException:
+                # Of a topic made a moment ago, a broker may not know yet that it leads it.
+                if time.monotonic() > give_up_at:
+                    raise
+                time.sleep(0.1)
 
 
 class FakeLog:
