@@ -54,6 +54,9 @@ cdef class RecordAccumulator:
     )
     cdef TopicQueue _topic(self, str name)
     cdef PartitionQueue _choose(self, TopicQueue topic, object key, object partition)
+    cdef bint _is_sticky(
+        self, TopicQueue topic, PartitionQueue queue, object key, object partition
+    ) noexcept
     cdef Delivery _append(
         self,
         PartitionQueue queue,

@@ -219,7 +219,7 @@ cdef class RecordAccumulator:
             )
         cdef PartitionQueue queue = self._choose(topic, key, partition)
         return self._append(
-            queue, queue is topic.sticky and partition is None, key_field, value_field, headers,
+            queue, self._is_sticky(topic, queue, key, partition), key_field, value_field, headers,
             headers_size, timestamp, on_delivery,
         )
 
@@ -292,6 +292,15 @@ cdef class RecordAccumulator:
         if not 0 <= chosen < topic.partition_count:
             self._refuse_partition(topic, chosen)
         return <PartitionQueue>topic.partitions[chosen]
+
+    cdef bint _is_sticky(
+        self, TopicQueue topic, PartitionQueue queue, object key, object partition
+    ) noexcept:
+        # Not all that goes to the sticky partition may follow when it changes: a key, or a
+        # partition that the caller named, may lead to the same one.
+        return (
+            queue is topic.sticky and partition is None and (key is None or self.ignore_keys)
+        )
 
     def _refuse_partition(self, TopicQueue topic, chosen):
         raise InvalidPartitionError(
@@ -408,7 +417,7 @@ cdef class RecordAccumulator:
                 continue
             self.accepted_count -= 1   # it was counted when it was held
             placed = self._append(
-                queue, queue is topic.sticky and partition is None, field_of(key),
+                queue, self._is_sticky(topic, queue, key, partition), field_of(key),
                 field_of(value), headers, headers_size, timestamp_ms, None,
             )
             held._move_to(placed.batch, placed.index)

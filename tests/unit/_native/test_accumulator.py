@@ -472,6 +472,21 @@ def test_records_with_a_key_do_not_shorten_the_stay() -> None:
     assert core.values(0)[-2:] == [b"no key", b"no key"]
 
 
+@pytest.mark.parametrize("is_held", [False, True])
+def test_a_record_with_a_key_stays_when_the_sticky_partition_changes(is_held: bool) -> None:
+    key = b"c"
+    assert murmur2(key) & 1 == 0
+    core = Core(partitions=0 if is_held else 2, batch_size=200)
+    core.put(bytes(100))  # 168 bytes with the header
+    core.put(bytes(50))
+    core.put(bytes(20))  # 313 in all: the next batch without key goes to the other partition
+    core.put(bytes(60), key=key)
+    if is_held:
+        route(core, 2)
+    assert core.values(0)[-1] == bytes(60)
+    assert core.values(1) == []
+
+
 def test_the_stay_ends_when_the_partition_loses_its_leader() -> None:
     core = Core(partitions=2)
     core.put(b"first")
