@@ -67,6 +67,7 @@ cdef class RecordAccumulator:
         Py_ssize_t headers_size,
         int64_t timestamp_ms,
         object on_delivery,
+        Delivery delivery,
     )
     cdef RecordBatch _open(self, PartitionQueue queue)
     cdef int _close(self, PartitionQueue queue) except -1

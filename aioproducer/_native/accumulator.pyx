@@ -220,7 +220,7 @@ cdef class RecordAccumulator:
         cdef PartitionQueue queue = self._choose(topic, key, partition)
         return self._append(
             queue, self._is_sticky(topic, queue, key, partition), key_field, value_field, headers,
-            headers_size, timestamp, on_delivery,
+            headers_size, timestamp, on_delivery, None,
         )
 
     def accept_record(
@@ -315,8 +315,9 @@ cdef class RecordAccumulator:
 
     cdef Delivery _append(
         self, PartitionQueue queue, bint is_sticky, Field key, Field value, object headers,
-        Py_ssize_t headers_size, int64_t timestamp_ms, object on_delivery,
+        Py_ssize_t headers_size, int64_t timestamp_ms, object on_delivery, Delivery delivery,
     ):
+        # `delivery` is that of a record that was held; else one is made.
         cdef RecordBatch batch = queue.open
         cdef TopicQueue topic = queue.topic
         cdef Py_ssize_t taken
@@ -336,7 +337,11 @@ cdef class RecordAccumulator:
         batch.charged_bytes += taken
         self.buffer_used += taken
         self.accepted_count += 1
-        cdef Delivery delivery = batch.deliver_last(timestamp_ms, on_delivery)
+        # Before a full batch is closed: with acks=0 it may be done, and all told, when that returns.
+        if delivery is None:
+            delivery = batch.deliver_last(timestamp_ms, on_delivery)
+        else:
+            delivery._move_to(batch, batch.record_count - 1)
         if BATCH_OVERHEAD + batch.size >= self.batch_size:
             self._close(queue)
         if is_sticky:
@@ -395,7 +400,7 @@ cdef class RecordAccumulator:
 
         Returns the failed batches of records that have none, for the caller to wake.
         """
-        cdef Delivery held, placed
+        cdef Delivery held
         cdef PartitionQueue queue
         cdef RecordBatch refused
         failed = []
@@ -416,11 +421,10 @@ cdef class RecordAccumulator:
                 failed.append(refused)
                 continue
             self.accepted_count -= 1   # it was counted when it was held
-            placed = self._append(
+            self._append(
                 queue, self._is_sticky(topic, queue, key, partition), field_of(key),
-                field_of(value), headers, headers_size, timestamp_ms, None,
+                field_of(value), headers, headers_size, timestamp_ms, None, held,
             )
-            held._move_to(placed.batch, placed.index)
         return failed
 
     def fail_room(self, TopicQueue topic, RecordBatch room, error):

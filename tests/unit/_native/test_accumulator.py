@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aioproducer._native.accumulator import murmur2
+from aioproducer._native.accumulator import PartitionQueue, murmur2
 from aioproducer._native.record_batch import BATCH_HEADER_SIZE, Delivery
 from aioproducer.errors import (
     InvalidPartitionError,
@@ -586,6 +586,26 @@ def test_who_waits_for_a_held_record_waits_for_its_batch_after_the_routing() -> 
         batch.complete(0)
         batch.wake(True)
     assert told == ["first", "second"]
+
+
+def test_who_waits_is_told_when_the_batch_is_done_while_it_is_filled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # With acks=0 a full batch is handed to the socket, and done, at once.
+    core = unknown(batch_size=100)
+
+    def send_at_once(queue: PartitionQueue) -> None:
+        batch = queue.closed.popleft()
+        batch.complete(-1)
+        batch.wake(False)
+
+    monkeypatch.setattr(core.events, "batch_closed", send_at_once)
+    told: list[int] = []
+    for index in range(3):
+        core.put(bytes(60), on_delivery=noting(told, index))
+    route(core, 1)
+    core.manual.run_once()
+    assert told == [0, 1, 2]
 
 
 def test_held_records_count_against_the_buffer() -> None:
