@@ -28,11 +28,24 @@ cdef extern from "Python.h":
     void PyObject_GC_UnTrack(PyObject* container) noexcept
 
 
+cdef extern from *:
+    """
+    /* Python 3.14 caches the hash of a tuple, and tp_alloc leaves 0 there: a hash that was found. */
+    #if PY_VERSION_HEX >= 0x030E0000
+    #define HAS_NO_HASH_YET(values) (((PyTupleObject*)(values))->ob_hash = -1)
+    #else
+    #define HAS_NO_HASH_YET(values) ((void)(values))
+    #endif
+    """
+    void HAS_NO_HASH_YET(object values) noexcept
+
+
 cdef object new_metadata(
     object topic, object partition, object offset, object timestamp_ms, object by_broker
 ):
     # What RecordMetadata(...) does, without the Python function that a NamedTuple has for it.
     cdef object metadata = (<PyTypeObject*>RecordMetadata).tp_alloc(RecordMetadata, 5)
+    HAS_NO_HASH_YET(metadata)
     set_item(metadata, 0, topic)
     set_item(metadata, 1, partition)
     set_item(metadata, 2, offset)
@@ -67,6 +80,10 @@ cdef class Delivery:
         KafkaError: The record was not stored, or it is not known whether it was:
             `error.possibly_persisted` tells which.
     """
+
+    def __init__(self):
+        # Only `__new__` makes them, for a batch: without one every method would read through NULL.
+        raise TypeError("a Delivery is made by Producer.send")
 
     def __repr__(self):
         outcome = self._outcome()
@@ -308,6 +325,9 @@ cdef class DeliveryWait:
     """
 
     __class_getitem__ = classmethod(GenericAlias)
+
+    def __init__(self):
+        raise TypeError("a DeliveryWait is made by Producer.send_and_wait")
 
     def __await__(self):
         return self

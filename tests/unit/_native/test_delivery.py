@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from aioproducer._native.record_batch import Delivery, RecordBatch
+from aioproducer._native.record_batch import Delivery, DeliveryWait, RecordBatch
 from aioproducer.errors import NetworkError
 from aioproducer.records import RecordMetadata
 from tests.support.core import Core, Outcome, noting, noting_outcome
@@ -845,3 +845,15 @@ async def test_nothing_of_the_user_is_kept_after_the_outcome(
     await turn()
     gc.collect()
     assert gone() is None
+
+
+def test_metadata_is_hashed_as_the_tuple_that_it_is() -> None:
+    delivery, batch = one(Core())
+    complete(batch)
+    assert hash(delivery.result()) == hash(tuple(delivery.result())) == hash(STORED)
+
+
+@pytest.mark.parametrize("kind", [Delivery, DeliveryWait])
+def test_a_delivery_without_a_record_cannot_be_made(kind: type[Delivery | DeliveryWait]) -> None:
+    with pytest.raises(TypeError, match="is made by Producer"):
+        kind()
