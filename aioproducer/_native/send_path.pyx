@@ -137,7 +137,9 @@ cdef class SendPath:
                 topic, value, key, partition, headers, timestamp_ms
             )
         key, value, headers = self._check(topic, key, value, partition, headers, timestamp_ms)
-        cdef Delivery delivery = self.accumulator.accept(
+        # Kept, for a partitioner may close the producer.
+        cdef RecordAccumulator accumulator = self.accumulator
+        cdef Delivery delivery = accumulator.accept(
             topic, key, value, partition, headers, timestamp_ms, on_delivery
         )
         if delivery is None:
@@ -146,7 +148,7 @@ cdef class SendPath:
             )
         admission = Admission.__new__(Admission)
         admission.delivery = delivery
-        admission.yields = self.accumulator.takes_turn()
+        admission.yields = accumulator.takes_turn()
         return admission
 
     def send_nowait(
@@ -267,6 +269,9 @@ cdef class SendPath:
             headers = self._check_headers(topic, headers)
         if timestamp_ms is not None or partition is not None:
             self._check_numbers(topic, partition, timestamp_ms)
+        if self.accumulator is None:
+            # A serializer closed the producer, or began to: a task may start eagerly.
+            self._refuse_call()
         return key, value, headers
 
     cdef object _to_bytes(self, topic, field, value):

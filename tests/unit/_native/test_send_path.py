@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -516,3 +516,25 @@ def test_a_topic_may_be_of_a_kind_of_str() -> None:
     its = Path(Core())
     its.send_nowait(Topics.PAYMENTS, b"v", timestamp_ms=0)
     assert sent(its) == [(None, b"v", (), 0)]
+
+
+@pytest.mark.parametrize("call", ["send", "send_nowait", "send_and_wait"])
+def test_a_serializer_that_closes_the_producer_has_the_call_refused(call: str) -> None:
+    def close(topic: str, value: bytes) -> bytes:
+        its._close_path()
+        return value
+
+    its = path(serialize_value=close)
+    with pytest.raises(Refused, match="call"):
+        getattr(its, call)(TOPIC, b"v")
+
+
+async def test_a_partitioner_that_closes_the_producer_leaves_the_record_accepted() -> None:
+    def close(
+        topic: str, key: bytes | None, partitions: Sequence[int], available: Sequence[int]
+    ) -> int:
+        its._close_path()
+        return 0
+
+    its = Path(Core(partitioner=close))
+    assert isinstance(await its.send(TOPIC, b"v"), Delivery)
