@@ -53,7 +53,8 @@ class IdentityKeeper:
 
     def need(self) -> None:
         """Get an identity, unless there is one or it is being got."""
-        if self.current is None and self._getting is None and not self._is_closed:
+        is_getting = self._getting is not None and not self._getting.done()
+        if self.current is None and not is_getting and not self._is_closed:
             self._getting = self._loop.create_task(self._get(), name="aioproducer-producer-id")
 
     def bump(self) -> ProducerIdentity | None:
@@ -74,20 +75,19 @@ class IdentityKeeper:
 
     async def _get(self) -> None:
         failures = 0
-        try:
-            while self.current is None:
-                try:
-                    self.current = await self._cluster.init_producer_id()
-                    logger.info("Got producer id %s", self.current.producer_id)
-                except KafkaError as error:
-                    failures += 1
-                    if not error.retriable:
-                        # Whoever is admitted to the room that this makes may ask again.
-                        self._getting = None
-                        self._refused(error)
-                        return
-                    logger.info("No producer id yet: %s", error)
-                    await asyncio.sleep(self._retry_delay(failures))
-        finally:
-            self._getting = None
+        while self.current is None:
+            try:
+                self.current = await self._cluster.init_producer_id()
+                logger.info("Got producer id %s", self.current.producer_id)
+            except KafkaError as error:
+                failures += 1
+                if not error.retriable:
+                    # Whoever is admitted to the room that this makes may ask again: by a task
+                    # that this one, which is at its end, must not get in the way of.
+                    self._getting = None
+                    self._refused(error)
+                    return
+                logger.info("No producer id yet: %s", error)
+                await asyncio.sleep(self._retry_delay(failures))
+        self._getting = None
         self._obtained()
