@@ -51,7 +51,11 @@ class LaneTimers:
 
     def _fire(self) -> None:
         self._timer = None
-        self._time_passed()
-        for queue in (self.lingering, self.retrying, self.expiring):
-            if queue.next_at is not None:
-                self._wake_at(queue.next_at)
+        try:
+            self._time_passed()
+        finally:
+            # Also when a task that it woke has exited the program: what is closed then still
+            # counts on its bounds.
+            for queue in (self.lingering, self.retrying, self.expiring):
+                if queue.next_at is not None:
+                    self._wake_at(queue.next_at)
