@@ -20,7 +20,7 @@ __all__ = ["Admissions", "Waiter"]
 T = TypeVar("T")
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Waiter(Generic[T]):
     """One caller who waits for room.
 
@@ -57,6 +57,8 @@ class Admissions(Generic[T]):
         if waiter.is_waiting:
             waiter.is_waiting = False
             self._withdrawn += 1
+            # They hold the record, and the place may stay in the queue for `max_block_ms`.
+            waiter.admit = waiter.resolve = waiter.reject = _nothing
 
     def admit(self) -> None:
         """Admit from the front while there is room."""
@@ -98,3 +100,7 @@ class Admissions(Generic[T]):
         self._waiters.popleft()
         waiter.is_waiting = False
         return waiter
+
+
+def _nothing(*_: object) -> None:
+    """Stand for the functions of a caller who left."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -86,6 +88,25 @@ def test_who_withdrew_is_passed_over() -> None:
     room.let_in(3)
     assert room.told == ["c in"]
     assert room.free == 2
+
+
+def test_who_withdrew_leaves_no_record_behind_who_still_waits() -> None:
+    class Record:
+        """What a caller wants to send."""
+
+    room = Room()
+    room.join("a")
+    record = Record()
+    alive = weakref.ref(record)
+    waiter = room.join("b", admit=partial(lambda record: None, record))
+    del record
+    room.queue.withdraw(waiter)
+    assert alive() is None
+
+
+def test_the_record_is_not_in_the_repr() -> None:
+    waiter = Room().join("a", admit=partial(lambda record: None, "4111 1111"))
+    assert "4111" not in repr(waiter)
 
 
 def test_withdrawing_twice_counts_once() -> None:
