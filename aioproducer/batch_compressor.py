@@ -73,11 +73,15 @@ class BatchCompressor:
             lane.open_is_due = False
         if batch.records_size > _COMPRESS_ON_LOOP:
             self._compress_in_thread(lane, batch)
-            return False
+            return batch.is_prepared
         batch.is_prepared = True
-        with memoryview(batch) as records:
-            payload = self._codec.compress(records)
-        batch.set_compressed(payload, self._codec.attributes)
+        try:
+            with memoryview(batch) as records:
+                payload = self._codec.compress(records)
+        except Exception as error:
+            self._sent_as_it_is(error)
+        else:
+            batch.set_compressed(payload, self._codec.attributes)
         return True
 
     def restore(self, batch: RecordBatch) -> None:
@@ -99,9 +103,16 @@ class BatchCompressor:
             return
         if self._executor is None:
             self._executor = ThreadPoolExecutor(_THREADS, "aioproducer-compress")
-        batch.is_compressing = True
         records = memoryview(batch)
-        compressing = self._loop.run_in_executor(self._executor, self._codec.compress, records)
+        try:
+            compressing = self._loop.run_in_executor(self._executor, self._codec.compress, records)
+        except RuntimeError as error:
+            # No thread is to be had, or the interpreter is shutting down. A thread that is there
+            # may read the records nevertheless: they are not released here.
+            batch.is_prepared = True
+            self._sent_as_it_is(error)
+            return
+        batch.is_compressing = True
         self._running.add(compressing)
         compressing.add_done_callback(partial(self._take_back, lane, batch, records))
 
@@ -123,5 +134,9 @@ class BatchCompressor:
         if error is None:
             batch.set_compressed(compressing.result(), self._codec.attributes)
         else:
-            logger.error("A batch is sent uncompressed: %s failed: %r", self._codec.name, error)
+            self._sent_as_it_is(error)
         self._compressed(lane)
+
+    def _sent_as_it_is(self, error: BaseException) -> None:
+        assert self._codec is not None
+        logger.error("A batch is sent uncompressed: %s failed: %r", self._codec.name, error)

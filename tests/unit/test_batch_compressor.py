@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import threading
 
 import pytest
 
@@ -160,18 +161,21 @@ async def test_a_batch_that_expires_in_a_thread_stays_failed() -> None:
     await its.compressor.close()
 
 
+class Broken:
+    """A codec that fails."""
+
+    name = "broken"
+    attributes = 4
+
+    def compress(self, data: object, /) -> bytes:
+        raise MemoryError
+
+
 async def test_a_batch_whose_compression_fails_is_sent_as_it_is(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     its = Compressing()
     batch = its.close_batch(LARGE)
-
-    class Broken:
-        name = "broken"
-        attributes = 4
-
-        def compress(self, data: object, /) -> bytes:
-            raise MemoryError
 
     monkeypatch.setattr(its.compressor, "_codec", Broken())
     its.compressor.prepare_head(its.lane)
@@ -180,6 +184,34 @@ async def test_a_batch_whose_compression_fails_is_sent_as_it_is(
     assert its.compressor.prepare_head(its.lane)
     assert not batch.is_compressed
     assert "broken failed: MemoryError()" in caplog.text
+    await its.compressor.close()
+
+
+def test_a_small_batch_whose_compression_fails_is_sent_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    its = Compressing(manual=True)
+    batch = its.close_batch(SMALL)
+    monkeypatch.setattr(its.compressor, "_codec", Broken())
+    assert its.compressor.prepare_head(its.lane)
+    assert not batch.is_compressed
+    assert "broken failed: MemoryError()" in caplog.text
+
+
+async def test_a_batch_for_which_there_is_no_thread_is_sent_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    its = Compressing()
+    batch = its.close_batch(LARGE)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    its.compressor.prepare_closed(its.lane)
+    assert its.lane.may_take(0.0, 5, None)
+    assert its.compressor.prepare_head(its.lane)
+    assert not batch.is_compressed
+    assert "can't start new thread" in caplog.text
     await its.compressor.close()
 
 
