@@ -32,7 +32,7 @@ from aioproducer.errors import (
     TopicAuthorizationFailedError,
     broker_error,
 )
-from aioproducer.metadata import NO_LEADER, BrokerAddress, ClusterMetadata, PartitionLeader
+from aioproducer.metadata import BrokerAddress, ClusterMetadata, PartitionLeader
 from aioproducer.protocol.init_producer_id import INIT_PRODUCER_ID, InitProducerIdRequest
 from aioproducer.protocol.metadata import METADATA, MetadataRequest, MetadataRequestTopic
 from aioproducer.retry import backoff
@@ -474,7 +474,7 @@ class Cluster:
             pass
 
     async def _fetch_metadata(self, connection: Connection, topics: tuple[str, ...]) -> bool:
-        """Ask one broker; True when every topic asked for has a leader everywhere."""
+        """Ask one broker; True when every topic asked for has a known leader everywhere."""
         request = MetadataRequest(
             [MetadataRequestTopic(name=name) for name in topics],
             allow_auto_topic_creation=self._config.allow_auto_create_topics,
@@ -503,7 +503,12 @@ class Cluster:
                 continue
             if not topic.error_code:
                 self.topic_errors.pop(topic.name, None)
-                is_complete &= all(p.leader_id != NO_LEADER for p in topic.partitions)
+                # A leader that is no broker of the cluster is asked for again and again until it
+                # is one: not without the backoff.
+                is_complete &= all(
+                    leader.node_id in self.metadata.brokers
+                    for leader in self.metadata.topics[topic.name].leaders
+                )
                 continue
             error = broker_error(topic.error_code, broker=str(connection.address))
             self.topic_errors[topic.name] = error

@@ -190,6 +190,26 @@ async def test_an_older_leader_epoch_does_not_move_a_partition_back() -> None:
         assert {request.node_id for request in cluster.requests_of("produce")} == {1}
 
 
+async def test_a_leader_that_is_no_broker_is_asked_for_with_pauses() -> None:
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        producing(cluster, delivery_timeout_ms=300, request_timeout_ms=300) as producer,
+    ):
+
+        def lie(answer: MetadataAnswer) -> None:
+            for topic in answer.topics:
+                for partition in topic.partitions:
+                    partition.leader_id = 77
+
+        cluster.edit_next("metadata", lie, count=None)
+        before = len(cluster.requests_of("metadata"))
+        await failure(producer.send_nowait(TOPIC, b"42"))
+        assert len(cluster.requests_of("metadata")) - before < 100
+
+        cluster.clear_faults()
+        await producer.send_and_wait(TOPIC, b"43")
+
+
 async def test_partitions_for_waits_for_an_unknown_topic() -> None:
     async with FakeCluster(default_partitions=4) as cluster, producing(cluster) as producer:
         assert await producer.partitions_for("made-on-demand") == (0, 1, 2, 3)
