@@ -282,7 +282,10 @@ cdef class RecordAccumulator:
             try:
                 chosen = self.partitioner(topic.name, key, topic.partition_ids, topic.available)
             except Exception as error:
-                raise self.events.routing_error(topic, error) from error
+                wrapped = self.events.routing_error(topic, error)
+                if wrapped is error:
+                    raise
+                raise wrapped from error
         elif key is not None and not self.ignore_keys:
             chosen = (murmur2(key) & 0x7FFFFFFF) % topic.partition_count
         else:

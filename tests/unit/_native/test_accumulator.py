@@ -408,6 +408,18 @@ def test_a_partitioner_that_raises_fails_the_one_call() -> None:
     assert core.values() == [b"v"]
 
 
+def test_a_partitioner_may_raise_an_error_of_kafkas() -> None:
+    error = InvalidPartitionError("none will do")
+
+    def refuse(*_: object) -> int:
+        raise error
+
+    with pytest.raises(InvalidPartitionError) as caught:
+        Core(partitioner=refuse).put()
+    assert caught.value is error
+    assert error.__cause__ is None
+
+
 # ---- the sticky partition (KIP-794)
 
 
