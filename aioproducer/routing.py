@@ -122,7 +122,11 @@ class TopicRouter:
         """The error of a record that could not be given a partition."""
         if isinstance(error, KafkaError):
             return error
-        wrapped = KafkaError(f"The partitioner failed for topic {topic.name!r}: {error!r}")
+        # Not its text, which may show the key.
+        wrapped = KafkaError(
+            f"The partitioner raised {type(error).__name__} for topic {topic.name!r}",
+            hint="The cause of this error tells more.",
+        )
         wrapped.__cause__ = error
         return wrapped
 

@@ -110,3 +110,17 @@ async def test_a_partitioner_that_chooses_nonsense_fails_its_record_only(chosen:
         with pytest.raises(KafkaError):
             producer.send_nowait(TOPIC, b"known")
         assert (await producer.send_and_wait(TOPIC, b"42")).offset == 0
+
+
+async def test_the_error_of_a_partitioner_that_raises_does_not_show_the_key() -> None:
+    def chooses(topic: str, key: bytes | None, *_: object) -> int:
+        raise KeyError(key)
+
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        producing(cluster, partitioner=chooses) as producer,
+    ):
+        error = await failure(producer.send_nowait(TOPIC, b"42", key=b"4111 1111"))
+        assert "KeyError" in str(error)
+        assert "4111" not in str(error)
+        assert isinstance(error.__cause__, KeyError)
