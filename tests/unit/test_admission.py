@@ -43,6 +43,10 @@ class Room:
         self.queue.admit()
 
 
+def finds_no_room(record: object) -> str | None:
+    return None
+
+
 def test_nobody_is_admitted_without_room() -> None:
     room = Room()
     room.join("a")
@@ -98,14 +102,14 @@ def test_who_withdrew_leaves_no_record_behind_who_still_waits() -> None:
     room.join("a")
     record = Record()
     alive = weakref.ref(record)
-    waiter = room.join("b", admit=partial(lambda record: None, record))
+    waiter = room.join("b", admit=partial(finds_no_room, record))
     del record
     room.queue.withdraw(waiter)
     assert alive() is None
 
 
 def test_the_record_is_not_in_the_repr() -> None:
-    waiter = Room().join("a", admit=partial(lambda record: None, "4111 1111"))
+    waiter = Room().join("a", admit=partial(finds_no_room, "4111 1111"))
     assert "4111" not in repr(waiter)
 
 
