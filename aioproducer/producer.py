@@ -175,37 +175,35 @@ class Producer(SendPath[K, V]):
             # It is open now, unless the task that was at it was cancelled.
             await self.start()
             return
+        starting = self._starting = asyncio.get_running_loop().create_future()
+        try:
+            await self._start()
+        except KafkaError as error:
+            starting.set_exception(error.again())
+            starting.exception()
+            raise
+        finally:
+            self._starting = None
+            if not starting.done():
+                starting.set_result(None)
+
+    async def _start(self) -> None:
         loop = asyncio.get_running_loop()
-        self._starting = loop.create_future()
+        serialize_key = as_function(self.config.key_serializer, option="key_serializer")
+        serialize_value = as_function(self.config.value_serializer, option="value_serializer")
         sender = Sender(self.config, self._connection_options(), loop)
         try:
             await sender.start()
-        except BaseException as error:
+            if not self._is_created():
+                raise ProducerClosedError("The producer was closed while it started")
+        except BaseException:
             await sender.close()
-            if isinstance(error, KafkaError):
-                self._starting.set_exception(error)
-                self._starting.exception()
-            else:
-                self._starting.set_result(None)
-            self._starting = None
             raise
-        if not self._is_created():
-            # It was closed meanwhile: what `close` could not see yet goes now.
-            await sender.close()
-            self._starting.set_result(None)
-            self._starting = None
-            raise ProducerClosedError("The producer was closed while it started")
         self._loop = loop
         self._sender = sender
-        self._open_path(
-            sender.accumulator,
-            as_function(self.config.key_serializer, option="key_serializer"),
-            as_function(self.config.value_serializer, option="value_serializer"),
-        )
+        self._open_path(sender.accumulator, serialize_key, serialize_value)
         self._state = _State.OPEN
         _open_producers.add(self)
-        self._starting.set_result(None)
-        self._starting = None
 
     async def flush(self) -> None:
         """Wait until every record accepted so far is stored or has failed.
@@ -283,9 +281,10 @@ class Producer(SendPath[K, V]):
                     await sender.flush()
             except TimeoutError:
                 pass
+        finally:
+            # Also when the loop ends and cancels this: nobody must wait for what never comes.
             self._delivering_rest = None
             undelivered = _give_up(sender)
-        finally:
             await sender.close()
             self._state = _State.CLOSED
         if undelivered:
@@ -582,10 +581,8 @@ class _Admission(Coroutine[Any, Any, Delivery]):
         return self._wait()
 
     def _wait(self) -> Generator[Any, Any, Delivery]:
-        try:
-            return (yield from self._admitted.__await__())
-        finally:
-            self._leave()
+        # By `self` the place is kept while the caller awaits, who holds nothing else of it.
+        return (yield from _wait_for_room(self._sender, self._waiter, self._admitted))
 
     def _leave(self) -> None:
         if self._waiter.is_waiting:
@@ -593,13 +590,16 @@ class _Admission(Coroutine[Any, Any, Delivery]):
 
     def send(self, value: Any) -> Any:
         if self._inner is None:
-            self._inner = self._wait()
+            # Without `self`: the two would be a circle, and its end left to whichever thread
+            # collects garbage.
+            self._inner = _wait_for_room(self._sender, self._waiter, self._admitted)
         return self._inner.send(value)
 
     def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
         if self._inner is None:
-            self._inner = self._wait()
-            next(self._inner)
+            # Cancelled before the first step.
+            self._leave()
+            self._inner = _wait_for_room(self._sender, self._waiter, self._admitted)
         return self._inner.throw(typ if val is None else val)
 
     def close(self) -> None:
@@ -616,6 +616,16 @@ class _Admission(Coroutine[Any, Any, Delivery]):
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+
+def _wait_for_room(
+    sender: Sender, waiter: Waiter[Delivery], admitted: asyncio.Future[Delivery]
+) -> Generator[Any, Any, Delivery]:
+    try:
+        return (yield from admitted.__await__())
+    finally:
+        if waiter.is_waiting:
+            sender.withdraw(waiter)
 
 
 class _NotWantedError(Exception):

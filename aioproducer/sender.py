@@ -40,7 +40,6 @@ from aioproducer.errors import (
     KafkaError,
     NetworkError,
     ProducerClosedError,
-    UnsupportedVersionError,
     WrongEventLoopError,
     broker_error,
 )
@@ -395,8 +394,16 @@ class Sender:
 
     def _pump(self, window: BrokerWindow) -> None:
         """Send to a broker while its window is open and there is something to send."""
-        if self._lacks_identity():
+        if self._lacks_identity() or window.is_pumping:
+            # Called from within: what became ready is looked at when the request at hand is sent.
             return
+        window.is_pumping = True
+        try:
+            self._fill(window)
+        finally:
+            window.is_pumping = False
+
+    def _fill(self, window: BrokerWindow) -> None:
         while window.ready and not self._attempts.is_closing:
             connection = self._open_connection(window)
             if connection is None:
@@ -484,10 +491,10 @@ class Sender:
                 timeout=self._config.request_timeout_ms / 1000,
                 on_answer=partial(self._answered, sent) if expects_answer else None,
             )
-        except (NetworkError, UnsupportedVersionError) as error:
+        except Exception as error:
             # Nothing left: the loop tells, as if it had been answered.
             window.in_flight += 1
-            self._loop.call_soon(self._answered, sent, None, error)
+            self._loop.call_soon(self._answered, sent, None, _request_error(error))
             return
         counters = self.counters
         counters.requests_sent += 1
@@ -523,9 +530,11 @@ class Sender:
         assert error is not None
         for lane, batch in sent.batches.values():
             self._attempts.failed(lane, batch, error, sent, outcome)
-        self._settle(outcome, direct=True)
-        self._pump(sent.window)
-        self._pump_leaders(outcome)
+        try:
+            self._settle(outcome, direct=True)
+        finally:
+            self._pump(sent.window)
+            self._pump_leaders(outcome)
 
     def _take_response(
         self, sent: SentRequest, response: ProduceResponse, outcome: Outcome
@@ -596,11 +605,18 @@ class Sender:
         """Tell whoever waits, admit whom there is room for, offer the lanes again."""
         for batch in outcome.done:
             self._flushes.batch_done(batch)
-        for batch in outcome.done:
-            batch.wake(direct)
-        self._admit()
-        for lane in outcome.lanes:
-            self._offer(lane)
+        done = iter(outcome.done)
+        try:
+            for batch in done:
+                batch.wake(direct)
+        finally:
+            # Also when a task that was told exits the program: the loop tells the others, and the
+            # lanes go on, or what the exit waits for would never end.
+            for batch in done:
+                batch.wake(False)
+            self._admit()
+            for lane in outcome.lanes:
+                self._offer(lane)
 
     def _room_ended(self, room: RecordBatch, topic: TopicQueue) -> None:
         """Records that waited for their topic were routed, or failed."""
@@ -702,8 +718,10 @@ class Sender:
                 self._active.discard(lane)
             else:
                 self._timers.schedule(self._timers.expiring, lane, expires_at)
-        self._settle(outcome, direct=True)
-        self._pump_leaders(outcome)
+        try:
+            self._settle(outcome, direct=True)
+        finally:
+            self._pump_leaders(outcome)
 
     def _linger_over(self, lane: PartitionLane, now: float) -> None:
         if lane.open is None:
@@ -715,3 +733,13 @@ class Sender:
         lane.open_is_due = True
         self._offer(lane)
         self._pump_leader(lane)
+
+
+def _request_error(error: Exception) -> KafkaError:
+    """Why a request could not be sent; a defect of ours fails its records and nothing else."""
+    if isinstance(error, KafkaError):
+        return error
+    logger.error("A Produce request could not be made", exc_info=error)
+    defect = KafkaError(f"The request could not be made ({type(error).__name__})")
+    defect.__cause__ = error
+    return defect

@@ -164,12 +164,12 @@ class Connection(asyncio.Protocol):
         )
         now = self._loop.time()
         self.last_used_at = now
+        self._transport.writelines(chunks)
         if on_answer is not None:
             pending = _Pending(api, version, self._correlation_id, now + timeout, on_answer)
             self._pending.append(pending)
             if self._timer is None or pending.deadline < self._timer_at:
                 self._check_timeout_at(pending.deadline)
-        self._transport.writelines(chunks)
 
     async def request(
         self, api: Api[Req, Resp], version: int, request: Req, *, timeout: float
@@ -259,6 +259,10 @@ class Connection(asyncio.Protocol):
         except ProtocolError as error:
             logger.warning("Closing the connection to %s: %s", self.address, error)
             self.abort(self._network_error(f"The broker sent what is no Kafka answer: {error}"))
+        except (SystemExit, KeyboardInterrupt):
+            # From a task that was told of its record: the answers behind this one still count.
+            self._loop.call_soon(self.data_received, b"")
+            raise
 
     def eof_received(self) -> None:
         """Have asyncio close the transport: a broker never half-closes."""
@@ -285,12 +289,21 @@ class Connection(asyncio.Protocol):
             reason = self._network_error(said)
         if not self._closed.done():
             self._closed.set_result(None)
-        while self._pending:
-            self._pending.popleft().on_answer(None, reason)
-        if self.on_lost is not None:
-            self.on_lost(reason)
+        try:
+            self._fail_pending(reason)
+        finally:
+            if self.on_lost is not None:
+                self.on_lost(reason)
 
     # ---- inside
+
+    def _fail_pending(self, reason: KafkaError) -> None:
+        while self._pending:
+            try:
+                self._pending.popleft().on_answer(None, reason)
+            except (SystemExit, KeyboardInterrupt):
+                self._loop.call_soon(self._fail_pending, reason)
+                raise
 
     def _take_answer(self, frame: bytes | memoryview) -> None:
         if not self._pending:

@@ -27,6 +27,7 @@ class BrokerWindow:
 
     Attributes:
         in_flight: Requests without an answer.
+        is_pumping: A request to it is being made.
         ready: Lanes that may send, in turn.
         lingering: Lanes whose open batch still waits for more records.
         stalled_since: When something waited here first without being taken; None while it flows.
@@ -35,6 +36,7 @@ class BrokerWindow:
 
     __slots__ = (
         "in_flight",
+        "is_pumping",
         "lingering",
         "node_id",
         "ready",
@@ -46,6 +48,7 @@ class BrokerWindow:
     def __init__(self, node_id: int) -> None:
         self.node_id = node_id
         self.in_flight = 0
+        self.is_pumping = False
         self.ready: OrderedDict[PartitionLane, None] = OrderedDict()
         self.lingering: OrderedDict[PartitionLane, None] = OrderedDict()
         self.stalled_since: float | None = None

@@ -340,7 +340,7 @@ cdef class RecordAccumulator:
         batch.charged_bytes += taken
         self.buffer_used += taken
         self.accepted_count += 1
-        # Before a full batch is closed: with acks=0 it may be done, and all told, when that returns.
+        # Before a full batch is closed: with acks=0 it may be done, and all told, on return.
         if delivery is None:
             delivery = batch.deliver_last(timestamp_ms, on_delivery)
         else:

@@ -26,11 +26,12 @@ cdef extern from "Python.h":
     int PyContext_Exit(object context) except -1
     void PyTuple_SET_ITEM(object values, Py_ssize_t index, object value) noexcept
     void PyObject_GC_UnTrack(PyObject* container) noexcept
+    void PyErr_SetObject(object type, object value) noexcept
 
 
 cdef extern from *:
     """
-    /* Python 3.14 caches the hash of a tuple, and tp_alloc leaves 0 there: a hash that was found. */
+    /* Python 3.14 caches the hash of a tuple, where tp_alloc leaves 0: a hash that was found. */
     #if PY_VERSION_HEX >= 0x030E0000
     #define HAS_NO_HASH_YET(values) (((PyTupleObject*)(values))->ob_hash = -1)
     #else
@@ -44,7 +45,8 @@ cdef object new_metadata(
     object topic, object partition, object offset, object timestamp_ms, object by_broker
 ):
     # What RecordMetadata(...) does, without the Python function that a NamedTuple has for it.
-    cdef object metadata = (<PyTypeObject*>RecordMetadata).tp_alloc(RecordMetadata, 5)
+    cdef PyTypeObject* cls = <PyTypeObject*>RecordMetadata
+    cdef object metadata = cls.tp_alloc(cls, 5)
     HAS_NO_HASH_YET(metadata)
     set_item(metadata, 0, topic)
     set_item(metadata, 1, partition)
@@ -368,6 +370,11 @@ cdef int run_callback(Delivery delivery, callback, context, bint direct) except 
     finally:
         PyContext_Exit(context)
     return 0
+
+
+cdef void set_raised(error) noexcept:
+    # `noexcept`: what it sets is for the interpreter, which called the slot, not for us.
+    PyErr_SetObject(type(error), error)
 
 
 cdef PySendResult delivery_am_send(PyObject* this, PyObject* value, PyObject** result) noexcept:

@@ -81,7 +81,7 @@ cdef class SendPath:
     cdef RecordAccumulator accumulator
     cdef object serialize_key
     cdef object serialize_value
-    cdef long thread_id
+    cdef unsigned long thread_id
 
     __class_getitem__ = classmethod(GenericAlias)
 

@@ -18,20 +18,14 @@ cdef extern from "Python.h":
 
     ctypedef struct PyTypeObject:
         PyAsyncMethods* tp_as_async
-        object (*tp_alloc)(object cls, Py_ssize_t items)
+        object (*tp_alloc)(PyTypeObject* cls, Py_ssize_t items)
 
     void PyType_Modified(PyTypeObject* type)
-    void PyErr_SetObject(object type, object value) noexcept
 
 
 cdef void use_send_slot(type cls, void* function):
     (<PyTypeObject*>cls).tp_as_async.am_send = function
     PyType_Modified(<PyTypeObject*>cls)
-
-
-cdef void set_raised(error) noexcept:
-    # `noexcept`: what it sets is for the interpreter, which called the slot, not for us.
-    PyErr_SetObject(type(error), error)
 
 
 cdef int raise_thrown(kind, value) except -1:

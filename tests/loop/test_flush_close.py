@@ -181,6 +181,39 @@ async def test_a_cancelled_close_goes_on() -> None:
         assert (await delivery).offset == 1
 
 
+async def test_a_close_that_the_end_of_the_loop_cancels_still_ends_every_delivery() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster:
+        producer = Producer(bootstrap_servers=cluster.bootstrap_servers, **FAST)
+        await producer.start()
+        await prove(producer)
+        cluster.hang("produce")
+        delivery = producer.send_nowait(TOPIC, b"42")
+        closing = asyncio.create_task(producer.close())
+        await cluster.received("produce", 2)
+        for task in asyncio.all_tasks():
+            if task.get_name() == "aioproducer-close":
+                task.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
+        assert isinstance(await failure(delivery), ProducerClosedError)
+        cluster.release()
+
+
+async def test_a_start_cancelled_twice_can_be_repeated() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster:
+        cluster.hang("metadata")
+        producer = Producer(bootstrap_servers=cluster.bootstrap_servers, **FAST)
+        starting = asyncio.create_task(producer.start())
+        await cluster.received("metadata")
+        starting.cancel()
+        await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        cluster.release()
+        async with asyncio.timeout(5):
+            await producer.start()
+        await producer.close()
+
+
 async def test_a_cancelled_start_can_be_repeated() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster:
         cluster.hang("metadata")
