@@ -1,18 +1,19 @@
 """Which partition a record goes to: round robin, and the choice of the next sticky partition.
 
 The send path calls a `Partitioner` for each record that names no partition. Without one it hashes
-keys itself (`murmur2`, in the native send path), and for records without key asks
-`next_sticky_partition` whenever it decides to leave the partition it has been filling.
+keys itself (`murmur2`, in the native send path), and for records without key draws from a
+`StickyChoice` whenever it decides to leave the partition it has been filling.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 from aioproducer.hooks import Partitioner
 
-__all__ = ["Partitioner", "RoundRobinPartitioner", "next_sticky_partition"]
+__all__ = ["Partitioner", "RoundRobinPartitioner", "StickyChoice"]
 
 
 class RoundRobinPartitioner:
@@ -38,16 +39,12 @@ class RoundRobinPartitioner:
         return choices[count % len(choices)]
 
 
-def next_sticky_partition(
-    queue_sizes: Sequence[int],
-    available: Sequence[int],
-    partition_count: int,
-    random: Callable[[], float],
-) -> int:
-    """Choose the partition that records without key go to from now on (KIP-794).
+class StickyChoice:
+    """Where the records without key of a topic may go next, and how likely (KIP-794).
 
     Mirrors org.apache.kafka.clients.producer.internals.BuiltInPartitioner (4.3): where batches
-    wait, fewer records are sent. The partition in use until now may be chosen again.
+    wait, fewer records are sent. The partition in use until now may be drawn again. Making one
+    looks at every partition of the topic, drawing from it does not.
 
     Args:
         queue_sizes: The number of batches that wait for each partition, by partition id. Empty
@@ -56,17 +53,28 @@ def next_sticky_partition(
         available: The ids of the partitions that have a leader, ordered; without those that
             `partitioner_availability_timeout_ms` excludes, unless that excludes all.
         partition_count: The number of partitions of the topic, at least 1.
-        random: Returns a number from 0 up to and not including 1.
     """
-    if not available:
-        return int(random() * partition_count)
-    if len(queue_sizes) < max(partition_count, 2):
-        return available[int(random() * len(available))]
-    sizes = [queue_sizes[partition] for partition in available]
-    longest = max(sizes)
-    # Queues of 0, 3 and 1 batches get the weights 4, 1 and 3; equal queues get equal ones.
-    bounds = list(accumulate(longest + 1 - size for size in sizes))
-    drawn = int(random() * bounds[-1])
-    return next(
-        partition for partition, bound in zip(available, bounds, strict=True) if drawn < bound
-    )
+
+    __slots__ = ("_bounds", "_partitions")
+
+    def __init__(
+        self, queue_sizes: Sequence[int], available: Sequence[int], partition_count: int
+    ) -> None:
+        self._partitions = available or range(partition_count)
+        self._bounds: list[int] = []
+        if available and len(queue_sizes) >= max(partition_count, 2):
+            sizes = [queue_sizes[partition] for partition in available]
+            longest = max(sizes)
+            # Queues of 0, 3 and 1 batches get the weights 4, 1 and 3; equal queues equal ones.
+            self._bounds = list(accumulate(longest + 1 - size for size in sizes))
+
+    def draw(self, random: Callable[[], float]) -> int:
+        """Return a partition id.
+
+        Args:
+            random: Returns a number from 0 up to and not including 1.
+        """
+        if not self._bounds:
+            return self._partitions[int(random() * len(self._partitions))]
+        drawn = int(random() * self._bounds[-1])
+        return self._partitions[bisect_right(self._bounds, drawn)]

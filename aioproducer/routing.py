@@ -29,11 +29,15 @@ from aioproducer.errors import (
 )
 from aioproducer.lane import PartitionLane
 from aioproducer.metadata import NO_LEADER, PartitionLeader, TopicMetadata
-from aioproducer.partitioner import next_sticky_partition
+from aioproducer.partitioner import StickyChoice
 
 __all__ = ["TopicRouter"]
 
 logger = logging.getLogger(__name__)
+
+_WEIGHING_PAUSE = 20e-6
+"""Seconds, for each partition of a topic, between two looks at how much waits for each: so that
+looking takes a small part of the time however many there are."""
 
 _TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}\Z")
 
@@ -74,6 +78,7 @@ class TopicRouter:
         self._rooms_timer: asyncio.TimerHandle | None = None
         self._used_at: dict[str, float] = {}
         self._idle: set[str] = set()
+        self._choices: dict[str, tuple[StickyChoice, float]] = {}
         self._watchers: dict[str, list[asyncio.Future[None]]] = {}
         self._idle_timer: asyncio.TimerHandle | None = None
 
@@ -107,16 +112,20 @@ class TopicRouter:
 
     def next_sticky_partition(self, topic: TopicQueue) -> int:
         """The partition for the next records without key (KIP-794)."""
-        lanes: tuple[PartitionLane, ...] = topic.partitions
-        available = topic.available
-        if self._config.partitioner_availability_timeout_ms:
-            flowing = tuple(p for p in available if not self._is_stalled(lanes[p].leader.node_id))
-            available = flowing or available
-        if self._config.partitioner_adaptive_partitioning_enable:
-            sizes = [len(lane.closed) for lane in lanes]
-        else:
-            sizes = []
-        return next_sticky_partition(sizes, available, len(lanes), random.random)
+        now = self._loop.time()
+        choice, weigh_again_at = self._choices.get(topic.name, (None, 0.0))
+        if choice is None or now >= weigh_again_at:
+            choice = self._weigh(topic)
+            self._choices[topic.name] = choice, now + topic.partition_count * _WEIGHING_PAUSE
+        return choice.draw(random.random)
+
+    def new_lane(self, topic: TopicQueue, partition: int) -> PartitionLane:
+        """The lane of a partition that gets its first record."""
+        lane = PartitionLane(topic, partition)
+        known = self._cluster.metadata.topics.get(topic.name)
+        if known is not None and partition < len(known.leaders):
+            lane.led_by(known.leaders[partition])
+        return lane
 
     def routing_error(self, topic: TopicQueue, error: Exception) -> KafkaError:
         """The error of a record that could not be given a partition."""
@@ -155,8 +164,7 @@ class TopicRouter:
             return
         self.fail_rooms(queue, _about_topic(error, topic))
         if not queue.is_known:
-            self._accumulator.forget_topic(topic)
-            self._used_at.pop(topic, None)
+            self._forget_topic(topic)
 
     def fail_rooms(self, topic: TopicQueue, error: KafkaError) -> None:
         """Fail every record that waits for a topic."""
@@ -203,20 +211,31 @@ class TopicRouter:
 
     # ---- inside
 
+    def _weigh(self, topic: TopicQueue) -> StickyChoice:
+        available = topic.available
+        known = self._cluster.metadata.topics.get(topic.name)
+        if self._config.partitioner_availability_timeout_ms and known is not None:
+            flowing = tuple(p for p in available if not self._is_stalled(known.leaders[p].node_id))
+            available = flowing or available
+        sizes: list[int] = []
+        if self._config.partitioner_adaptive_partitioning_enable:
+            sizes = [len(lane.closed) for lane in topic.queues]
+        return StickyChoice(sizes, available, topic.partition_count)
+
     def _apply(self, topic: TopicQueue, known: TopicMetadata) -> None:
-        # Fewer than before: the topic was deleted and made again. What the other lanes still hold
-        # runs into its delivery timeout.
-        lanes: list[PartitionLane] = list(topic.partitions[: len(known.leaders)])
-        while len(lanes) < len(known.leaders):
-            lanes.append(PartitionLane(topic, len(lanes)))
         available = tuple(
             partition
             for partition, leader in enumerate(known.leaders)
             if leader.node_id != NO_LEADER
         )
         rooms = self._accumulator.rooms(topic)
-        topic.set_partitions(tuple(lanes), available)
-        for lane, leader in zip(lanes, known.leaders, strict=False):
+        # Fewer than before: the topic was deleted and made again. What the other lanes still hold
+        # runs into its delivery timeout.
+        topic.set_partitions(len(known.leaders), available)
+        self._choices.pop(topic.name, None)
+        lanes: list[PartitionLane] = topic.queues
+        for lane in lanes:
+            leader = known.leaders[lane.partition]
             if lane.leader != leader:
                 before = lane.leader
                 lane.led_by(leader)
@@ -259,9 +278,12 @@ class TopicRouter:
         if topic is None:
             self._cluster.forget_topics([name])
         elif not topic.is_known and not topic.unrouted_count:
-            self._accumulator.forget_topic(name)
-            self._used_at.pop(name, None)
+            self._forget_topic(name)
             self._cluster.forget_topics([name])
+
+    def _forget_topic(self, name: str) -> None:
+        self._accumulator.forget_topic(name)
+        self._used_at.pop(name, None)
 
     def _fail_room(self, topic: TopicQueue, room: RecordBatch, error: KafkaError) -> None:
         held = topic.unrouted_count
@@ -301,7 +323,7 @@ class TopicRouter:
             for name, topic in self._accumulator.topic_queues.items()
             if now - self._used_at.get(name, now) >= idle
             and not topic.unrouted_count
-            and all(lane.is_idle for lane in topic.partitions)
+            and all(lane.is_idle for lane in topic.queues)
         ]
         self._idle.update(names)
         self._cluster.forget_topics(names)

@@ -121,6 +121,7 @@ class Sender:
         )
         self.check_topic_name = self._router.check_topic_name
         self.topic_needed = self._router.topic_needed
+        self.new_queue = self._router.new_lane
         self.next_sticky_partition = self._router.next_sticky_partition
         self.routing_error = self._router.routing_error
         self.topic_failed = self._router.topic_failed

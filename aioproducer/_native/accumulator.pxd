@@ -5,14 +5,14 @@ from aioproducer._native.record_batch cimport Delivery, Field, RecordBatch
 
 cdef class TopicQueue:
     cdef readonly str name
-    cdef readonly tuple partitions
+    cdef list partitions
     cdef readonly object available
     cdef object partition_ids
     cdef object unrouted
     cdef readonly RecordBatch waiting_room
     cdef PartitionQueue sticky
     cdef int64_t sticky_bytes
-    cdef int partition_count
+    cdef readonly int partition_count
 
 
 cdef class PartitionQueue:
@@ -54,6 +54,7 @@ cdef class RecordAccumulator:
     )
     cdef TopicQueue _topic(self, str name)
     cdef PartitionQueue _choose(self, TopicQueue topic, object key, object partition)
+    cdef PartitionQueue _queue(self, TopicQueue topic, int partition)
     cdef bint _is_sticky(
         self, TopicQueue topic, PartitionQueue queue, object key, object partition
     ) noexcept

@@ -131,7 +131,7 @@ cdef class TopicQueue:
 
     def __init__(self, str name):
         self.name = name
-        self.partitions = ()
+        self.partitions = []
         self.available = ()
         self.unrouted = deque()
 
@@ -143,11 +143,19 @@ cdef class TopicQueue:
     def unrouted_count(self):
         return len(self.unrouted)
 
-    def set_partitions(self, tuple partitions, tuple available):
-        """Take the topic's queues, one per partition id, and the ids that have a leader."""
-        self.partitions = partitions
-        self.partition_count = len(partitions)
-        self.partition_ids = range(self.partition_count)
+    @property
+    def queues(self):
+        return [queue for queue in self.partitions if queue is not None]
+
+    def set_partitions(self, int count, tuple available):
+        """Take the number of the topic's partitions, and the ids of those that have a leader.
+
+        A partition gets its queue with its first record: of thousands, few may be written to.
+        """
+        known = self.partitions[:count]
+        self.partitions = known + [None] * (count - len(known))
+        self.partition_count = count
+        self.partition_ids = range(count)
         self.available = available
         if self.sticky is not None and self.sticky.partition not in available:
             self.sticky = None
@@ -294,7 +302,13 @@ cdef class RecordAccumulator:
             return topic.sticky
         if not 0 <= chosen < topic.partition_count:
             self._refuse_partition(topic, chosen)
-        return <PartitionQueue>topic.partitions[chosen]
+        return self._queue(topic, chosen)
+
+    cdef PartitionQueue _queue(self, TopicQueue topic, int partition):
+        queue = topic.partitions[partition]
+        if queue is None:
+            queue = topic.partitions[partition] = self.events.new_queue(topic, partition)
+        return <PartitionQueue>queue
 
     cdef bint _is_sticky(
         self, TopicQueue topic, PartitionQueue queue, object key, object partition
@@ -313,7 +327,7 @@ cdef class RecordAccumulator:
         )
 
     def _switch_sticky(self, TopicQueue topic):
-        topic.sticky = topic.partitions[self.events.next_sticky_partition(topic)]
+        topic.sticky = self._queue(topic, self.events.next_sticky_partition(topic))
         topic.sticky_bytes = 0
 
     cdef Delivery _append(

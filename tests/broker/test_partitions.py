@@ -128,12 +128,12 @@ async def test_a_partitioner_that_fails_fails_its_record_alone(kafka: Kafka) -> 
 
     async with producer_for(kafka, partitioner=picky) as producer:
         held = [producer.send_nowait(topic, b"x", key=key) for key in (b"raise", b"far", b"ok")]
-        with pytest.raises(KafkaError, match=f"partitioner raised ZeroDivisionError for topic .{topic}"):
+        with pytest.raises(KafkaError, match=f"raised ZeroDivisionError.*{topic}"):
             await held[0]
         with pytest.raises(InvalidPartitionError, match="2 partitions"):
             await held[1]
         assert (await held[2]).partition == 1
-        with pytest.raises(KafkaError, match=f"partitioner raised ZeroDivisionError for topic .{topic}") as caught:
+        with pytest.raises(KafkaError, match=f"raised ZeroDivisionError.*{topic}") as caught:
             producer.send_nowait(topic, b"x", key=b"raise")
         assert isinstance(caught.value.__cause__, ZeroDivisionError)
         with pytest.raises(InvalidPartitionError, match="2 partitions"):

@@ -82,7 +82,9 @@ class ManualLoop:
 class RecordedEvents:
     """The accumulator's events, written down. The sticky partition goes round."""
 
-    def __init__(self) -> None:
+    def __init__(self, queue_type: type[PartitionQueue] = PartitionQueue) -> None:
+        self._queue_type = queue_type
+        self._queues: dict[tuple[str, int], PartitionQueue] = {}
         self.turns = 0
         self.closed: list[PartitionQueue] = []
         self.needed: list[tuple[TopicQueue, RecordBatch]] = []
@@ -102,8 +104,14 @@ class RecordedEvents:
     def topic_needed(self, topic: TopicQueue, room: RecordBatch, /) -> None:
         self.needed.append((topic, room))
 
+    def new_queue(self, topic: TopicQueue, partition: int, /) -> PartitionQueue:
+        made = self._queues.get((topic.name, partition))
+        if made is None:
+            made = self._queues[topic.name, partition] = self._queue_type(topic, partition)
+        return made
+
     def next_sticky_partition(self, topic: TopicQueue, /) -> int:
-        return next(self._sticky) % len(topic.partitions)
+        return next(self._sticky) % topic.partition_count
 
     def routing_error(self, topic: TopicQueue, error: Exception, /) -> KafkaError:
         return error if isinstance(error, KafkaError) else KafkaError(repr(error))
@@ -138,7 +146,7 @@ class Core:
         self.now = 100.0
         self.manual = ManualLoop()
         self.loop = loop or self.manual.as_loop()
-        self.events = RecordedEvents()
+        self.events = RecordedEvents(queue_type)
         self.accumulator = RecordAccumulator(
             loop=self.loop,
             events=self.events,
@@ -149,7 +157,6 @@ class Core:
             partitioner=partitioner,
             ignore_keys=ignore_keys,
         )
-        self.queue_type = queue_type
         if partitions:
             self.know(TOPIC, partitions)
 
@@ -168,17 +175,15 @@ class Core:
     def set_partitions(
         self, name: str, partitions: int, available: tuple[int, ...] | None = None
     ) -> None:
-        """Give a topic new queues for its partitions."""
-        topic = self.topic(name)
-        queues = tuple(self.queue_type(topic, partition) for partition in range(partitions))
-        topic.set_partitions(queues, tuple(range(partitions)) if available is None else available)
+        """Say how many partitions a topic has, and which have a leader: all of them if None."""
+        has_leader = tuple(range(partitions)) if available is None else available
+        self.topic(name).set_partitions(partitions, has_leader)
 
     def topic(self, name: str = TOPIC) -> TopicQueue:
         return self.accumulator.topic_queues[name]
 
     def queue(self, partition: int = 0, name: str = TOPIC) -> PartitionQueue:
-        queue: PartitionQueue = self.topic(name).partitions[partition]
-        return queue
+        return self.events.new_queue(self.topic(name), partition)
 
     def offer(
         self,

@@ -13,8 +13,8 @@ from tests.support.core import Core
 
 def test_what_is_due_later_comes_up_also_after_an_interrupt() -> None:
     loop = asyncio.new_event_loop()
-    core = Core(loop, partitions=2, queue_type=PartitionLane)
-    first, second = core.topic().partitions
+    core = Core(loop, partitions=2)
+    first, second = PartitionLane(core.topic(), 0), PartitionLane(core.topic(), 1)
     due: list[PartitionLane] = []
 
     def time_passed() -> None:

@@ -8,16 +8,14 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aioproducer.partitioner import Partitioner, RoundRobinPartitioner, next_sticky_partition
+from aioproducer.partitioner import Partitioner, RoundRobinPartitioner, StickyChoice
 
 
 def shares(queue_sizes: list[int], available: list[int], count: int) -> dict[int, int]:
     """Ask with 1000 evenly spread random numbers; how often is each partition chosen?"""
+    choice = StickyChoice(queue_sizes, available, count)
     numbers = iter(range(1000))
-    return Counter(
-        next_sticky_partition(queue_sizes, available, count, lambda: next(numbers) / 1000)
-        for _ in range(1000)
-    )
+    return Counter(choice.draw(lambda: next(numbers) / 1000) for _ in range(1000))
 
 
 def test_round_robin_takes_the_partitions_in_turn() -> None:
@@ -81,7 +79,7 @@ def test_the_choice_is_always_one_of_the_available(data: st.DataObject) -> None:
     )
     available = sorted(data.draw(st.sets(st.integers(0, count - 1))))
     drawn = data.draw(st.floats(0, 1, exclude_max=True))
-    chosen = next_sticky_partition(queue_sizes, available, count, lambda: drawn)
+    chosen = StickyChoice(queue_sizes, available, count).draw(lambda: drawn)
     assert chosen in (available or range(count))
 
 
@@ -90,6 +88,6 @@ def test_the_shares_are_the_weights(queue_sizes: list[int], seed: int) -> None:
     count = len(queue_sizes)
     weights = [max(queue_sizes) + 1 - size for size in queue_sizes]
     drawn = random.Random(seed).random()
-    partition = next_sticky_partition(queue_sizes, list(range(count)), count, lambda: drawn)
+    partition = StickyChoice(queue_sizes, range(count), count).draw(lambda: drawn)
     below = sum(weights[:partition]) / sum(weights)
     assert below <= drawn < below + weights[partition] / sum(weights) + 1e-9

@@ -322,6 +322,17 @@ def test_murmur2_matches_kafka_python(key: bytes) -> None:
     assert murmur2(key) == kafka_python.partitioner.murmur2(key) % 2**32
 
 
+def test_a_partition_gets_its_queue_with_its_first_record() -> None:
+    core = Core(partitions=10_000)
+    assert core.topic().queues == []
+    core.put(partition=7_000)
+    core.put(partition=7_000)
+    assert [queue.partition for queue in core.topic().queues] == [7_000]
+    core.set_partitions(TOPIC, 20_000)
+    core.put(partition=19_999)
+    assert [queue.partition for queue in core.topic().queues] == [7_000, 19_999]
+
+
 @quick
 @given(st.binary(max_size=20), st.integers(1, 50))
 def test_a_key_goes_where_java_puts_it(key: bytes, partitions: int) -> None:
@@ -503,7 +514,7 @@ def test_the_stay_ends_when_the_partition_loses_its_leader() -> None:
     core = Core(partitions=2)
     core.put(b"first")
     topic = core.topic()
-    topic.set_partitions(topic.partitions, (1,))
+    topic.set_partitions(2, (1,))
     core.put(b"second")
     assert (core.values(0), core.values(1)) == ([b"first"], [b"second"])
 
@@ -512,7 +523,7 @@ def test_the_stay_goes_on_when_another_partition_loses_its_leader() -> None:
     core = Core(partitions=2)
     core.put(b"first")
     topic = core.topic()
-    topic.set_partitions(topic.partitions, (0,))
+    topic.set_partitions(2, (0,))
     core.put(b"second")
     assert core.values(0) == [b"first", b"second"]
 
