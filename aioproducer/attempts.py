@@ -64,10 +64,15 @@ class Outcome:
     Attributes:
         done: Batches that were delivered or failed: whoever waits for them is to be told.
         lanes: Lanes that may have become ready.
+        failures: Failed attempts, and which one of their batch it was, by what the log says of
+            them: its level, the reason and the next step.
     """
 
     done: list[RecordBatch] = field(default_factory=list[RecordBatch])
     lanes: list[PartitionLane] = field(default_factory=list[PartitionLane])
+    failures: dict[tuple[int, str, Step], list[tuple[RecordBatch, int]]] = field(
+        default_factory=dict[tuple[int, str, Step], list[tuple[RecordBatch, int]]]
+    )
 
 
 class Attempts:
@@ -174,7 +179,7 @@ class Attempts:
             record_count=batch.record_count,
             may_retry=may_retry,
         )
-        self._log_failure(lane, batch, error, step)
+        self._note_failure(lane, batch, error, step, outcome)
         if step is Step.COMPLETE:
             lane.acknowledged(batch)
             self.complete(batch, -1, -1, outcome)
@@ -283,8 +288,13 @@ class Attempts:
     def _release(self, batch: RecordBatch) -> None:
         self._accumulator.release(batch)
 
-    def _log_failure(
-        self, lane: PartitionLane, batch: RecordBatch, error: KafkaError, step: Step
+    def _note_failure(
+        self,
+        lane: PartitionLane,
+        batch: RecordBatch,
+        error: KafkaError,
+        step: Step,
+        outcome: Outcome,
     ) -> None:
         if isinstance(error, (OutOfOrderSequenceNumberError, UnknownProducerIdError)):
             level = logging.WARNING if step is Step.RESTART else logging.DEBUG
@@ -293,13 +303,24 @@ class Attempts:
         else:
             lane.failures_logged = True
             level = logging.WARNING
-        logger.log(
-            level,
-            "%s-%s: attempt %s of a batch of %s records failed (%s), next: %s",
-            batch.topic,
-            batch.partition,
-            batch.attempts,
-            batch.record_count,
-            error,
-            step.name.lower(),
-        )
+        if logger.isEnabledFor(level):
+            failures = outcome.failures.setdefault((level, str(error), step), [])
+            failures.append((batch, batch.attempts))
+
+    def log_failures(self, outcome: Outcome) -> None:
+        """Write one line for all batches that failed in one pass for the same reason."""
+        for (level, reason, step), failures in outcome.failures.items():
+            batch, attempts = failures[0]
+            others = f" and {len(failures) - 1} more batches" if len(failures) > 1 else ""
+            logger.log(
+                level,
+                "%s-%s: attempt %s of a batch of %s records%s failed (%s), next: %s",
+                batch.topic,
+                batch.partition,
+                attempts,
+                batch.record_count,
+                others,
+                reason,
+                step.name.lower(),
+            )
+        outcome.failures.clear()

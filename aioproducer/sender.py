@@ -604,6 +604,7 @@ class Sender:
 
     def _settle(self, outcome: Outcome, *, direct: bool) -> None:
         """Tell whoever waits, admit whom there is room for, offer the lanes again."""
+        self._attempts.log_failures(outcome)
         for batch in outcome.done:
             self._flushes.batch_done(batch)
         done = iter(outcome.done)

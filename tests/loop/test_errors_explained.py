@@ -105,3 +105,19 @@ async def test_a_failing_partition_is_warned_about_once_and_told_when_it_is_well
     warnings = [entry for entry in caplog.records if entry.levelname == "WARNING"]
     assert len(warnings) == 1
     assert "accepts records again" in caplog.text
+
+
+async def test_a_lost_request_is_one_line_in_the_log_however_many_batches_it_carried(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with FakeCluster(topics={TOPIC: 100}) as cluster, producing(cluster) as producer:
+        await prove(producer)
+        cluster.cut_next("produce", when="before")
+        deliveries = [producer.send_nowait(TOPIC, b"42", partition=id_) for id_ in range(100)]
+        await asyncio.gather(*deliveries)
+    warnings = [entry for entry in caplog.records if entry.name == "aioproducer.attempts"]
+    assert len(warnings) == 1
+    said = warnings[0].getMessage()
+    assert "99 more batches" in said
+    assert "NETWORK_EXCEPTION" in said
+    assert said.endswith("next: retry")
