@@ -284,8 +284,7 @@ class Sender:
             else:
                 lane.open_is_due = True
                 self._offer(lane)
-        for lane in lanes:
-            self._pump_leader(lane)
+        self._pump_leaders(lanes)
 
     # ---- told by the compressor
 
@@ -388,10 +387,10 @@ class Sender:
         if lane.leader.node_id != NO_LEADER:
             self._pump(self._window(lane.leader.node_id))
 
-    def _pump_leaders(self, outcome: Outcome) -> None:
-        # A lane that moved while its batch was in flight has become ready at another broker.
-        for lane in outcome.lanes:
-            self._pump_leader(lane)
+    def _pump_leaders(self, lanes: Iterable[PartitionLane]) -> None:
+        for node_id in {lane.leader.node_id for lane in lanes}:
+            if node_id != NO_LEADER:
+                self._pump(self._window(node_id))
 
     def _pump(self, window: BrokerWindow) -> None:
         """Send to a broker while its window is open and there is something to send."""
@@ -535,7 +534,8 @@ class Sender:
             self._settle(outcome, direct=True)
         finally:
             self._pump(sent.window)
-            self._pump_leaders(outcome)
+            # A lane that moved while its batch was in flight has become ready at another broker.
+            self._pump_leaders(outcome.lanes)
 
     def _take_response(
         self, sent: SentRequest, response: ProduceResponse, outcome: Outcome
@@ -674,7 +674,7 @@ class Sender:
                 self._attempts.fail(batch, with_story(error, batch), outcome)
             outcome.lanes.append(lane)
         self._settle(outcome, direct=False)
-        self._pump_leaders(outcome)
+        self._pump_leaders(outcome.lanes)
 
     def _start_over(self, lane: PartitionLane) -> None:
         """Give a lane whose numbers have a gap a new epoch (KIP-360)."""
@@ -723,7 +723,7 @@ class Sender:
         try:
             self._settle(outcome, direct=True)
         finally:
-            self._pump_leaders(outcome)
+            self._pump_leaders(outcome.lanes)
 
     def _linger_over(self, lane: PartitionLane, now: float) -> None:
         if lane.open is None:
