@@ -721,9 +721,18 @@ class LeaderNotAvailableError(
 
 
 class NotLeaderOrFollowerError(
-    KafkaError, code=6, name="NOT_LEADER_OR_FOLLOWER", retriable=True, refreshes_metadata=True
+    KafkaError,
+    code=6,
+    name="NOT_LEADER_OR_FOLLOWER",
+    retriable=True,
+    refreshes_metadata=True,
+    leaves_doubt=True,
 ):
-    """The broker is no longer the leader of the partition."""
+    """The broker is no longer the leader of the partition.
+
+    Under `acks=all` a broker answers so, too, when it ceases to be the leader while the record it
+    has appended waits for its followers: the new leader may have it.
+    """
 
 
 class RequestTimedOutError(
@@ -973,9 +982,17 @@ class OperationNotAttemptedError(KafkaError, code=55, name="OPERATION_NOT_ATTEMP
 
 
 class KafkaStorageError(
-    KafkaError, code=56, name="KAFKA_STORAGE_ERROR", retriable=True, refreshes_metadata=True
+    KafkaError,
+    code=56,
+    name="KAFKA_STORAGE_ERROR",
+    retriable=True,
+    refreshes_metadata=True,
+    leaves_doubt=True,
 ):
-    """The broker has trouble with the disk that holds the partition."""
+    """The broker has trouble with the disk that holds the partition.
+
+    The disk may fail while the record waits for followers that have it already.
+    """
 
 
 class LogDirNotFoundError(KafkaError, code=57, name="LOG_DIR_NOT_FOUND"):

@@ -43,7 +43,7 @@ RETRIABLE = {
 }
 REFRESHES_METADATA = {3, 5, 6, 9, 13, 56, 72, 74, 80, 83, 84, 100, 103}
 FATAL = {31, 35, 49, 53, 90}
-LEAVES_DOUBT = {-1, 7, 20}
+LEAVES_DOUBT = {-1, 6, 7, 20, 56}
 
 
 def all_classes() -> list[type[KafkaError]]:
