@@ -15,7 +15,8 @@ Rules
 * A new batch is taken while fewer than `window` are in flight; `window` is 1 until a broker
   acknowledged something under this identity and leader. Brokers accept *any* first sequence
   number of a producer they do not know, so a second batch must not reach one before the first.
-* A batch is never taken while another is in flight to an earlier leader.
+* A batch is never taken while another is in flight to an earlier leader, or to an earlier topic
+  of the same name: a topic made anew knows no producer, like a new leader that lost its log.
 * `is_broken` is set when the numbers have a gap that no retry closes: a batch was refused for
   good, or its fate was never learnt. The lane then waits until nothing is in flight and starts
   over at 0 under a new epoch (KIP-360). A gap of unknown fate turns out to be none when a later
@@ -182,7 +183,7 @@ class PartitionLane(PartitionQueue):
 
     def acknowledged(self, batch: RecordBatch) -> None:
         """The broker has stored `batch`; call after `answered`."""
-        if self.in_flight_node == self.leader.node_id:
+        if self.in_flight_node == self.leader.node_id != NO_LEADER:
             self.is_proven = True
         if not batch.has_sequence or not self._is_current(batch):
             return
@@ -298,6 +299,14 @@ class PartitionLane(PartitionQueue):
         if leader != self.leader and leader.node_id != NO_LEADER:
             self.retry_at = 0.0
         self.leader = leader
+
+    def topic_made_anew(self) -> None:
+        """The topic was deleted and made again: what is in flight went to the earlier one.
+
+        The numbers go on: the new topic takes any first one.
+        """
+        self.is_proven = False
+        self.in_flight_node = NO_LEADER
 
     # ---- numbers
 

@@ -35,6 +35,7 @@ __all__ = ["TopicRouter"]
 
 logger = logging.getLogger(__name__)
 
+_NOBODY = PartitionLeader(NO_LEADER, -1)
 _WEIGHING_PAUSE = 20e-6
 """Seconds, for each partition of a topic, between two looks at how much waits for each: so that
 looking takes a small part of the time however many there are."""
@@ -79,6 +80,7 @@ class TopicRouter:
         self._used_at: dict[str, float] = {}
         self._idle: set[str] = set()
         self._choices: dict[str, tuple[StickyChoice, float]] = {}
+        self._topic_ids: dict[str, bytes] = {}
         self._watchers: dict[str, list[asyncio.Future[None]]] = {}
         self._idle_timer: asyncio.TimerHandle | None = None
 
@@ -219,23 +221,30 @@ class TopicRouter:
             available = flowing or available
         sizes: list[int] = []
         if self._config.partitioner_adaptive_partitioning_enable:
-            sizes = [len(lane.closed) for lane in topic.queues]
+            lanes: list[PartitionLane] = topic.queues
+            sizes = [len(lane.closed) for lane in lanes if lane.partition < topic.partition_count]
         return StickyChoice(sizes, available, topic.partition_count)
 
     def _apply(self, topic: TopicQueue, known: TopicMetadata) -> None:
+        lanes: list[PartitionLane] = topic.queues
+        if self._topic_ids.get(topic.name, known.topic_id) != known.topic_id:
+            for lane in lanes:
+                lane.topic_made_anew()
+        self._topic_ids[topic.name] = known.topic_id
         available = tuple(
             partition
             for partition, leader in enumerate(known.leaders)
             if leader.node_id != NO_LEADER
         )
         rooms = self._accumulator.rooms(topic)
-        # Fewer than before: the topic was deleted and made again. What the other lanes still hold
-        # runs into its delivery timeout.
         topic.set_partitions(len(known.leaders), available)
         self._choices.pop(topic.name, None)
-        lanes: list[PartitionLane] = topic.queues
         for lane in lanes:
-            leader = known.leaders[lane.partition]
+            leader = _NOBODY
+            # Fewer than before: the topic was deleted and made again. What the other lanes still
+            # hold waits until they are partitions again, or runs into its delivery timeout.
+            if lane.partition < len(known.leaders):
+                leader = known.leaders[lane.partition]
             if lane.leader != leader:
                 before = lane.leader
                 lane.led_by(leader)
@@ -284,6 +293,7 @@ class TopicRouter:
     def _forget_topic(self, name: str) -> None:
         self._accumulator.forget_topic(name)
         self._used_at.pop(name, None)
+        self._topic_ids.pop(name, None)
 
     def _fail_room(self, topic: TopicQueue, room: RecordBatch, error: KafkaError) -> None:
         held = topic.unrouted_count

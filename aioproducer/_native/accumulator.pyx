@@ -150,10 +150,10 @@ cdef class TopicQueue:
     def set_partitions(self, int count, tuple available):
         """Take the number of the topic's partitions, and the ids of those that have a leader.
 
-        A partition gets its queue with its first record: of thousands, few may be written to.
+        A partition gets its queue with its first record: of thousands, few may be written to. A
+        queue stays when its partition goes, for the topic may be made again with more.
         """
-        known = self.partitions[:count]
-        self.partitions = known + [None] * (count - len(known))
+        self.partitions.extend([None] * (count - len(self.partitions)))
         self.partition_count = count
         self.partition_ids = range(count)
         self.available = available

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from aioproducer import KafkaError
+from aioproducer import KafkaError, Producer
 from aioproducer.errors import (
+    InvalidPartitionError,
     InvalidTopicError,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
 )
 from aioproducer.testing import ErrorCode, FakeCluster, MetadataAnswer
-from tests.support.producing import RECORD_BY_RECORD, TOPIC, failure, producing, prove, values
+from tests.support.producing import (
+    RECORD_BY_RECORD,
+    TOPIC,
+    failure,
+    producing,
+    prove,
+    until,
+    values,
+)
 
 
 async def test_records_follow_a_leader_that_moved() -> None:
@@ -156,6 +166,75 @@ async def test_a_topic_made_anew_under_another_id_gets_the_records() -> None:
         cluster.delete_topic(TOPIC)
         cluster.create_topic(TOPIC, 1)
         assert (await producer.send_and_wait(TOPIC, b"42")).offset == 0
+
+
+async def relearn(producer: Producer[Any, Any]) -> None:
+    """Have all metadata asked for, and wait for the answer."""
+    sender = producer._sender  # pyright: ignore[reportPrivateUsage]
+    assert sender is not None
+    before = sender.cluster.metadata
+    sender.cluster.refresh()
+    await until(lambda: sender.cluster.metadata is not before)
+
+
+async def test_records_for_a_topic_made_anew_keep_their_order_when_the_first_has_to_wait() -> None:
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        producing(cluster, RECORD_BY_RECORD) as producer,
+    ):
+        await prove(producer)
+        cluster.delete_topic(TOPIC)
+        cluster.create_topic(TOPIC, 1)
+        await relearn(producer)
+        # A topic that knows no producer takes any first number: a second batch must not be first.
+        cluster.fail_next("produce", ErrorCode.NOT_ENOUGH_REPLICAS)
+        await producer.send_many(TOPIC, [b"%d" % index for index in range(5)])
+
+        assert values(cluster) == [b"0", b"1", b"2", b"3", b"4"]
+        assert producer.metrics()["epoch_bump_total"] == 0
+
+
+@pytest.mark.parametrize("stored", [True, False])
+async def test_records_in_flight_while_their_topic_is_made_anew_keep_their_order(
+    stored: bool,
+) -> None:
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        producing(cluster, RECORD_BY_RECORD) as producer,
+    ):
+        await prove(producer)
+        cluster.hang("produce", stored=stored, count=1)
+        everything = [b"%d" % index for index in range(8)]
+        deliveries = [producer.send_nowait(TOPIC, value) for value in everything]
+        await cluster.received("produce", 6)
+        cluster.delete_topic(TOPIC)
+        cluster.create_topic(TOPIC, 1)
+        cluster.release()
+        offsets = [(await delivery).offset for delivery in deliveries]
+
+        # What the earlier topic stored went with it.
+        assert values(cluster) == everything[1 if stored else 0 :]
+        assert offsets == ([1, *range(7)] if stored else [*range(8)])
+
+
+async def test_a_partition_that_goes_and_comes_back_keeps_its_records_and_their_order() -> None:
+    async with (
+        FakeCluster(topics={TOPIC: 2}) as cluster,
+        producing(cluster, RECORD_BY_RECORD) as producer,
+    ):
+        await prove(producer, 1)
+        cluster.delete_topic(TOPIC)
+        cluster.create_topic(TOPIC, 1)
+        early = [producer.send_nowait(TOPIC, b"%d" % index, partition=1) for index in range(3)]
+        await relearn(producer)
+        with pytest.raises(InvalidPartitionError, match="1 partitions"):
+            producer.send_nowait(TOPIC, b"not now", partition=1)
+        cluster.add_partitions(TOPIC, 2)
+        await relearn(producer)
+        late = [producer.send_nowait(TOPIC, b"%d" % index, partition=1) for index in range(3, 6)]
+
+        assert [(await delivery).offset for delivery in early + late] == [*range(6)]
+        assert values(cluster, partition=1) == [b"%d" % index for index in range(6)]
 
 
 async def test_more_partitions_are_used_after_a_refresh() -> None:

@@ -254,6 +254,34 @@ def test_a_new_leader_has_to_acknowledge_one_batch_before_two_are_in_flight() ->
     assert not its.may_take()
 
 
+def test_a_topic_made_anew_has_to_acknowledge_one_batch_before_two_are_in_flight() -> None:
+    its = Lane().proven()
+    its.lane.topic_made_anew()
+    its.add(1, 1)
+    its.take()
+    assert not its.may_take()
+
+
+def test_nothing_goes_to_a_topic_made_anew_while_the_earlier_one_has_not_answered() -> None:
+    its = Lane().proven()
+    its.add(1, 1, 1)
+    first, second = its.take(2)
+    its.lane.topic_made_anew()
+    its.acknowledge(first)
+    assert not its.may_take()
+    its.retry(second)
+    assert its.take() == [second]
+    assert not its.may_take()
+
+
+def test_the_numbers_go_on_in_a_topic_made_anew() -> None:
+    its = Lane().proven()
+    its.lane.topic_made_anew()
+    its.add(1)
+    (batch,) = its.take()
+    assert (batch.producer_epoch, batch.base_sequence) == (0, 1)
+
+
 def test_the_same_leader_in_a_new_epoch_keeps_the_window_open() -> None:
     its = Lane().proven()
     its.lane.led_by(PartitionLeader(1, 1))
