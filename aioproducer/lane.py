@@ -15,6 +15,7 @@ Rules
 * A new batch is taken while fewer than `window` are in flight; `window` is 1 until a broker
   acknowledged something under this identity and leader. Brokers accept *any* first sequence
   number of a producer they do not know, so a second batch must not reach one before the first.
+  They forget one that is silent (`producer.id.expiration.ms`), so the proof holds for an hour.
 * A batch is never taken while another is in flight to an earlier leader, or to an earlier topic
   of the same name: a topic made anew knows no producer, like a new leader that lost its log.
 * `is_broken` is set when the numbers have a gap that no retry closes: a batch was refused for
@@ -37,6 +38,9 @@ from aioproducer.transaction import NO_SEQUENCE, ProducerIdentity, advance_seque
 __all__ = ["PartitionLane"]
 
 Gap: TypeAlias = Literal["none", "refused", "unknown"]
+
+_PROOF_LASTS = 3600.0
+"""Seconds. A broker forgets a producer after a day, unless it is told to do so earlier."""
 
 
 class PartitionLane(PartitionQueue):
@@ -63,6 +67,7 @@ class PartitionLane(PartitionQueue):
         "linger_at",
         "next_sequence",
         "open_is_due",
+        "proven_at",
         "retry_at",
     )
 
@@ -78,6 +83,7 @@ class PartitionLane(PartitionQueue):
         self.next_sequence = 0
         self.last_acknowledged = NO_SEQUENCE
         self.is_proven = False
+        self.proven_at = 0.0
         self.gap: Gap = "none"
         self.failures_logged = False
 
@@ -124,7 +130,7 @@ class PartitionLane(PartitionQueue):
         if identity is not None:
             if identity != self.identity:
                 return False
-            if not self.is_proven:
+            if not self.is_proven or now - self.proven_at > _PROOF_LASTS:
                 return False
         return len(self.in_flight) < window
 
@@ -185,6 +191,7 @@ class PartitionLane(PartitionQueue):
         """The broker has stored `batch`; call after `answered`."""
         if self.in_flight_node == self.leader.node_id != NO_LEADER:
             self.is_proven = True
+            self.proven_at = batch.created_at
         if not batch.has_sequence or not self._is_current(batch):
             return
         last = advance_sequence(batch.base_sequence, batch.record_count - 1)

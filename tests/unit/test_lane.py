@@ -274,6 +274,19 @@ def test_nothing_goes_to_a_topic_made_anew_while_the_earlier_one_has_not_answere
     assert not its.may_take()
 
 
+@pytest.mark.parametrize(("silent_for", "pipelines"), [(3_599.0, True), (3_601.0, False)])
+def test_a_broker_that_may_have_forgotten_the_producer_has_to_acknowledge_again(
+    silent_for: float, pipelines: bool
+) -> None:
+    its = Lane().proven()
+    its.now = its.core.now = its.core.now + silent_for
+    its.add(1, 1, 1)
+    (first,) = its.take()
+    assert its.may_take() == pipelines
+    its.acknowledge(first)
+    its.take(2)
+
+
 def test_the_numbers_go_on_in_a_topic_made_anew() -> None:
     its = Lane().proven()
     its.lane.topic_made_anew()
