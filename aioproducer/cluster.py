@@ -113,6 +113,7 @@ class Cluster:
         self._is_refresh_wanted = False
         self._has_lost_all = False
         self._refresh_failures = 0
+        self._unanswered_since: float | None = None
         self._wake_refresh = asyncio.Event()
         self._refreshing: asyncio.Task[None] | None = None
         self._reaping: asyncio.TimerHandle | None = None
@@ -436,6 +437,8 @@ class Cluster:
             topics = self._topics if all_topics else self._new_topics & self._topics
             self._is_refresh_wanted = False
             self._new_topics = set()
+            if self._unanswered_since is None:
+                self._unanswered_since = self._loop.time()
             try:
                 connection = await self._any_connection()
                 is_complete = await self._fetch_metadata(connection, tuple(topics))
@@ -443,7 +446,7 @@ class Cluster:
                 self.last_metadata_error = error
                 logger.info("Metadata could not be refreshed: %s", error)
                 is_complete = False
-                if isinstance(error, RebootstrapRequiredError) or self._is_lost():
+                if self._needs_bootstrap(error):
                     self._forget_brokers()
             except Exception:
                 # A defect of ours must not end the refreshing for good: every later topic and
@@ -490,6 +493,7 @@ class Cluster:
         if not response.brokers:
             raise NetworkError("The broker knows of no brokers", broker=str(connection.address))
         self.last_metadata_error = None
+        self._unanswered_since = None
         self._has_lost_all = False
         self.metadata = self.metadata.merged(response)
         self.metadata_at = self._loop.time()
@@ -544,17 +548,22 @@ class Cluster:
         await self._bootstrap()
         return await self._any_connection()
 
-    def _is_lost(self) -> bool:
-        """Whether there was no metadata for so long that only a new bootstrap helps (KIP-1102)."""
+    def _needs_bootstrap(self, error: KafkaError) -> bool:
+        """Whether only a new bootstrap helps: the cluster says so, or says nothing (KIP-1102).
+
+        What counts is how long no broker has answered: the metadata may be older than that only
+        because nobody asked.
+        """
+        if self._config.metadata_recovery_strategy != "rebootstrap":
+            return False
         trigger = self._config.metadata_recovery_rebootstrap_trigger_ms / 1000
-        return (
-            self._config.metadata_recovery_strategy == "rebootstrap"
-            and self._loop.time() - self.metadata_at >= trigger
-        )
+        since = self._unanswered_since
+        is_lost = since is not None and self._loop.time() - since >= trigger
+        return is_lost or isinstance(error, RebootstrapRequiredError)
 
     def _forget_brokers(self) -> None:
         for node_id in list(self._nodes):
-            self._drop(node_id, "The cluster asked for a new bootstrap")
+            self._drop(node_id, "The cluster is looked for again from bootstrap_servers")
         self.metadata = ClusterMetadata(None, {}, self.metadata.topics)
 
     # ---- producer id

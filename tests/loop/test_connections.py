@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -222,6 +224,132 @@ async def test_a_cluster_that_asks_for_it_is_bootstrapped_again() -> None:
 
         assert (await producer.send_and_wait(TOPIC, b"42")).offset == 1
         assert len(cluster.requests_of("api_versions")) > before
+
+
+async def test_a_cluster_that_asks_for_it_is_not_bootstrapped_again_if_that_is_switched_off() -> (
+    None
+):
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        producing(cluster, metadata_recovery_strategy="none") as producer,
+    ):
+        await prove(producer)
+        connections = len(cluster.requests_of("api_versions"))
+        asked = len(cluster.requests_of("metadata"))
+        cluster.fail_next("metadata", ErrorCode.REBOOTSTRAP_REQUIRED)
+        cluster.fail_next("produce", ErrorCode.NOT_LEADER_OR_FOLLOWER)
+
+        assert (await producer.send_and_wait(TOPIC, b"42")).offset == 1
+        # It goes on asking where it is connected.
+        await cluster.received("metadata", asked + 2)
+        assert len(cluster.requests_of("api_versions")) == connections
+
+
+def _no_brokers(answer: MetadataAnswer) -> None:
+    answer.brokers = []
+
+
+async def test_one_failed_refresh_of_old_metadata_costs_no_connection() -> None:
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        producing(
+            cluster,
+            metadata_max_age_ms=40,
+            metadata_recovery_rebootstrap_trigger_ms=30,
+            retry_backoff_ms=4,
+        ) as producer,
+    ):
+        await prove(producer)
+        connections = len(cluster.requests_of("api_versions"))
+        asked = len(cluster.requests_of("metadata"))
+        cluster.edit_next("metadata", _no_brokers)
+        await cluster.received("metadata", asked + 2)
+
+        await prove(producer)
+        assert len(cluster.requests_of("api_versions")) == connections
+
+
+async def test_without_metadata_for_long_the_cluster_is_bootstrapped_again() -> None:
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        producing(cluster, metadata_recovery_rebootstrap_trigger_ms=20) as producer,
+    ):
+        await prove(producer)
+        connections = len(cluster.requests_of("api_versions"))
+        cluster.edit_next("metadata", _no_brokers, count=None)
+        cluster.fail_next("produce", ErrorCode.LEADER_NOT_AVAILABLE)
+        delivery = producer.send_nowait(TOPIC, b"42")
+        await cluster.received("api_versions", connections + 1)
+
+        cluster.clear_faults()
+        assert (await delivery).offset == 1
+
+
+@asynccontextmanager
+async def _front(*ports: int) -> AsyncGenerator[tuple[str, Callable[[], None]]]:
+    """An address that stays: leads to the first port, and after a call to the next one."""
+    at = iter(ports)
+    to = next(at)
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            other_reader, other_writer = await asyncio.open_connection("127.0.0.1", to)
+        except ConnectionError:
+            writer.close()
+            return
+        for task in (copy(reader, other_writer), copy(other_reader, writer)):
+            tasks.add(asyncio.create_task(task))
+
+    def turn() -> None:
+        nonlocal to
+        to = next(at)
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", turn
+    finally:
+        server.close()
+        await server.wait_closed()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_when_other_brokers_took_the_place_of_all_the_bootstrap_address_leads_to_them() -> (
+    None
+):
+    async with FakeCluster(brokers=4, topics={TOPIC: 2}) as cluster:
+        for node_id in (2, 3):
+            await cluster.stop_broker(node_id)
+        async with _front(cluster.ports[0], cluster.ports[2]) as (address, turn):
+            config = ProducerConfig(bootstrap_servers=address, **FAST)
+            async with Producer[bytes, bytes](config) as producer:
+                for partition in range(2):
+                    await prove(producer, partition)
+                turn()
+                for node_id in (2, 3):
+                    await cluster.start_broker(node_id)
+                for node_id in (0, 1):
+                    await cluster.stop_broker(node_id)
+                deliveries = [
+                    producer.send_nowait(TOPIC, b"%d" % index, partition=index % 2)
+                    for index in range(10)
+                ]
+
+                assert [(await delivery).offset for delivery in deliveries] == [
+                    1 + index // 2 for index in range(10)
+                ]
+        cluster.expect_clean()
 
 
 @pytest.mark.parametrize(
