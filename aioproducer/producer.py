@@ -455,7 +455,8 @@ class Producer(SendPath[K, V]):
         except TimeoutError as error:
             if isinstance(error, KafkaError):
                 raise
-            if not is_accepted:
+            # It may have been admitted in the very turn in which the time was over.
+            if not is_accepted and not (isinstance(accepted, _Admission) and accepted.is_admitted):
                 raise KafkaTimeoutError(
                     waited=timeout or 0.0,
                     waiting_for=f"room in the buffer for a record for topic {topic!r}"
@@ -576,6 +577,12 @@ class _Admission(Coroutine[Any, Any, Delivery]):
         self._waiter = waiter
         self._admitted = admitted
         self._inner: Generator[Any, Any, Delivery] | None = None
+
+    @property
+    def is_admitted(self) -> bool:
+        """Whether the record was accepted, even if the caller has not been told."""
+        admitted = self._admitted
+        return admitted.done() and not admitted.cancelled() and admitted.exception() is None
 
     def __await__(self) -> Generator[Any, Any, Delivery]:
         return self._wait()
