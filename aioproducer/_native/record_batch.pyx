@@ -469,6 +469,8 @@ cdef class RecordBatch:
                 child = RecordBatch(self.topic, self.partition, self.loop, self.created_at)
                 # A split is no attempt: nothing was tried in the size that is sent next.
                 child.attempts = max(self.attempts - 1, 0)
+                child.last_error = self.last_error
+                child.possibly_persisted = self.possibly_persisted
                 children.append((index, child))
             # The encoded headers (count and all) are copied as they are, over append's empty
             # list: one byte is reserved by it, the rest here.

@@ -6,11 +6,14 @@ not be given to another record either: the broker would take that one for the sa
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from aioproducer.errors import KafkaTimeoutError, error_for_code
-from aioproducer.testing import ErrorCode, FakeCluster
-from tests.support.producing import TOPIC, failure, producing, prove, sent, values
+from aioproducer.testing import ErrorCode, FakeCluster, InitProducerIdAnswer
+from aioproducer.transport import Connection
+from tests.support.producing import TOPIC, failure, producing, prove, sent, until, values
 
 AFTER_THE_APPEND = [
     ErrorCode.UNKNOWN_SERVER_ERROR,
@@ -87,3 +90,107 @@ async def test_a_record_refused_before_its_append_was_not_stored(code: ErrorCode
         # Its number is free, and no epoch is spent.
         assert (await producer.send_and_wait(TOPIC, b"next")).offset == 1
         assert {batch.producer_epoch for batch in sent(cluster)} == {0}
+
+
+async def test_the_parts_of_a_split_batch_in_doubt_are_in_doubt() -> None:
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        producing(
+            cluster,
+            request_timeout_ms=100,
+            delivery_timeout_ms=100,
+            retry_backoff_ms=1,
+            reconnect_backoff_ms=1,
+        ) as producer,
+    ):
+        await prove(producer)
+        cluster.cut_next("produce", when="after")
+        deliveries = [producer.send_nowait(TOPIC, b"%d" % index) for index in range(2)]
+        await cluster.received("produce", 2)
+        cluster.fail_next("produce", ErrorCode.MESSAGE_TOO_LARGE)
+        cluster.fail_next("produce", ErrorCode.NOT_ENOUGH_REPLICAS, count=None)
+        for delivery in deliveries:
+            error = await failure(delivery)
+            assert isinstance(error, KafkaTimeoutError)
+            assert error.possibly_persisted
+        cluster.clear_faults()
+
+
+async def test_a_call_that_times_out_in_the_turn_of_its_admission_is_in_doubt() -> None:
+    loop = asyncio.get_running_loop()
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        producing(cluster, buffer_memory=1_000) as producer,
+    ):
+        await prove(producer)
+        cluster.hang("produce")
+        producer.send_nowait(TOPIC, b"x" * 400)
+        large = asyncio.create_task(producer.send(TOPIC, b"x" * 800))
+        await asyncio.sleep(0)
+        deadline = loop.time() + 0.01
+        small = asyncio.create_task(producer.send_and_wait(TOPIC, b"small", timeout=0.01))
+        await asyncio.sleep(0)
+        # One turn of the loop makes room, the time of the small one being over by then.
+        large.cancel()
+        while loop.time() < deadline + 0.005:
+            pass
+        with pytest.raises(KafkaTimeoutError) as caught:
+            await small
+        cluster.release()
+        await producer.flush()
+        assert (b"small" in values(cluster)) == caught.value.possibly_persisted
+
+
+async def test_what_a_close_gives_up_on_is_in_doubt_once_an_attempt_was() -> None:
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        producing(cluster, retry_backoff_ms=60_000, retry_backoff_max_ms=60_000) as producer,
+    ):
+        await prove(producer)
+        cluster.cut_next("produce", when="after")
+        delivery = producer.send_nowait(TOPIC, b"42")
+        await until(lambda: producer.metrics()["batch_retry_total"])
+        (undelivered,) = await producer.close(0)
+        assert undelivered.error.possibly_persisted
+        assert (await failure(delivery)).possibly_persisted
+
+
+async def test_a_denied_producer_id_leaves_what_was_sent_before_in_doubt() -> None:
+    async with FakeCluster(topics={TOPIC: 2}) as cluster:
+
+        def last_epoch(answer: InitProducerIdAnswer) -> None:
+            answer.producer_epoch = 2**15 - 1
+
+        cluster.edit_next("init_producer_id", last_epoch)
+        async with producing(cluster, retry_backoff_ms=500, retry_backoff_max_ms=500) as producer:
+            for partition in range(2):
+                await prove(producer, partition)
+            cluster.cut_next("produce", when="after")
+            in_doubt = producer.send_nowait(TOPIC, b"in doubt", partition=0)
+            await until(lambda: producer.metrics()["batch_retry_total"])
+            # The other partition uses the last epoch up.
+            cluster.fail_next("init_producer_id", ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
+            cluster.fail_next("produce", ErrorCode.UNKNOWN_PRODUCER_ID, topic=TOPIC, partition=1)
+            refused = producer.send_nowait(TOPIC, b"refused", partition=1)
+
+            errors = [await failure(delivery) for delivery in (in_doubt, refused)]
+            assert [error.possibly_persisted for error in errors] == [True, False]
+            assert {error.code for error in errors} == {ErrorCode.CLUSTER_AUTHORIZATION_FAILED}
+            await prove(producer, 0)
+            await prove(producer, 1)
+
+
+async def test_a_request_that_cannot_be_made_was_not_stored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        await prove(producer)
+
+        def refuse(*_: object, **__: object) -> None:
+            raise RuntimeError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Connection, "send", refuse)
+            error = await failure(producer.send_nowait(TOPIC, b"refused"))
+        assert not error.possibly_persisted
+        assert (await producer.send_and_wait(TOPIC, b"next")).offset == 1
