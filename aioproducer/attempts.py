@@ -228,11 +228,12 @@ class Attempts:
         return None
 
     def _timeout_error(self, lane: PartitionLane, batch: RecordBatch) -> KafkaError:
-        broker_said, connect_error = self._cluster.explain_timeout(batch.topic, lane.leader.node_id)
+        leader = lane.leader.node_id
+        broker_said, connect_error = self._cluster.explain_timeout(batch.topic, leader)
         return delivery_timeout_error(
             batch,
             waited=self._delivery_timeout,
-            broker=self._cluster.broker_name(lane.leader.node_id),
+            broker=None if leader == NO_LEADER else self._cluster.broker_name(leader),
             broker_said=broker_said,
             connect_error=connect_error,
         )

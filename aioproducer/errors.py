@@ -458,6 +458,7 @@ class BufferExhaustedError(KafkaError, retriable=True):
         waited: How long the call waited for room, in seconds.
         requests_in_flight: How many requests waited for their answers.
         waiting_callers: How many callers waited for room.
+        slowest_broker: The broker that has kept records waiting longest, with what it is at.
     """
 
     hint = "Send slower, await send(), or raise buffer_memory."
@@ -472,6 +473,7 @@ class BufferExhaustedError(KafkaError, retriable=True):
         waited: float = 0.0,
         requests_in_flight: int = 0,
         waiting_callers: int = 0,
+        slowest_broker: str = "",
         **context: Unpack[ErrorContext],
     ) -> None:
         super().__init__(message, **context)
@@ -481,6 +483,7 @@ class BufferExhaustedError(KafkaError, retriable=True):
         self.waited = waited
         self.requests_in_flight = requests_in_flight
         self.waiting_callers = waiting_callers
+        self.slowest_broker = slowest_broker
 
     def what(self) -> str:
         """Return the sizes in question."""
@@ -492,6 +495,8 @@ class BufferExhaustedError(KafkaError, retriable=True):
             text += f" after waiting {self.waited:g} s"
         text += f"; requests in flight: {self.requests_in_flight}"
         text += f", callers waiting: {self.waiting_callers}"
+        if self.slowest_broker:
+            text += f", slowest broker: {self.slowest_broker}"
         return f"{text}; {self.message}" if self.message else text
 
 
@@ -601,6 +606,8 @@ class RecordTooLargeError(KafkaError):
         """Return the size, the limit and the option that sets it."""
         text = (self.message or self.description).rstrip(". ")
         if self.size and self.limit:
+            if self.message:
+                return text
             text = f"The record has {self.size} bytes, more than {self.limit_name}={self.limit}"
         elif self.size:
             text += f": it has {self.size} bytes"

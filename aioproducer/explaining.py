@@ -6,8 +6,14 @@ story: where, at which broker, after how many attempts, and whether it may be st
 
 from __future__ import annotations
 
-from aioproducer._native.record_batch import RecordBatch
-from aioproducer.errors import KafkaError, KafkaTimeoutError, ProducerClosedError
+from aioproducer._native.record_batch import BATCH_HEADER_SIZE, RecordBatch
+from aioproducer.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    MessageTooLargeError,
+    ProducerClosedError,
+    broker_error,
+)
 from aioproducer.protocol.produce import PartitionProduceResponse
 from aioproducer.records import TopicPartition
 
@@ -20,6 +26,10 @@ def with_story(error: KafkaError, batch: RecordBatch) -> KafkaError:
     own.topic_partition = TopicPartition(batch.topic, batch.partition)
     own.attempts = batch.attempts
     own.possibly_persisted = batch.possibly_persisted
+    if isinstance(own, MessageTooLargeError):
+        own.size = BATCH_HEADER_SIZE + batch.records_size
+        if batch.is_compressed:
+            own.compressed_size = BATCH_HEADER_SIZE + batch.payload_size
     return own
 
 
@@ -27,7 +37,7 @@ def delivery_timeout_error(
     batch: RecordBatch,
     *,
     waited: float,
-    broker: str,
+    broker: str | None,
     broker_said: KafkaError | None,
     connect_error: KafkaError | None,
 ) -> KafkaTimeoutError:
@@ -36,13 +46,21 @@ def delivery_timeout_error(
     Args:
         batch: The batch.
         waited: The timeout in seconds.
-        broker: The partition's leader.
+        broker: The partition's leader; None if it has none.
         broker_said: What a broker said of the topic last, where the batch had no answer.
         connect_error: Why the leader could not be reached last.
     """
+    if not batch.attempts:
+        state = "it was never sent"
+    elif batch.is_in_flight:
+        state = "it was sent, and not answered yet"
+    else:
+        state = "it was to be sent again"
+    if broker is None:
+        state += ", and its partition has no leader"
     return KafkaTimeoutError(
         waited=waited,
-        waiting_for="the record to be stored (delivery_timeout_ms)",
+        waiting_for=f"the record to be stored (delivery_timeout_ms): {state}",
         last_broker_error=batch.last_error or broker_said,
         last_connect_error=connect_error,
         topic_partition=TopicPartition(batch.topic, batch.partition),
@@ -75,7 +93,9 @@ def record_errors(
     named: dict[int, KafkaError] = {}
     for index, message in guilty.items():
         own = error.again()
-        own.message = message or error.message
+        # Through this for its bounds: it is a text of the broker's, too.
+        said = broker_error(answer.error_code, message or error.message).message
+        own.message = f"{said or error.what()} (record {index} of its batch)"
         named[index] = own
     listed = ", ".join(str(index) for index in sorted(guilty)[:10])
     error.message = (

@@ -310,8 +310,13 @@ class TopicRouter:
                 f"Topic {name!r} does not exist, said the broker for {waited:g} s (max_block_ms)",
                 broker=said.broker,
                 hint=(
-                    "Create it, allow auto.create.topics.enable on the broker, or check that this"
-                    " client may Describe it."
+                    "Create it, allow auto.create.topics.enable on the broker"
+                    + (
+                        ""
+                        if self._config.allow_auto_create_topics
+                        else " and allow_auto_create_topics here"
+                    )
+                    + ", or check that this client may Describe it."
                 ),
             )
         return KafkaTimeoutError(

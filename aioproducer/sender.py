@@ -501,6 +501,8 @@ class Sender:
         counters.batches_sent += len(taken)
         counters.bytes_sent += sent.size
         if expects_answer:
+            if not window.in_flight:
+                window.heard_at = self._loop.time()
             window.in_flight += 1
         else:
             self._complete_unanswered(sent)
@@ -520,6 +522,7 @@ class Sender:
         self, sent: SentRequest, response: ProduceResponse | None, error: KafkaError | None
     ) -> None:
         sent.window.in_flight -= 1
+        sent.window.heard_at = self._loop.time()
         outcome = Outcome()
         if response is not None:
             self._throttle(sent.window, response.throttle_time_ms / 1000)
@@ -650,8 +653,8 @@ class Sender:
     def no_room_error(self) -> BufferExhaustedError:
         """The error of the caller who was just refused for lack of room.
 
-        It is raised for every record while the buffer is full, so its text is left until somebody
-        wants to read it.
+        It is raised for every record while the buffer is full, so most of its text is left until
+        somebody wants to read it.
         """
         accumulator = self.accumulator
         return BufferExhaustedError(
@@ -660,7 +663,20 @@ class Sender:
             total_bytes=accumulator.buffer_memory,
             requests_in_flight=self.requests_in_flight,
             waiting_callers=len(self.admissions),
+            slowest_broker=self._slowest_broker(),
         )
+
+    def _slowest_broker(self) -> str:
+        """The broker that has been silent longest although it was asked, or cannot be asked."""
+        busy = [window for window in self._windows.values() if window.in_flight or window.ready]
+        if not busy:
+            return ""
+        slowest = min(busy, key=lambda window: window.heard_at)
+        text = self.cluster.broker_name(slowest.node_id)
+        if slowest.in_flight:
+            silent_for = self._loop.time() - slowest.heard_at
+            text += f" with {slowest.in_flight} in flight, silent for {silent_for:.3g} s"
+        return text if self.cluster.nodes().get(slowest.node_id) else f"{text}, not connected"
 
     # ---- producer id and epochs
 

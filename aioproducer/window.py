@@ -30,11 +30,13 @@ class BrokerWindow:
         is_pumping: A request to it is being made.
         ready: Lanes that may send, in turn.
         lingering: Lanes whose open batch still waits for more records.
+        heard_at: When it last ended a request, or was sent one after all had ended.
         stalled_since: When something waited here first without being taken; None while it flows.
         throttled_until: The broker asked for a pause until then (KIP-219).
     """
 
     __slots__ = (
+        "heard_at",
         "in_flight",
         "is_pumping",
         "lingering",
@@ -48,6 +50,7 @@ class BrokerWindow:
     def __init__(self, node_id: int) -> None:
         self.node_id = node_id
         self.in_flight = 0
+        self.heard_at = 0.0
         self.is_pumping = False
         self.ready: OrderedDict[PartitionLane, None] = OrderedDict()
         self.lingering: OrderedDict[PartitionLane, None] = OrderedDict()

@@ -252,7 +252,10 @@ cdef class RecordAccumulator:
             f"the record for topic {topic!r} is {size} bytes when serialized, more than the"
             f" {limit} that {option} allows",
             topic_partition=None if partition is None else TopicPartition(topic, partition),
-            hint=f"send it in parts, or raise {option} (and the topic's max.message.bytes)",
+            size=size,
+            limit=limit,
+            limit_name=option,
+            hint=f"Send it in parts, or raise {option} and the topic's max.message.bytes.",
         )
 
     cdef TopicQueue _topic(self, str name):
@@ -323,6 +326,7 @@ cdef class RecordAccumulator:
         raise InvalidPartitionError(
             f"topic {topic.name!r} has {topic.partition_count} partitions, 0 to"
             f" {topic.partition_count - 1}; there is no partition {chosen}",
+            partition_count=topic.partition_count,
             topic_partition=TopicPartition(topic.name, chosen),
         )
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 
 from aioproducer import Producer, ProducerConfig
-from aioproducer.errors import KafkaConnectionError, KafkaTimeoutError, ProducerNotStartedError
+from aioproducer.errors import (
+    BufferExhaustedError,
+    InvalidPartitionError,
+    KafkaConnectionError,
+    KafkaTimeoutError,
+    MessageTooLargeError,
+    ProducerNotStartedError,
+    RecordTooLargeError,
+)
 from aioproducer.testing import ErrorCode, FakeCluster
-from tests.support.producing import FAST, TOPIC, failure, producing, prove
+from tests.support.producing import FAST, RECORD_BY_RECORD, TOPIC, failure, producing, prove
 
 
 async def test_a_failed_record_tells_topic_partition_broker_attempts_and_a_hint() -> None:
@@ -121,3 +130,152 @@ async def test_a_lost_request_is_one_line_in_the_log_however_many_batches_it_car
     assert "99 more batches" in said
     assert "NETWORK_EXCEPTION" in said
     assert said.endswith("next: retry")
+
+
+async def test_a_timeout_tells_whether_the_record_was_sent_and_which_broker_leads() -> None:
+    async with (
+        FakeCluster(topics={TOPIC: 2}) as cluster,
+        producing(
+            cluster,
+            request_timeout_ms=100,
+            delivery_timeout_ms=100,
+            retry_backoff_ms=60_000,
+            retry_backoff_max_ms=60_000,
+        ) as producer,
+    ):
+        await prove(producer)
+        cluster.hang("produce", count=1)
+        leader = f"broker 0 at 127.0.0.1:{cluster.ports[0]}"
+        text = str(await failure(producer.send_nowait(TOPIC, b"42", partition=0)))
+        assert "sent, and not answered yet" in text
+        assert leader in text
+        assert "after 1 attempt" in text
+        cluster.release()
+        cluster.fail_next("produce", ErrorCode.NOT_ENOUGH_REPLICAS, count=None)
+        text = str(await failure(producer.send_nowait(TOPIC, b"42", partition=1)))
+        assert "to be sent again" in text
+        assert "last broker error was NOT_ENOUGH_REPLICAS" in text
+        assert leader in text
+        cluster.clear_faults()
+
+
+async def test_a_timeout_without_a_leader_says_so() -> None:
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        producing(cluster, request_timeout_ms=100, delivery_timeout_ms=100) as producer,
+    ):
+        cluster.move_leader(TOPIC, 0, -1)
+        text = str(await failure(producer.send_nowait(TOPIC, b"42")))
+        assert "never sent, and its partition has no leader" in text
+        assert "The record was not stored." in text
+        assert "broker -1" not in text
+
+
+async def test_a_full_buffer_tells_the_slowest_broker() -> None:
+    async with (
+        FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster,
+        producing(cluster, RECORD_BY_RECORD, buffer_memory=4_000, max_block_ms=50) as producer,
+    ):
+        for partition in range(2):
+            await prove(producer, partition)
+        cluster.hang("produce", node_id=1)
+        for _ in range(6):
+            producer.send_nowait(TOPIC, b"x" * 400, partition=1)
+        with pytest.raises(BufferExhaustedError) as caught:
+            for _ in range(9):
+                producer.send_nowait(TOPIC, b"x" * 400, partition=1)
+        with pytest.raises(KafkaTimeoutError) as timeout:
+            await producer.send(TOPIC, b"x" * 400)
+        for text in (str(caught.value), str(timeout.value)):
+            assert f"slowest broker: 1 at 127.0.0.1:{cluster.ports[1]}" in text
+            assert "with 5 in flight, silent for" in text
+        cluster.release()
+
+
+async def test_a_record_too_large_tells_its_size_the_limit_and_the_option() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        with pytest.raises(RecordTooLargeError) as caught:
+            producer.send_nowait(TOPIC, bytes(2_000_000))
+        error = caught.value
+        assert error.limit == 1_048_576
+        assert error.limit_name == "max_request_size"
+        for part in (TOPIC, str(error.size), str(error.limit), error.limit_name):
+            assert part in str(error)
+        assert "max.message.bytes" in str(error)
+
+
+async def test_a_record_too_large_for_the_broker_tells_both_sizes() -> None:
+    async with (
+        FakeCluster(topics={TOPIC: 1}, message_max_bytes=500) as cluster,
+        producing(cluster, compression_type="gzip") as producer,
+    ):
+        value = random.Random(1).randbytes(1_000) + bytes(2_000)
+        error = await failure(producer.send_nowait(TOPIC, value))
+        assert isinstance(error, MessageTooLargeError)
+        assert error.size > 3_000
+        assert error.compressed_size is not None
+        assert 1_000 < error.compressed_size < 2_000
+        assert f"{error.size} bytes, {error.compressed_size} when compressed" in str(error)
+        assert "message.max.bytes" in str(error)
+
+
+async def test_a_refused_record_tells_its_place_and_the_brokers_words_within_bounds() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        cluster.fail_next(
+            "produce", ErrorCode.INVALID_RECORD, record_errors={1: "no\nkey " + "x" * 10_000}
+        )
+        _, guilty = [producer.send_nowait(TOPIC, b"%d" % index) for index in range(2)]
+        text = str(await failure(guilty))
+        assert "no key xxx" in text
+        assert "(record 1 of its batch)" in text
+        assert len(text) < 1_000
+
+
+async def test_a_partition_that_is_not_there_tells_how_many_there_are() -> None:
+    async with FakeCluster(topics={TOPIC: 3}) as cluster, producing(cluster) as producer:
+        error = await failure(producer.send_nowait(TOPIC, b"42", partition=9))
+        assert isinstance(error, InvalidPartitionError)
+        assert error.partition_count == 3
+        assert "3 partitions" in str(error)
+
+
+async def test_an_unknown_topic_that_we_may_not_create_names_both_switches() -> None:
+    async with (
+        FakeCluster() as cluster,
+        producing(cluster, allow_auto_create_topics=False, max_block_ms=50) as producer,
+    ):
+        text = str(await failure(producer.send_nowait("missing", b"42")))
+        for part in (
+            "'missing'",
+            "0.05 s (max_block_ms)",
+            "auto.create.topics.enable",
+            "allow_auto_create_topics",
+            "Describe",
+        ):
+            assert part in text
+
+
+async def test_an_unknown_topic_tells_the_last_error_of_its_metadata() -> None:
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        producing(cluster, max_block_ms=50) as producer,
+    ):
+        cluster.fail_next("metadata", ErrorCode.LEADER_NOT_AVAILABLE, count=None, topic=TOPIC)
+        error = await failure(producer.send_nowait(TOPIC, b"42"))
+        assert isinstance(error, KafkaTimeoutError)
+        assert "LEADER_NOT_AVAILABLE" in str(error)
+        assert repr(TOPIC) in str(error)
+        cluster.clear_faults()
+
+
+async def test_each_bootstrap_server_has_its_own_reason() -> None:
+    async with FakeCluster() as cluster:
+        gone = cluster.bootstrap_servers
+        await cluster.stop_broker(0)
+        config = ProducerConfig(
+            bootstrap_servers=f"no-such-host.invalid:9092,{gone}", **FAST
+        ).replace(max_block_ms=300)
+        with pytest.raises(KafkaConnectionError) as caught:
+            await Producer(config).start()
+    assert "cannot be resolved" in caught.value.reasons["no-such-host.invalid:9092"]
+    assert caught.value.reasons[gone] == "connection refused"
