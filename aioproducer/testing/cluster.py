@@ -148,12 +148,15 @@ class FakeCluster(FaultOrders):
 
     @property
     def bootstrap_servers(self) -> str:
-        """The addresses of all brokers, as `bootstrap_servers` wants them."""
-        return ",".join(f"{address.host}:{address.port}" for address in self._addresses())
+        """The addresses that clients are told of all brokers, as `bootstrap_servers` wants them."""
+        return ",".join(
+            f"{host}:{port}"
+            for _, host, port in (self._state.addresses[own.node_id] for own in self._addresses())
+        )
 
     @property
     def ports(self) -> dict[int, int]:
-        """The port of each broker by node id; it stays the same when a broker is restarted."""
+        """The port that each broker listens on, by node id; it stays when a broker is restarted."""
         return {address.node_id: address.port for address in self._addresses()}
 
     @property
@@ -292,6 +295,21 @@ class FakeCluster(FaultOrders):
         await self._broker(node_id).accept()
         self._state.alive.add(node_id)
         self._state.elect()
+
+    def advertise(self, node_id: int, host: str, port: int) -> None:
+        """Tell clients another address for a broker than the one it listens on.
+
+        As `advertised.listeners` does: metadata, the hints in Produce answers and
+        `bootstrap_servers` name it from now on, `ports` does not. With it a proxy stands before a
+        broker, or a broker cannot be reached at all.
+
+        Args:
+            node_id: The broker.
+            host: The host name or address to tell.
+            port: The port to tell.
+        """
+        self._broker(node_id)
+        self._state.addresses[node_id] = Address(node_id, host, port)
 
     def refuse(self, node_id: int) -> None:
         """Refuse new connections to a broker; it stays the leader and open ones go on."""

@@ -158,6 +158,24 @@ async def test_leaders_may_stay_where_they_were() -> None:
         assert [one.error_code for one in topic.partitions] == [0, 5]
 
 
+async def test_another_address_may_be_told_than_the_one_listened_on() -> None:
+    async with FakeCluster(brokers=2, topics={"t": 1}) as cluster:
+        true = address(cluster)
+        cluster.advertise(1, "proxy.test", 1234)
+        async with connected(true) as client:
+            metadata = await client.ask(asked(12, ["t"]))
+            cluster.move_leader("t", 0, 1)
+            answer = await client.ask(produce_request({("t", 0): batch()}))
+        told = [(broker.node_id, broker.host, broker.port) for broker in metadata.brokers]
+        assert told == [(0, "127.0.0.1", cluster.ports[0]), (1, "proxy.test", 1234)]
+        (hint,) = answer.node_endpoints
+        assert (hint.node_id, hint.host, hint.port) == (1, "proxy.test", 1234)
+        assert cluster.bootstrap_servers == f"{true},proxy.test:1234"
+        assert cluster.ports[1] != 1234
+        with pytest.raises(LookupError, match="no broker 7"):
+            cluster.advertise(7, "proxy.test", 1234)
+
+
 async def test_a_broker_that_refuses_serves_its_open_connections() -> None:
     async with FakeCluster(topics={"t": 1}) as cluster:
         async with connected(address(cluster)) as client:
