@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from aioproducer._native.accumulator import RecordAccumulator
@@ -86,6 +87,7 @@ class Attempts:
         compressor: Restores the records of a batch that is split.
         flushes: Told of batches that are split.
         counters: Counted up.
+        throttled_for: How many seconds of the pause that a broker asked for are left.
 
     Attributes:
         is_closing: Nothing is tried again.
@@ -100,6 +102,8 @@ class Attempts:
         compressor: BatchCompressor,
         flushes: Flushes,
         counters: Counters,
+        *,
+        throttled_for: Callable[[int], float],
     ) -> None:
         self.is_closing = False
         self.counters = counters
@@ -109,6 +113,7 @@ class Attempts:
         self._accumulator = accumulator
         self._compressor = compressor
         self._flushes = flushes
+        self._throttled_for = throttled_for
         self._delivery_timeout = config.delivery_timeout_ms / 1000
 
     def succeeded(
@@ -236,6 +241,7 @@ class Attempts:
             broker=None if leader == NO_LEADER else self._cluster.broker_name(leader),
             broker_said=broker_said,
             connect_error=connect_error,
+            throttled_for=self._throttled_for(lane.leader.node_id),
         )
 
     def complete(

@@ -62,6 +62,9 @@ class ClusterListener(Protocol):
     def connection_writable(self, node_id: int) -> None:
         """A broker's connection took what was waiting to be written."""
 
+    def connection_lost(self, node_id: int) -> None:
+        """A broker's connection ended; what it carried has been told already."""
+
     def wants_connection(self, node_id: int) -> bool:
         """Whether there is something to send to a broker."""
         ...
@@ -290,6 +293,7 @@ class Cluster:
             node.last_error = reason
             node.failures = max(node.failures, 1)
             node.retry_at = self._loop.time() + self._reconnect_delay(node.failures)
+            self._listener.connection_lost(node_id)
             if self._nodes.get(node_id) is node:
                 logger.info("The connection to broker %s ended: %s", node_id, reason)
                 self.refresh()

@@ -40,6 +40,7 @@ def delivery_timeout_error(
     broker: str | None,
     broker_said: KafkaError | None,
     connect_error: KafkaError | None,
+    throttled_for: float,
 ) -> KafkaTimeoutError:
     """The error of a batch whose `delivery_timeout_ms` are over.
 
@@ -49,6 +50,7 @@ def delivery_timeout_error(
         broker: The partition's leader; None if it has none.
         broker_said: What a broker said of the topic last, where the batch had no answer.
         connect_error: Why the leader could not be reached last.
+        throttled_for: How many seconds more the leader wants nothing from this client.
     """
     if not batch.attempts:
         state = "it was never sent"
@@ -58,7 +60,9 @@ def delivery_timeout_error(
         state = "it was to be sent again"
     if broker is None:
         state += ", and its partition has no leader"
+    throttled = f"The broker throttles this client for {throttled_for:.3g} s more"
     return KafkaTimeoutError(
+        throttled if throttled_for else "",
         waited=waited,
         waiting_for=f"the record to be stored (delivery_timeout_ms): {state}",
         last_broker_error=batch.last_error or broker_said,

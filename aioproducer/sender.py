@@ -109,6 +109,7 @@ class Sender:
             self._compressor,
             self._flushes,
             self.counters,
+            throttled_for=self._throttled_for,
         )
         self._router = TopicRouter(
             config,
@@ -304,6 +305,14 @@ class Sender:
     def connection_ready(self, node_id: int) -> None:
         """Send what waited for a connection."""
         self._pump(self._window(node_id))
+
+    def connection_lost(self, node_id: int) -> None:
+        """Forget the pause that a broker asked for: it was for that connection (KIP-219)."""
+        window = self._windows.get(node_id)
+        if window is not None and window.throttle_timer is not None:
+            window.throttle_timer.cancel()
+            window.throttle_timer = None
+            window.throttled_until = 0.0
 
     def connection_writable(self, node_id: int) -> None:
         """Send what waited for room in the transport."""
@@ -601,7 +610,13 @@ class Sender:
     def _unthrottle(self, window: BrokerWindow) -> None:
         # Not left to the clock: a timer may fire a little early, and no other would follow.
         window.throttled_until = 0.0
+        window.throttle_timer = None
         self._pump(window)
+
+    def _throttled_for(self, node_id: int) -> float:
+        """How many seconds of the pause that a broker asked for are left."""
+        window = self._windows.get(node_id)
+        return 0.0 if window is None else max(0.0, window.throttled_until - self._loop.time())
 
     # ---- settling
 

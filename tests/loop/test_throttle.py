@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
-from aioproducer.testing import FakeCluster, ProduceAnswer
-from tests.support.producing import TOPIC, producing, prove
+import pytest
+
+from aioproducer.config import ProducerOptions
+from aioproducer.errors import KafkaTimeoutError
+from aioproducer.testing import (
+    FakeCluster,
+    InitProducerIdAnswer,
+    MetadataAnswer,
+    ProduceAnswer,
+)
+from tests.support.producing import FAST, TOPIC, failure, producing, prove, values
+
+FOR_EVER: Final = 2**31 - 1
+
+BOUNDED: Final[ProducerOptions] = {
+    **FAST,
+    "request_timeout_ms": 250,
+    "delivery_timeout_ms": 250,
+}
 
 
 def _pause(answer: ProduceAnswer) -> None:
@@ -56,3 +74,85 @@ async def test_a_shorter_throttle_does_not_shorten_a_longer_one() -> None:
         await asyncio.gather(first, second)
         await producer.send_and_wait(TOPIC, b"3", partition=0)
         assert asyncio.get_running_loop().time() - started_at >= 0.14
+
+
+def _throttle_for_ever(answer: ProduceAnswer) -> None:
+    answer.throttle_ms = FOR_EVER
+
+
+async def test_a_broker_that_throttles_for_ever_fails_its_records_in_time_and_says_so() -> None:
+    async with (
+        FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster,
+        producing(cluster, BOUNDED) as producer,
+    ):
+        cluster.edit_next("produce", _throttle_for_ever, node_id=0)
+        await prove(producer, 0)
+        error = await failure(producer.send_nowait(TOPIC, b"lost", partition=0))
+        assert isinstance(error, KafkaTimeoutError)
+        assert not error.possibly_persisted
+        assert error.attempts == 0
+        assert "throttle" in str(error)
+        await producer.send_and_wait(TOPIC, b"other", partition=1)
+        assert values(cluster, partition=0) == [b"first"]
+
+
+async def test_close_is_in_time_while_a_broker_throttles() -> None:
+    loop = asyncio.get_running_loop()
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        cluster.edit_next("produce", _throttle_for_ever)
+        await prove(producer)
+        delivery = producer.send_nowait(TOPIC, b"lost")
+        started_at = loop.time()
+        (undelivered,) = await producer.close(0.05)
+        assert loop.time() - started_at < 1
+        assert undelivered.record.value == b"lost"
+        assert not (await failure(delivery)).possibly_persisted
+
+
+async def test_the_wait_for_room_is_bounded_while_a_broker_throttles() -> None:
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        producing(cluster, max_block_ms=50, buffer_memory=1_024) as producer,
+    ):
+        cluster.edit_next("produce", _throttle_for_ever)
+        await prove(producer)
+        waiting = producer.send_nowait(TOPIC, b"x" * 900)
+        with pytest.raises(KafkaTimeoutError):
+            await producer.send(TOPIC, b"x" * 900)
+        await producer.close(0)
+        assert not (await failure(waiting)).possibly_persisted
+
+
+async def test_a_throttle_ends_with_its_connection() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        cluster.edit_next("produce", _throttle_for_ever)
+        await prove(producer)
+        delivery = producer.send_nowait(TOPIC, b"42")
+        await asyncio.sleep(0)
+        assert not delivery.done()
+        # The broker that asked for the pause is gone; the one that starts has asked for none.
+        await cluster.stop_broker(0)
+        await cluster.start_broker(0)
+        assert (await delivery).offset == 1
+
+
+@pytest.mark.parametrize("throttle_ms", [-1, -(2**31)])
+async def test_a_negative_throttle_is_none(throttle_ms: int) -> None:
+    async with (
+        FakeCluster(topics={TOPIC: 1}, throttle_ms=throttle_ms) as cluster,
+        producing(cluster) as producer,
+    ):
+        for offset in range(3):
+            assert (await producer.send_and_wait(TOPIC, b"42")).offset == offset
+
+
+async def test_other_answers_that_throttle_for_ever_stop_no_record() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster:
+
+        def throttle(answer: MetadataAnswer | InitProducerIdAnswer) -> None:
+            answer.throttle_ms = FOR_EVER
+
+        cluster.edit_next("metadata", throttle, count=None)
+        cluster.edit_next("init_producer_id", throttle, count=None)
+        async with producing(cluster) as producer:
+            await producer.send_and_wait(TOPIC, b"42")
