@@ -587,6 +587,13 @@ class Cluster:
         )
         if response.error_code:
             raise broker_error(response.error_code, broker=str(connection.address))
+        if response.producer_id < 0 or response.producer_epoch < 0:
+            # Batches under it would not be idempotent, to any broker.
+            raise NetworkError(
+                f"The broker gave {response.producer_id} as a producer id, with epoch"
+                f" {response.producer_epoch}",
+                broker=str(connection.address),
+            )
         return ProducerIdentity(response.producer_id, response.producer_epoch)
 
     def explain_timeout(

@@ -117,6 +117,20 @@ async def test_a_producer_id_that_is_denied_fails_what_waits_and_is_asked_for_ag
             assert (await producer.send_and_wait(TOPIC, b"43")).offset == 0
 
 
+@pytest.mark.parametrize(("producer_id", "epoch"), [(-1, 0), (-1, -1), (1000, -1), (-(2**63), 5)])
+async def test_a_producer_id_that_is_none_is_asked_for_again(producer_id: int, epoch: int) -> None:
+    def lie(answer: InitProducerIdAnswer) -> None:
+        answer.producer_id, answer.producer_epoch = producer_id, epoch
+
+    async with FakeCluster(topics={TOPIC: 1}) as cluster:
+        cluster.edit_next("init_producer_id", lie)
+        async with producing(cluster) as producer:
+            await producer.send_and_wait(TOPIC, b"42")
+            (batch,) = cluster.requests_of("produce")[-1].batches
+            assert batch.producer_id >= 1000
+            assert batch.producer_epoch == 0
+
+
 async def test_a_record_refused_in_the_middle_leaves_the_later_ones_delivered_in_order() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
