@@ -142,7 +142,9 @@ class Cluster:
                     await self._bootstrap()
                 break
             except (TimeoutError, KafkaError) as error:
-                if isinstance(error, KafkaError) and not error.retriable:
+                if isinstance(error, KafkaError) and not (
+                    error.retriable or isinstance(error, RebootstrapRequiredError)
+                ):
                     raise
                 failures += 1
                 if failures == 1:
@@ -279,6 +281,14 @@ class Cluster:
             # Another attempt to the same broker was faster.
             await connection.close()
             return node.connection
+        if self._nodes.get(node.address.node_id) is not node:
+            # Dropped meanwhile, by another task's news: nobody would close it.
+            await connection.close()
+            raise KafkaConnectionError(
+                "Cannot connect",
+                reasons={str(node.address): "the broker is no longer known by this address"},
+                broker=str(node.address),
+            )
         self._adopt(node, connection)
         return connection
 
@@ -368,7 +378,8 @@ class Cluster:
                 task.cancel()
             await asyncio.gather(*attempts, return_exceptions=True)
             for task, node in attempts.items():
-                if not task.cancelled() and task.exception() is None:
+                is_made = not task.cancelled() and task.exception() is None
+                if is_made and self._nodes.get(node.address.node_id) is node:
                     self._drop(node.address.node_id, "Another address answered first")
         raise KafkaConnectionError("No address could be reached", reasons=reasons)
 

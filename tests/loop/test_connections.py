@@ -21,7 +21,7 @@ from aioproducer.testing import (
     ProduceAnswer,
 )
 from aioproducer.testing.state import Address
-from tests.support.producing import FAST, TOPIC, failure, producing, prove, sent, values
+from tests.support.producing import FAST, TOPIC, failure, producing, prove, sent, until, values
 
 
 @pytest.mark.parametrize("version", range(7, 14))
@@ -223,7 +223,14 @@ async def test_a_cluster_that_asks_for_it_is_bootstrapped_again() -> None:
         cluster.fail_next("produce", ErrorCode.NOT_LEADER_OR_FOLLOWER)
 
         assert (await producer.send_and_wait(TOPIC, b"42")).offset == 1
-        assert len(cluster.requests_of("api_versions")) > before
+        await cluster.received("api_versions", before + 1)
+
+
+async def test_a_cluster_that_asks_for_a_new_bootstrap_at_once_is_started_with() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster:
+        cluster.fail_next("metadata", ErrorCode.REBOOTSTRAP_REQUIRED, count=2)
+        async with producing(cluster) as producer:
+            await producer.send_and_wait(TOPIC, b"42")
 
 
 async def test_a_cluster_that_asks_for_it_is_not_bootstrapped_again_if_that_is_switched_off() -> (
@@ -399,3 +406,29 @@ async def test_a_timeout_tells_why_the_broker_cannot_be_reached() -> None:
         assert "connection refused" in str(error)
         assert f"127.0.0.1:{cluster.ports[1]}" in str(error)
         assert "The record was not stored." in str(error)
+
+
+async def test_a_connection_to_a_broker_that_left_meanwhile_is_closed() -> None:
+    async with (
+        FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster,
+        producing(cluster) as producer,
+    ):
+        await prove(producer, 0)
+        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
+        assert sender is not None
+        known = sender.cluster
+        cluster.hang("api_versions", node_id=1)
+        before = len(cluster.requests_of("api_versions"))
+        node = known._node(1)  # pyright: ignore[reportPrivateUsage]
+        assert node is not None
+        connecting = asyncio.create_task(
+            known._first_reachable([node.address])  # pyright: ignore[reportPrivateUsage]
+        )
+        await cluster.received("api_versions", before + 1)
+        # The news comes to another task than the one that connects.
+        known._drop(1, "The broker left")  # pyright: ignore[reportPrivateUsage]
+        cluster.release()
+        with pytest.raises(KafkaConnectionError, match="no longer known"):
+            await connecting
+        await until(lambda: cluster.connections[1] == 0)
+        await producer.send_and_wait(TOPIC, b"42", partition=1)
