@@ -207,7 +207,10 @@ class Attempts:
                 lane.refused(batch)
                 lane.gap = "refused"
             self.counters.batches_retried += 1
-            has_moved = lane.leader.node_id not in (NO_LEADER, sent.window.node_id)
+            has_moved = (
+                lane.leader.node_id not in (NO_LEADER, sent.window.node_id)
+                and not lane.is_sent_around
+            )
             # Metadata was faster than the answer: the new leader has not failed (KIP-951).
             delay = 0.0 if has_moved else self.retry_delay(batch.attempts)
             lane.requeue(batch, now + delay)

@@ -446,8 +446,7 @@ class Cluster:
             except TimeoutError:
                 self._is_refresh_wanted = True
             self._wake_refresh.clear()
-            if self._refresh_failures and not self._new_topics:
-                await self._sleep_or_new_topic(self._refresh_delay())
+            await self._sleep_or_new_topic(self._refresh_delay())
             all_topics = self._is_refresh_wanted
             topics = self._topics if all_topics else self._new_topics & self._topics
             self._is_refresh_wanted = False
@@ -475,12 +474,20 @@ class Cluster:
                 self.refresh()
 
     def _refresh_delay(self) -> float:
-        return backoff(
-            self._refresh_failures,
+        """The pause before a refresh: the backoff, and after a success what is left of its start.
+
+        A success does not end what asks for refreshes: brokers may name each other as leaders, or
+        answer and hang up, for ever.
+        """
+        pause = backoff(
+            max(self._refresh_failures, 1),
             base=self._config.retry_backoff_ms / 1000,
             maximum=self._config.retry_backoff_max_ms / 1000,
             random=random.random,
         )
+        if self._refresh_failures:
+            return pause
+        return max(0.0, self.metadata_at + pause - self._loop.time())
 
     async def _sleep_or_new_topic(self, delay: float) -> None:
         try:
@@ -523,10 +530,10 @@ class Cluster:
             if not topic.error_code:
                 self.topic_errors.pop(topic.name, None)
                 # A leader that is no broker of the cluster is asked for again and again until it
-                # is one: not without the backoff.
-                is_complete &= all(
-                    leader.node_id in self.metadata.brokers
-                    for leader in self.metadata.topics[topic.name].leaders
+                # is one: not without the backoff. So are the partitions of a topic without any.
+                leaders = self.metadata.topics[topic.name].leaders
+                is_complete &= bool(leaders) and all(
+                    leader.node_id in self.metadata.brokers for leader in leaders
                 )
                 continue
             error = broker_error(topic.error_code, broker=str(connection.address))

@@ -37,6 +37,9 @@ from aioproducer.transaction import NO_SEQUENCE, ProducerIdentity, advance_seque
 
 __all__ = ["PartitionLane"]
 
+_MOVES_AT_ONCE = 5
+"""How often a partition may move without a success before a new leader no longer ends a backoff."""
+
 Gap: TypeAlias = Literal["none", "refused", "unknown"]
 
 _PROOF_LASTS = 3600.0
@@ -53,6 +56,7 @@ class PartitionLane(PartitionQueue):
         retry_at: When the head of `closed` may be tried again.
         open_is_due: The open batch need not wait for more records.
         identity: The producer id and epoch of the numbers in use; None without idempotence.
+        moves_in_vain: How often the leader changed since a broker acknowledged something.
     """
 
     __slots__ = (
@@ -65,6 +69,7 @@ class PartitionLane(PartitionQueue):
         "last_acknowledged",
         "leader",
         "linger_at",
+        "moves_in_vain",
         "next_sequence",
         "open_is_due",
         "proven_at",
@@ -86,6 +91,7 @@ class PartitionLane(PartitionQueue):
         self.proven_at = 0.0
         self.gap: Gap = "none"
         self.failures_logged = False
+        self.moves_in_vain = 0
 
     # ---- what there is
 
@@ -105,6 +111,11 @@ class PartitionLane(PartitionQueue):
         """Every batch that is not done, oldest first."""
         waiting = [*self.closed] if self.open is None else [*self.closed, self.open]
         return [batch for batch in self.in_flight if not batch.is_done] + waiting
+
+    @property
+    def is_sent_around(self) -> bool:
+        """Whether brokers name each other as the leader: the next one is no reason to hurry."""
+        return self.moves_in_vain > _MOVES_AT_ONCE
 
     # ---- taking
 
@@ -192,6 +203,7 @@ class PartitionLane(PartitionQueue):
         if self.in_flight_node == self.leader.node_id != NO_LEADER:
             self.is_proven = True
             self.proven_at = batch.created_at
+        self.moves_in_vain = 0
         if not batch.has_sequence or not self._is_current(batch):
             return
         last = advance_sequence(batch.base_sequence, batch.record_count - 1)
@@ -304,7 +316,9 @@ class PartitionLane(PartitionQueue):
         if leader.node_id != self.leader.node_id:
             self.is_proven = False
         if leader != self.leader and leader.node_id != NO_LEADER:
-            self.retry_at = 0.0
+            self.moves_in_vain += 1
+            if not self.is_sent_around:
+                self.retry_at = 0.0
         self.leader = leader
 
     def topic_made_anew(self) -> None:

@@ -320,6 +320,22 @@ def test_no_news_of_the_leader_leaves_the_backoff(leader: PartitionLeader) -> No
     assert its.lane.retry_at == 5.0
 
 
+def test_leaders_that_name_each_other_do_not_end_the_backoff_until_one_of_them_stores() -> None:
+    its = Lane()
+    its.add(1)
+    for epoch in range(1, 9):
+        its.retry(*its.take(), at=its.now + 5.0)
+        its.lane.led_by(PartitionLeader(1 + epoch % 2, epoch))
+        assert its.may_take() == (not its.lane.is_sent_around)
+        its.now = its.lane.retry_at
+    assert its.lane.is_sent_around
+    its.acknowledge(*its.take())
+    its.add(1)
+    its.retry(*its.take(), at=its.now + 5.0)
+    its.lane.led_by(PartitionLeader(2, 9))
+    assert its.may_take()
+
+
 # ---- numbers
 
 
