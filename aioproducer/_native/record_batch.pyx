@@ -17,7 +17,7 @@ Invariants
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int16_t, int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int16_t, int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
@@ -417,7 +417,8 @@ cdef class RecordBatch:
         """The broker stored the records from `base_offset` on (-1: it did not say where)."""
         assert self.outcome == PENDING
         self.outcome = DELIVERED
-        self.base_offset = base_offset
+        # An offset that has no room for the last record behind it is not where they are stored.
+        self.base_offset = base_offset if base_offset <= INT64_MAX - self.record_count + 1 else -1
         self.log_append_time_ms = log_append_time_ms
         if self.exports == 0:
             self._free_memory()
