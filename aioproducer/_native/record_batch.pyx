@@ -306,9 +306,12 @@ cdef class RecordBatch:
 
     def restore_records(self, bytes records):
         """Undo `set_compressed`, given the decompressed records (before a split or a report)."""
-        self._reserve(len(records), len(records))
-        memcpy(self.memory, PyBytes_AS_STRING(records), len(records))
-        self.size = len(records)
+        if PyBytes_GET_SIZE(records) != self.size:
+            raise ValueError(f"the records have {self.size} bytes, not {len(records)}")
+        if self.memory is NULL:
+            # Else somebody still reads them: they are here, and must not move.
+            self._reserve(self.size, self.size)
+            memcpy(self.memory, PyBytes_AS_STRING(records), self.size)
         self.compressed = None
         self.codec_attributes = 0
 
@@ -440,6 +443,8 @@ cdef class RecordBatch:
         batch of its own.
         """
         assert self.outcome == PENDING
+        if self.compressed is not None:
+            raise ValueError("restore the records before a split")
         cdef const char* at = self.memory
         cdef const char* end
         cdef int32_t index

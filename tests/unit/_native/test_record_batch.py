@@ -318,6 +318,35 @@ def test_restored_records_are_sent_and_read_as_before() -> None:
     assert batch.records() == [tuple(record) for record in records]
 
 
+@pytest.mark.parametrize("change", [-1, 1])
+def test_only_all_the_records_can_be_restored(change: int) -> None:
+    batch = some_batch()
+    batch.set_compressed(b"squeezed", 3)
+    with pytest.raises(ValueError, match="bytes"):
+        batch.restore_records(b"x" * (batch.records_size + change))
+    with pytest.raises(ValueError, match="bytes"):
+        batch.restore_records(b"")
+    assert batch.is_compressed
+
+
+def test_restoring_writes_nothing_over_memory_that_somebody_reads() -> None:
+    batch = some_batch()
+    records = batch.records()
+    with memoryview(batch) as view:
+        batch.set_compressed(b"squeezed", 3)
+        batch.restore_records(b"x" * batch.records_size)
+        assert batch.payload == view
+    assert batch.records() == records
+
+
+def test_a_compressed_batch_is_split_only_when_its_records_are_restored() -> None:
+    batch = some_batch()
+    batch.set_compressed(b"squeezed", 3)
+    with pytest.raises(ValueError, match="restore"):
+        batch.split(1)
+    assert not batch.is_done
+
+
 # ---- splitting
 
 
