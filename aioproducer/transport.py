@@ -204,7 +204,7 @@ class Connection(asyncio.Protocol):
         response = await self.request(API_VERSIONS, version, request, timeout=timeout)
         if response.error_code == _UNSUPPORTED_VERSION:
             offered = {key.api_key: key.max_version for key in response.api_keys}
-            version = min(version - 1, offered.get(API_VERSIONS.key, 0))
+            version = max(0, min(version - 1, offered.get(API_VERSIONS.key, 0)))
             response = await self.request(API_VERSIONS, version, request, timeout=timeout)
         if response.error_code:
             raise broker_error(response.error_code, broker=str(self.address))

@@ -56,6 +56,18 @@ async def test_an_older_api_versions_is_fallen_back_to(version: int) -> None:
         assert version in {request.version for request in cluster.requests_of("api_versions")}
 
 
+async def test_api_versions_below_zero_are_asked_for_as_zero() -> None:
+    def refuse_newer(request: FakeRequest) -> FakeResponse | None:
+        if request.api != "api_versions" or request.version == 0:
+            return None
+        return FakeResponse(struct.pack(">hihhh", 35, 1, 18, 0, -7))
+
+    async with FakeCluster(topics={TOPIC: 1}) as cluster:
+        cluster.on_request(refuse_newer)
+        async with producing(cluster) as producer:
+            assert (await producer.send_and_wait(TOPIC, b"42")).offset == 0
+
+
 @pytest.mark.parametrize("api", ["produce", "init_producer_id"])
 async def test_a_broker_without_the_needed_api_fails_records_with_the_reason(
     api: ApiName,
