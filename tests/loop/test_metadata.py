@@ -160,6 +160,16 @@ async def test_a_topic_left_out_of_an_answer_is_asked_for_again() -> None:
         assert (await producer.send_and_wait(TOPIC, b"42")).offset == 0
 
 
+async def test_a_topic_without_partitions_is_asked_for_again() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+
+        def forget(answer: MetadataAnswer) -> None:
+            answer.topics[0].partitions = []
+
+        cluster.edit_next("metadata", forget)
+        assert (await producer.send_and_wait(TOPIC, b"42")).offset == 0
+
+
 async def test_a_topic_made_anew_under_another_id_gets_the_records() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         await prove(producer)
