@@ -1,0 +1,185 @@
+"""A running producer whose brokers answer with mutated bytes: nothing hangs, nothing is lost.
+
+Each trial changes one real answer at random, by a seed that a failure shows. An answer that cannot
+be decoded costs the connection and nothing else. One that can is a lie in good form, which no
+client can tell from the truth: its record has its outcome in time, and after it things go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import secrets
+from collections.abc import Generator
+
+import pytest
+
+from aioproducer import KafkaError, Producer, ProducerConfig, RecordMetadata
+from aioproducer.config import ProducerOptions
+from aioproducer.errors import ProtocolError
+from aioproducer.protocol.frames import decode_response
+from aioproducer.protocol.metadata import MetadataResponse
+from aioproducer.protocol.produce import ProduceResponse
+from aioproducer.testing import ApiName, FakeCluster, FakeRequest
+from aioproducer.testing.faults import Mutate
+from tests.fuzz.mutations import LIES
+from tests.fuzz.targets import APIS
+from tests.support.producing import FAST, TOPIC, expect_nothing_left, outcome, until
+
+HOSTILE: ProducerOptions = {
+    **FAST,
+    "max_block_ms": 400,
+    "request_timeout_ms": 300,
+    "delivery_timeout_ms": 600,
+    "metadata_max_age_ms": 200,
+}
+"""Lies are found out by time: by little of it."""
+TRIALS = 12
+BOUND = 5.0
+"""Seconds for what takes one at most: 0.4 for room and metadata, 0.6 for the delivery."""
+
+
+def mutated(answer: bytes, dice: random.Random) -> bytes:
+    """Return an answer with one to three faults; the correlation id is seldom among them."""
+    data = bytearray(answer)
+    for _ in range(dice.randint(1, 3)):
+        at = dice.randrange(4 if dice.random() < 0.95 else 0, len(data)) if len(data) > 4 else 0
+        lie = dice.choice(list(LIES.values()))
+        match dice.randrange(6):
+            case 0:
+                del data[at:]
+            case 1:
+                data[at : at + 1] = bytes([dice.randrange(256)])
+            case 2:
+                data[at : at + len(lie)] = lie
+            case 3:
+                data[at:at] = lie
+            case 4:
+                del data[at : at + dice.randint(1, 8)]
+            case _:
+                data += dice.randbytes(dice.randint(1, 200))
+    return bytes(data)
+
+
+class Liar:
+    """Mutates one answer of an API, once, and knows whether it can be decoded."""
+
+    def __init__(self, cluster: FakeCluster, api: ApiName, dice: random.Random) -> None:
+        self.is_decodable = False
+        self.has_lied = False
+        self._ports = set(cluster.ports.values())
+        self._api: ApiName = api
+        self._dice = dice
+
+    def __call__(self, request: FakeRequest) -> Mutate | None:
+        if request.api != self._api or self.has_lied:
+            return None
+        self.has_lied = True
+        return Mutate(lambda answer: self._lie(request.version, answer))
+
+    def _lie(self, version: int, answer: bytes) -> bytes:
+        while True:
+            lie = mutated(answer, self._dice)
+            try:
+                correlation_id, response = decode_response(APIS[self._api], version, lie)
+            except ProtocolError:
+                return lie
+            if correlation_id != int.from_bytes(answer[:4], "big", signed=True):
+                return lie
+            if self._stays_here(response):
+                self.is_decodable = True
+                return lie
+
+    def _stays_here(self, response: object) -> bool:
+        """Whether nobody else is connected to, and no name is looked up, because of a lie."""
+        ends = (
+            response.brokers
+            if isinstance(response, MetadataResponse)
+            else response.node_endpoints
+            if isinstance(response, ProduceResponse)
+            else ()
+        )
+        return all(
+            end.host == "127.0.0.1" and (end.port in self._ports or not 1 < end.port < 65536)
+            for end in ends
+        )
+
+
+@contextlib.contextmanager
+def shown(seed: int) -> Generator[random.Random]:
+    """Name the seed in a failure."""
+    try:
+        yield random.Random(seed)
+    except BaseException as error:
+        error.add_note(f"seed {seed}")
+        raise
+
+
+async def send(producer: Producer[bytes, bytes], value: bytes) -> RecordMetadata | KafkaError:
+    """Send a record to partition 0; every error must be one of ours, and come in time."""
+    try:
+        async with asyncio.timeout(BOUND):
+            return await outcome(await producer.send(TOPIC, value, partition=0))
+    except KafkaError as error:
+        return error
+
+
+def stored(cluster: FakeCluster, value: bytes) -> int:
+    return sum(record.value == value for record in cluster.records(TOPIC))
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("api", APIS)
+async def test_a_mutated_answer_costs_a_record_at_most_its_time(api: ApiName) -> None:
+    problems: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+    for _ in range(TRIALS):
+        with shown(secrets.randbits(32)) as dice:
+            await _one_trial(api, dice)
+            assert not problems
+
+
+async def _one_trial(api: ApiName, dice: random.Random) -> None:
+    async with FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster:
+        config = ProducerConfig(bootstrap_servers=cluster.bootstrap_servers, **HOSTILE)
+        producer: Producer[bytes, bytes] = Producer(config)
+        liar = Liar(cluster, api, dice)
+        # From the first answer on, or in the middle of things; there is one producer id only.
+        if is_first := api == "init_producer_id" or dice.random() < 0.5:
+            cluster.on_request(liar)
+        try:
+            async with asyncio.timeout(BOUND):
+                await producer.start()
+        except KafkaError as error:
+            assert liar.is_decodable, error
+            return
+        try:
+            if not is_first:
+                assert isinstance(await send(producer, b"before"), RecordMetadata)
+                cluster.on_request(liar)
+                cluster.cut()
+            first = await send(producer, b"first")
+            await until(lambda: liar.has_lied)
+            if isinstance(first, RecordMetadata):
+                assert stored(cluster, b"first") == 1 or liar.is_decodable
+            elif liar.is_decodable:
+                cluster.cut()  # what a connection was told of versions is believed to its end
+            else:
+                raise AssertionError(f"the record failed: {first!r}") from first
+            await _goes_on(producer, cluster, liar)
+        finally:
+            await producer.close(1)
+        expect_nothing_left(producer)
+        if not liar.is_decodable:
+            cluster.expect_clean()
+
+
+async def _goes_on(producer: Producer[bytes, bytes], cluster: FakeCluster, liar: Liar) -> None:
+    """The next records have their outcome in time; without a lie in good form, they are stored."""
+    for number in range(3):
+        value = b"next %d" % number
+        result = await send(producer, value)
+        assert isinstance(result, RecordMetadata) or liar.is_decodable, result
+        if isinstance(result, RecordMetadata) and not liar.is_decodable:
+            assert stored(cluster, value) == 1
