@@ -439,6 +439,13 @@ class Producer(SendPath[K, V]):
             hint="Send slower, or raise buffer_memory or max_block_ms.",
         )
 
+    def _deliver_when_room(
+        self, admission: _Admission, topic: str, timeout: float | None
+    ) -> _DeliveryWhenRoom:
+        return _DeliveryWhenRoom(
+            admission, partial(self._wait_for_delivery, admission, topic, timeout)
+        )
+
     async def _wait_for_delivery(
         self,
         accepted: Coroutine[Any, Any, Delivery | RecordMetadata],
@@ -623,6 +630,43 @@ class _Admission(Coroutine[Any, Any, Delivery]):
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+
+class _DeliveryWhenRoom(Coroutine[Any, Any, RecordMetadata]):
+    """What `send_and_wait` returns while there is no room; awaiting it gives the metadata.
+
+    Not the coroutine that waits: cancelled before its first step, that would run nothing which
+    gives the place in the queue back, and its frame would keep the place.
+    """
+
+    __slots__ = ("_admission", "_begin", "_inner")
+
+    def __init__(
+        self, admission: _Admission, begin: Callable[[], Coroutine[Any, Any, RecordMetadata]]
+    ) -> None:
+        self._admission = admission
+        self._begin = begin
+        self._inner: Coroutine[Any, Any, RecordMetadata] | None = None
+
+    def __await__(self) -> Generator[Any, Any, RecordMetadata]:
+        return self._begin().__await__()
+
+    def send(self, value: Any) -> Any:
+        if self._inner is None:
+            self._inner = self._begin()
+        return self._inner.send(value)
+
+    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
+        if self._inner is None:
+            # Cancelled before the first step.
+            self._admission.close()
+            self._inner = self._begin()
+        return self._inner.throw(typ if val is None else val)
+
+    def close(self) -> None:
+        if self._inner is not None:
+            self._inner.close()
+        self._admission.close()
 
 
 def _wait_for_room(

@@ -107,7 +107,8 @@ cdef class SendPath:
         not undone when the returned awaitable is never awaited.
 
         Cancelling the wait for room withdraws the record; nothing was accepted. After that
-        nothing recalls it.
+        nothing recalls it, nor when the room came in the same turn of the loop: `on_delivery`
+        tells what becomes of it.
 
         Args:
             topic: The topic's name, or a `ProducerRecord` that carries everything.
@@ -191,7 +192,7 @@ cdef class SendPath:
 
         Awaiting returns the `RecordMetadata` when the broker acknowledged the record as `acks`
         asks for. Bounded by `max_block_ms` plus `delivery_timeout_ms`. Cancelling ends the wait,
-        not the record.
+        not the record; while there is no room yet, it withdraws the record as for `send`.
 
         Args:
             topic, value, key, partition, headers, timestamp_ms: As for `send`.
@@ -214,7 +215,7 @@ cdef class SendPath:
             topic, key, value, partition, headers, timestamp_ms, None
         )
         if delivery is None:
-            return self._wait_for_delivery(
+            return self._deliver_when_room(
                 self._send_when_room(topic, key, value, partition, headers, timestamp_ms, None),
                 topic,
                 timeout,

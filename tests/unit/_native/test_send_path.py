@@ -57,6 +57,9 @@ class Path(SendPath[Any, Any]):
         self.blocked.append(record)
         return "admitted later"
 
+    async def _deliver_when_room(self, admission: Any, topic: str, timeout: float | None) -> object:
+        return await admission, topic, timeout
+
     async def _wait_for_delivery(self, accepted: Any, topic: str, timeout: float | None) -> object:
         return await accepted, topic, timeout
 
