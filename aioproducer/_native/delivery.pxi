@@ -176,12 +176,12 @@ cdef class Delivery:
         cdef Py_ssize_t position = 0
         try:
             for position in range(len(callbacks)):
-                callback, context = callbacks[position]
-                run_callback(self, callback, context, direct)
+                entry = callbacks[position]
+                run_callback(self, entry[0], entry[1], direct)
         except BaseException:
             # KeyboardInterrupt or SystemExit from one of them: the loop runs the others.
-            for callback, context in callbacks[position + 1:]:
-                run_callback(self, callback, context, False)
+            for entry in callbacks[position + 1:]:
+                run_callback(self, entry[0], entry[1], False)
             raise
         return 0
 
@@ -232,8 +232,8 @@ cdef class Delivery:
         callbacks = self.callbacks
         if type(callbacks) is not list:
             callbacks = [] if callbacks is None else [callbacks]
-        staying = [entry for entry in callbacks if is_uncancelled_task(entry[0])]
-        leaving = [entry for entry in callbacks if not is_uncancelled_task(entry[0])]
+        staying = [entry for entry in callbacks if is_uncancelled_task(entry)]
+        leaving = [entry for entry in callbacks if not is_uncancelled_task(entry)]
         if not leaving and (staying or self.is_detached):
             return False
         self.callbacks = staying if staying else None
@@ -283,9 +283,13 @@ cdef class Delivery:
             self.callbacks = (fn, context)
             self._enrol()
         elif type(self.callbacks) is list:
-            (<list>self.callbacks).append((fn, context))
+            (<list>self.callbacks).append((fn, context, cancel_count(fn)))
         else:
-            self.callbacks = [self.callbacks, (fn, context)]
+            # Two wait: from now on it matters who of them is cancelled.
+            first, first_context = self.callbacks
+            self.callbacks = [
+                (first, first_context, cancel_count(first)), (fn, context, cancel_count(fn))
+            ]
 
     def remove_done_callback(self, fn):
         """Take back a callback; returns how many were removed."""
@@ -350,9 +354,19 @@ cdef class DeliveryWait:
         pass
 
 
-cdef bint is_uncancelled_task(callback):
+cdef object cancel_count(callback):
+    """How often the task that a callback wakes was asked to end; it may have declined."""
     waiter = getattr(callback, "__self__", None)
-    return isinstance(waiter, Task) and not waiter.cancelling()
+    return waiter.cancelling() if isinstance(waiter, Task) else 0
+
+
+cdef bint is_uncancelled_task(tuple entry):
+    waiter = getattr(entry[0], "__self__", None)
+    if not isinstance(waiter, Task):
+        return False
+    before = entry[2] if len(entry) == 3 else 0
+    # `_must_cancel`: asked within the very step in which it began to wait, so it was counted.
+    return waiter.cancelling() <= before and not waiter._must_cancel
 
 
 cdef int run_callback(Delivery delivery, callback, context, bint direct) except -1:

@@ -390,6 +390,76 @@ async def test_a_send_and_wait_closed_before_its_first_step_is_withdrawn() -> No
         cluster.release()
 
 
+# ---- several who await the same delivery
+
+
+async def test_a_task_that_swallowed_a_cancellation_goes_on_when_another_is_cancelled() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        await prove(producer)
+        cluster.hang("produce")
+        delivery = producer.send_nowait(TOPIC, b"42")
+        has_swallowed = asyncio.Event()
+
+        async def stubborn() -> RecordMetadata:
+            try:
+                return await delivery
+            except asyncio.CancelledError:
+                has_swallowed.set()
+            metadata: RecordMetadata = await delivery
+            return metadata
+
+        async def other() -> None:
+            await delivery
+
+        staying = asyncio.ensure_future(stubborn())
+        await asyncio.sleep(0)
+        staying.cancel()
+        await has_swallowed.wait()
+        leaving = asyncio.ensure_future(other())
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        assert leaving.cancelled()
+        await asyncio.sleep(0)
+        assert not staying.done()
+        cluster.release()
+        assert (await staying).offset == 1
+
+
+async def test_a_task_that_swallowed_a_cancellation_can_be_cancelled_again() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        await prove(producer)
+        cluster.hang("produce")
+        delivery = producer.send_nowait(TOPIC, b"42")
+
+        async def stubborn() -> None:
+            try:
+                await delivery
+            except asyncio.CancelledError:
+                await delivery
+
+        async def other() -> RecordMetadata:
+            metadata: RecordMetadata = await delivery
+            return metadata
+
+        for is_first in (True, False):
+            leaving = asyncio.ensure_future(stubborn())
+            staying = asyncio.ensure_future(other())
+            if not is_first:
+                # The one who stays was there before.
+                await asyncio.sleep(0)
+                leaving, staying = asyncio.ensure_future(stubborn()), staying
+            for _ in range(2):
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                leaving.cancel()
+            await asyncio.wait([leaving])
+            assert leaving.cancelled()
+            assert not staying.done()
+        cluster.release()
+        assert (await staying).offset == 1
+
+
 # ---- what asyncio cancels by itself
 
 
