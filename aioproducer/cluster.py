@@ -174,9 +174,16 @@ class Cluster:
             tasks.append(self._refreshing)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        connections = [node.connection for node in self._nodes.values() if node.connection]
-        await asyncio.gather(*(connection.close() for connection in connections))
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            # Also when the caller is cancelled, and again before the tasks of `gather` have run.
+            connections = [node.connection for node in self._nodes.values() if node.connection]
+            for connection in connections:
+                connection.abort(
+                    NetworkError("The client closed the connection", possibly_persisted=True)
+                )
+            await asyncio.gather(*(connection.close() for connection in connections))
 
     # ---- connections
 

@@ -191,16 +191,20 @@ class Sender:
         return outcome.done
 
     async def close(self) -> None:
-        """End timers, tasks, threads and connections."""
+        """End timers, tasks, threads and connections; cancelled, without waiting for their end."""
         self._attempts.is_closing = True
         self._timers.close()
         for window in self._windows.values():
             if window.throttle_timer is not None:
                 window.throttle_timer.cancel()
         self._router.close()
-        await self._identity.close()
-        await self.cluster.close()
-        await self._compressor.close()
+        try:
+            await self._identity.close()
+        finally:
+            try:
+                await self.cluster.close()
+            finally:
+                await self._compressor.close()
 
     # ---- what there is
 

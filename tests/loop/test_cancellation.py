@@ -58,7 +58,8 @@ class Cancelled:
         self._first = first
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        steps = self._inner.__await__()
+        # Some have neither send nor throw.
+        steps: Any = self._inner.__await__()
         step: Callable[[], Any] = partial(next, steps)
         count = 0
         while True:
@@ -72,9 +73,10 @@ class Cancelled:
                 yield awaited
                 step = partial(next, steps)
             except BaseException as error:
-                if not isinstance(steps, Generator):
+                throw: Callable[[BaseException], Any] | None = getattr(steps, "throw", None)
+                if throw is None:
                     raise
-                step = partial(steps.throw, error)
+                step = partial(throw, error)
 
     def _suspended(self, count: int, awaited: Any) -> None:
         loop = asyncio.get_running_loop()
@@ -88,11 +90,15 @@ class Cancelled:
         if self._how == "at once":
             task.cancel()
         elif self._how == "with the answer" and awaited is not None:
-            awaited.add_done_callback(lambda _: task.cancel())
+            awaited.add_done_callback(partial(_cancel, task))
         else:
             loop.call_soon(task.cancel)
             if self._how == "twice":
                 loop.call_soon(lambda: loop.call_soon(task.cancel))
+
+
+def _cancel(task: asyncio.Task[Any], _: object) -> None:
+    task.cancel()
 
 
 async def send(producer: AnyProducer) -> None:
@@ -303,6 +309,34 @@ async def test_a_cancelled_start_leaves_no_connection_and_can_be_repeated(
                 await producer.start()
                 await prove(producer)
                 await producer.close()
+                await until(lambda: not any(cluster.connections.values()))
+            is_over = not cancelled.was_reached
+            at += 1
+    assert at > 2
+
+
+@every_how
+async def test_a_start_that_is_both_closed_and_cancelled_leaves_no_connection(how: How) -> None:
+    at = 0
+    is_over = False
+    async with FakeCluster(topics={TOPIC: 1}) as cluster:
+        while not is_over:
+            producer: AnyProducer = Producer(bootstrap_servers=cluster.bootstrap_servers, **FAST)
+            closing: list[asyncio.Future[Any]] = []
+
+            def close(
+                producer: AnyProducer = producer, closing: list[asyncio.Future[Any]] = closing
+            ) -> None:
+                closing.append(asyncio.ensure_future(producer.close()))
+
+            async def starting(producer: AnyProducer = producer) -> None:
+                with pytest.raises(ProducerClosedError):
+                    await producer.start()
+
+            cancelled = Cancelled(starting(), at, how, close)
+            async with asyncio.timeout(5):
+                await run_cancelled(cancelled)
+                await asyncio.gather(*closing)
                 await until(lambda: not any(cluster.connections.values()))
             is_over = not cancelled.was_reached
             at += 1
