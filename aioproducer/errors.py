@@ -357,6 +357,9 @@ def broker_error(
     """
     cls = error_for_code(code)
     text = " ".join((message or "")[:_MAX_BROKER_TEXT].split())
+    if cls is NetworkError:
+        # It speaks of a connection behind it, on which a request was lost.
+        context.setdefault("possibly_persisted", True)
     if cls is UnknownErrorCodeError:
         return UnknownErrorCodeError(text, unknown_code=code, **context)
     return cls(text, **context)
