@@ -29,8 +29,8 @@ from tests.support.producing import (
 def lane_of(producer: Producer[bytes, bytes], partition: int = 0) -> PartitionLane:
     sender = producer._sender  # pyright: ignore[reportPrivateUsage]
     assert sender is not None
-    lane: PartitionLane = sender.accumulator.topic_queues[TOPIC].partitions[partition]
-    return lane
+    lanes: list[PartitionLane] = sender.accumulator.topic_queues[TOPIC].queues
+    return next(lane for lane in lanes if lane.partition == partition)
 
 
 async def test_partitions_take_turns_when_a_request_cannot_hold_them_all() -> None:

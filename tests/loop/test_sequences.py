@@ -29,21 +29,6 @@ from tests.support.producing import (
 )
 
 
-@pytest.mark.parametrize(("producer_id", "epoch"), [(-1, 0), (-7, 3), (5, -1)])
-async def test_a_producer_id_that_is_none_is_asked_for_again(producer_id: int, epoch: int) -> None:
-    def give_none(answer: InitProducerIdAnswer) -> None:
-        answer.producer_id = producer_id
-        answer.producer_epoch = epoch
-
-    async with FakeCluster(topics={TOPIC: 1}) as cluster:
-        cluster.edit_next("init_producer_id", give_none)
-        async with producing(cluster) as producer:
-            await prove(producer)
-        (record,) = cluster.records(TOPIC)
-        assert record.producer_id >= 0
-        assert record.producer_epoch >= 0
-
-
 async def test_sequences_advance_by_the_number_of_records() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         for count in (1, 3, 2):
