@@ -2,7 +2,7 @@
 
 Made by cluster.py from each Metadata answer, read by sender.py. A newer snapshot is a new value:
 `merged` and `with_leader` return one, and never take a partition back to an older leader epoch
-of the same topic (a broker that lags behind may answer last).
+of the same topic, if topics have ids (a broker that lags behind may answer last).
 """
 
 from __future__ import annotations
@@ -82,7 +82,10 @@ class ClusterMetadata:
                 if not 0 <= index < len(leaders):
                     continue
                 leader = PartitionLeader(partition.leader_id, partition.leader_epoch)
-                if is_same_topic and known is not None and index < len(known.leaders):
+                # Without its id a topic made anew, whose epochs begin at 0, looks like the same
+                # one; and brokers before 2.4 may tell epochs that are wrong (KAFKA-9212).
+                has_epochs = is_same_topic and topic_id != NO_TOPIC_ID
+                if has_epochs and known is not None and index < len(known.leaders):
                     earlier = known.leaders[index]
                     if leader.epoch < earlier.epoch and leader.epoch >= 0:
                         leader = earlier

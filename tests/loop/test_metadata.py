@@ -247,6 +247,24 @@ async def test_a_partition_that_goes_and_comes_back_keeps_its_records_and_their_
         assert values(cluster, partition=1) == [b"%d" % index for index in range(6)]
 
 
+@pytest.mark.parametrize("version", [7, 9, 13])
+async def test_a_topic_made_anew_is_found_at_its_new_leader_also_without_topic_ids(
+    version: int,
+) -> None:
+    async with (
+        FakeCluster(brokers=2, topics={TOPIC: 1}, max_versions={"metadata": version}) as cluster,
+        producing(cluster, delivery_timeout_ms=2_000) as producer,
+    ):
+        for node_id in (1, 0, 1):
+            cluster.move_leader(TOPIC, 0, node_id)
+        await prove(producer)
+        cluster.delete_topic(TOPIC)
+        cluster.create_topic(TOPIC, 1)
+        # Its epochs begin again, and nothing else tells that it is another topic.
+        assert (cluster.leader(TOPIC, 0), cluster.leader_epoch(TOPIC, 0)) == (0, 0)
+        assert (await producer.send_and_wait(TOPIC, b"42")).offset == 0
+
+
 async def test_more_partitions_are_used_after_a_refresh() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,

@@ -123,6 +123,15 @@ def test_a_topic_created_anew_begins_with_its_own_epochs() -> None:
     assert snapshot.topics["t"].topic_id == OTHER_ID
 
 
+def test_without_topic_ids_the_newest_answer_is_believed_whatever_its_epochs() -> None:
+    none = bytes(16)
+    snapshot = after(
+        answer(topic((1, 5), topic_id=none)),
+        answer(topic((2, 0), topic_id=none)),
+    )
+    assert leaders(snapshot) == ((2, 0),)
+
+
 def test_new_partitions_are_added() -> None:
     snapshot = after(answer(topic((1, 5))), answer(topic((1, 5), (2, 0))))
     assert leaders(snapshot) == ((1, 5), (2, 0))
