@@ -556,14 +556,24 @@ class Cluster:
         return is_complete
 
     async def _any_connection(self) -> Connection:
-        """The least loaded connection; else the first broker, or bootstrap server, to answer."""
+        """The least loaded connection, if it can be one that is not throttled.
+
+        Without connection, the first broker or bootstrap server to answer.
+        """
         connected = [
             node.connection
             for node in self._nodes.values()
             if node.connection is not None and node.connection.is_open
         ]
         if connected:
-            return min(connected, key=lambda connection: connection.pending_count)
+            now = self._loop.time()
+            return min(
+                connected,
+                key=lambda connection: (
+                    max(connection.throttled_until - now, 0.0),
+                    connection.pending_count,
+                ),
+            )
         brokers = list(self.metadata.brokers.values())
         random.shuffle(brokers)
         try:

@@ -439,7 +439,13 @@ class Sender:
         if self._loop.time() < window.throttled_until:
             return None
         connection = self.cluster.connection(window.node_id)
-        return connection if connection is not None and connection.is_writable else None
+        if connection is None or not connection.is_writable:
+            return None
+        pause = connection.throttled_until - self._loop.time()
+        if pause > 0:
+            self._throttle(window, pause)
+            return None
+        return connection
 
     def _is_stalled(self, node_id: int) -> bool:
         since = self._window(node_id).stalled_since
@@ -538,7 +544,6 @@ class Sender:
         sent.window.heard_at = self._loop.time()
         outcome = Outcome()
         if response is not None:
-            self._throttle(sent.window, response.throttle_time_ms / 1000)
             self._take_response(sent, response, outcome)
             error = NetworkError(
                 "The broker's answer leaves this partition out", possibly_persisted=True
@@ -604,8 +609,6 @@ class Sender:
 
     def _throttle(self, window: BrokerWindow, seconds: float) -> None:
         # KIP-219: the broker asks for a pause; answers go on being read.
-        if seconds <= 0:
-            return
         window.throttled_until = max(window.throttled_until, self._loop.time() + seconds)
         if window.throttle_timer is not None:
             window.throttle_timer.cancel()

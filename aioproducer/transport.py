@@ -93,6 +93,8 @@ class Connection(asyncio.Protocol):
         address: The broker.
         is_open: False as soon as the connection ended, from either side.
         is_writable: False while the transport's buffer is too full for another large request.
+        throttled_until: The broker asked for a pause until then, on the loop's clock (KIP-219). It
+            reads nothing before, whatever is sent.
         last_used_at: When something was last sent or received, on the loop's clock.
         on_lost: Called once with the reason when the connection ended.
         on_writable: Called when `is_writable` turns true again.
@@ -107,6 +109,7 @@ class Connection(asyncio.Protocol):
         self.address = address
         self.is_open = False
         self.is_writable = True
+        self.throttled_until = 0.0
         self.last_used_at = loop.time()
         self.on_lost: Callable[[KafkaError], None] | None = None
         self.on_writable: Callable[[], None] | None = None
@@ -320,6 +323,9 @@ class Connection(asyncio.Protocol):
                 f" {pending.correlation_id} was due"
             )
         self._pending.popleft()
+        if throttle_ms := getattr(response, "throttle_time_ms", 0):
+            until = self._loop.time() + throttle_ms / 1000
+            self.throttled_until = max(self.throttled_until, until)
         pending.on_answer(response, None)
 
     def _check_timeout_at(self, at: float) -> None:

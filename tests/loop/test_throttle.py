@@ -9,13 +9,8 @@ import pytest
 
 from aioproducer.config import ProducerOptions
 from aioproducer.errors import KafkaTimeoutError
-from aioproducer.testing import (
-    FakeCluster,
-    InitProducerIdAnswer,
-    MetadataAnswer,
-    ProduceAnswer,
-)
-from tests.support.producing import FAST, TOPIC, failure, producing, prove, values
+from aioproducer.testing import ErrorCode, FakeCluster, MetadataAnswer, ProduceAnswer
+from tests.support.producing import FAST, TOPIC, failure, producing, prove, until, values
 
 FOR_EVER: Final = 2**31 - 1
 
@@ -146,13 +141,41 @@ async def test_a_negative_throttle_is_none(throttle_ms: int) -> None:
             assert (await producer.send_and_wait(TOPIC, b"42")).offset == offset
 
 
-async def test_other_answers_that_throttle_for_ever_stop_no_record() -> None:
-    async with FakeCluster(topics={TOPIC: 1}) as cluster:
+async def test_the_pause_that_another_answer_asks_for_is_kept_too() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        await prove(producer)
+        asked = len(cluster.requests_of("metadata"))
 
-        def throttle(answer: MetadataAnswer | InitProducerIdAnswer) -> None:
-            answer.throttle_ms = FOR_EVER
+        def pause(answer: MetadataAnswer) -> None:
+            answer.throttle_ms = 150
 
-        cluster.edit_next("metadata", throttle, count=None)
-        cluster.edit_next("init_producer_id", throttle, count=None)
-        async with producing(cluster) as producer:
-            await producer.send_and_wait(TOPIC, b"42")
+        cluster.edit_next("metadata", pause)
+        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
+        assert sender is not None
+        before = sender.cluster.metadata
+        sender.cluster.refresh()
+        await cluster.received("metadata", asked + 1)
+        await until(lambda: sender.cluster.metadata is not before)
+        started_at = asyncio.get_running_loop().time()
+        await producer.send_and_wait(TOPIC, b"42")
+        assert asyncio.get_running_loop().time() - started_at >= 0.14
+
+
+async def test_metadata_is_asked_for_where_no_pause_was_asked_for() -> None:
+    async with (
+        FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster,
+        producing(cluster) as producer,
+    ):
+        for partition in range(2):
+            await prove(producer, partition)
+
+        def pause(answer: ProduceAnswer) -> None:
+            answer.throttle_ms = 60_000
+
+        cluster.edit_next("produce", pause, node_id=0)
+        await prove(producer, 0)
+        for _ in range(4):
+            cluster.fail_next("produce", ErrorCode.LEADER_NOT_AVAILABLE)
+            await prove(producer, 1)
+        asked = [request.node_id for request in cluster.requests_of("metadata")]
+        assert asked[-3:] == [1, 1, 1]
