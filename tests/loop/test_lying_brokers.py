@@ -370,7 +370,9 @@ async def test_brokers_that_name_each_other_for_ever_are_not_asked_in_a_storm(hi
         for _ in range(100):
             cluster.move_leader(TOPIC, 0, 0)
         await producer.send_and_wait(TOPIC, b"next")
-        assert values(cluster) == [b"first", b"next"]
+        # It may have been on its way when its time was over, and found no lie any more.
+        assert error.possibly_persisted or b"42" not in values(cluster)
+        assert [value for value in values(cluster) if value != b"42"] == [b"first", b"next"]
 
 
 async def test_a_lagging_broker_that_names_the_old_leader_costs_pauses_and_nothing_else() -> None:
