@@ -54,6 +54,7 @@ from aioproducer.lane_timers import LaneTimers
 from aioproducer.metadata import NO_LEADER, BrokerAddress, PartitionLeader
 from aioproducer.partitioner import RoundRobinPartitioner
 from aioproducer.protocol.produce import PRODUCE, PartitionProduceResponse, ProduceResponse
+from aioproducer.protocol.schema import NO_TOPIC_ID
 from aioproducer.routing import TopicRouter
 from aioproducer.transport import Connection, ConnectionOptions
 from aioproducer.window import BrokerWindow, SentRequest, Taken, make_request
@@ -586,7 +587,13 @@ class Sender:
                     outcome,
                     answer,
                 )
-                self._take_leader_hint(lane, answer, response)
+                if not self._is_earlier_topic(name, topic.topic_id):
+                    self._take_leader_hint(lane, answer, response)
+
+    def _is_earlier_topic(self, name: str, topic_id: bytes) -> bool:
+        # Made anew since the request: the epochs of the two have nothing to do with each other.
+        known = self.cluster.metadata.topics.get(name)
+        return topic_id != NO_TOPIC_ID and known is not None and known.topic_id != topic_id
 
     def _take_leader_hint(
         self, lane: PartitionLane, answer: PartitionProduceResponse, response: ProduceResponse

@@ -14,7 +14,7 @@ from aioproducer.errors import (
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
 )
-from aioproducer.testing import ErrorCode, FakeCluster, MetadataAnswer
+from aioproducer.testing import ErrorCode, FakeCluster, MetadataAnswer, ProduceAnswer
 from tests.support.producing import (
     RECORD_BY_RECORD,
     TOPIC,
@@ -225,6 +225,31 @@ async def test_records_in_flight_while_their_topic_is_made_anew_keep_their_order
         # What the earlier topic stored went with it.
         assert values(cluster) == everything[1 if stored else 0 :]
         assert offsets == ([1, *range(7)] if stored else [*range(8)])
+
+
+async def test_a_hint_about_the_earlier_topic_does_not_move_the_one_made_anew() -> None:
+    async with (
+        FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster,
+        producing(cluster, delivery_timeout_ms=2_000) as producer,
+    ):
+        for partition in range(2):
+            await prove(producer, partition)
+
+        def hint(answer: ProduceAnswer) -> None:
+            answer.partitions[0].error_code = ErrorCode.NOT_LEADER_OR_FOLLOWER
+            answer.partitions[0].current_leader = (1, 7)
+
+        cluster.edit_next("produce", hint)
+        cluster.hang("produce", count=1)
+        delivery = producer.send_nowait(TOPIC, b"42", partition=0)
+        await cluster.received("produce", 3)
+        cluster.delete_topic(TOPIC)
+        cluster.create_topic(TOPIC, 2)
+        await relearn(producer)
+        cluster.release()
+
+        assert (await delivery).offset == 0
+        assert cluster.requests_of("produce")[-1].node_id == 0
 
 
 async def test_a_partition_that_goes_and_comes_back_keeps_its_records_and_their_order() -> None:
