@@ -185,6 +185,20 @@ class Cluster:
                 )
             await asyncio.gather(*(connection.close() for connection in connections))
 
+    def leave_behind(self) -> None:
+        """In the child of a fork: keep off the parent's connections, and make none."""
+        if self._reaping is not None:
+            self._reaping.cancel()
+        tasks = [node.connecting for node in self._nodes.values()]
+        for task in (self._refreshing, *tasks):
+            if task is not None:
+                task.cancel()
+                # Most often the loop's copy never runs again, which is nothing to complain of.
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # pyright: ignore
+        for node in self._nodes.values():
+            if node.connection is not None:
+                node.connection.leave_behind()
+
     # ---- connections
 
     def connection(self, node_id: int) -> Connection | None:

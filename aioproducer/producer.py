@@ -533,6 +533,8 @@ class Producer(SendPath[K, V]):
     def _forked(self) -> None:
         self._close_path()
         self._state = _State.FORKED
+        if self._sender is not None:
+            self._sender.leave_behind()
 
     def _closed_error(self) -> ProducerClosedError:
         return ProducerClosedError("The producer is closed")

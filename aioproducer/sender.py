@@ -207,6 +207,12 @@ class Sender:
             finally:
                 await self._compressor.close()
 
+    def leave_behind(self) -> None:
+        """In the child of a fork: do nothing more, even if the copy of the loop goes on."""
+        self._attempts.is_closing = True
+        self._timers.close()
+        self.cluster.leave_behind()
+
     # ---- what there is
 
     @property

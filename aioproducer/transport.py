@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import ssl
 from collections import deque
@@ -222,6 +223,18 @@ class Connection(asyncio.Protocol):
         self.is_open = False
         if self._transport is not None:
             self._transport.abort()
+
+    def leave_behind(self) -> None:
+        """In the child of a fork: let its descriptor lead nowhere, and the parent's alone.
+
+        To close the copy of the transport would not do: the two processes' loops share one epoll,
+        from which that takes the parent's socket.
+        """
+        self.is_open = False
+        sock = None if self._transport is None else self._transport.get_extra_info("socket")
+        if sock is not None and sock.fileno() >= 0:
+            with socket.socket(sock.family) as nowhere:
+                os.dup2(nowhere.fileno(), sock.fileno(), inheritable=False)
 
     async def drain(self) -> None:
         """Return once all that was sent has left the transport, or the connection ended."""
