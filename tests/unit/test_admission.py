@@ -142,6 +142,29 @@ def test_the_work_of_many_withdrawals_is_done_once() -> None:
     assert room.queue.next_expiry is None
 
 
+@pytest.mark.parametrize("length", [100, 10_000])
+def test_an_admission_asks_two_however_long_the_queue_is(length: int) -> None:
+    room = Room()
+    asked = 0
+
+    def take() -> str | None:
+        nonlocal asked
+        asked += 1
+        if not room.free:
+            return None
+        room.free -= 1
+        return "one"
+
+    waiters = [room.join("one", admit=take) for _ in range(length)]
+    for waiter in waiters[50::2]:
+        room.queue.withdraw(waiter)
+    for _ in range(50):
+        room.let_in(1)
+    # The one who is let in, and the one behind who finds no room.
+    assert asked == 100
+    assert room.told == ["one in"] * 50
+
+
 def test_an_error_rejects_the_one_caller_and_the_next_is_admitted() -> None:
     def refuse() -> None:
         raise ValueError
