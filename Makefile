@@ -38,6 +38,10 @@ test-unit: build  ## Run the tests that need no real Kafka.
 test-broker: build  ## Run the tests against a real Kafka.
 	@$(VENV) -m pytest -m broker
 
+.PHONY: soak
+soak: build  ## Send for MINUTES (10) over breaking connections: memory flat, counters exact.
+	@$(VENV) -m tests.soak $(PARTS) --minutes $(or $(MINUTES),10)
+
 .PHONY: lint
 lint: .venv/linters  ## Check style, spelling, and that imports point down.
 	.venv/bin/ruff check .
