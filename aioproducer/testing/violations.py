@@ -24,7 +24,8 @@ class Watch:
 
     def __init__(self, state: ClusterState) -> None:
         self._state = state
-        self._epochs: dict[tuple[int, str, int], int] = {}
+        self._epochs: dict[tuple[int, str, int], tuple[int, int]] = {}
+        """The highest epoch of a producer in a partition, and the connection that brought it."""
 
     def request(self, where: str, what: str) -> None:
         """List a mistake."""
@@ -94,11 +95,13 @@ class Watch:
         if request.acks != -1:
             self.request(place, f"an idempotent batch with acks={request.acks}")
         key = (batch.producer_id, batch.topic, batch.partition)
-        highest = self._epochs.get(key, -1)
-        if batch.producer_epoch < highest:
+        highest, connection = self._epochs.get(key, (-1, -1))
+        if batch.producer_epoch > highest:
+            self._epochs[key] = batch.producer_epoch, request.connection
+        elif batch.producer_epoch < highest and request.connection >= connection:
+            # On an earlier connection it is late, and was sent before the producer went on.
             self.request(
                 place,
                 f"producer {batch.producer_id} went back from epoch {highest} to "
                 f"{batch.producer_epoch}",
             )
-        self._epochs[key] = max(highest, batch.producer_epoch)

@@ -269,6 +269,35 @@ async def test_what_opens_a_connection_may_be_cut_anywhere(api: ApiName, directi
         assert values(cluster) == [b"42"] * 13
 
 
+@pytest.mark.parametrize("after", [0, 30, 1_000])
+async def test_a_request_that_arrives_after_its_retry_is_not_stored_again(after: int) -> None:
+    async with wired(brokers=1) as (cluster, wire, producer):
+        wire[0].requests.cut("produce", after, "hold")
+        assert (await producer.send_and_wait(TOPIC, b"42", partition=0)).offset == 1
+        before = len(cluster.requests_of("produce"))
+        if after < 1_000:
+            wire[0].requests.let_go()
+            await cluster.received("produce", before + 1)
+        await producer.send_and_wait(TOPIC, b"next", partition=0)
+        assert values(cluster, partition=0) == [b"first", b"42", b"next"]
+
+
+async def test_a_request_that_arrives_after_its_record_expired_is_not_stored_behind_the_next() -> (
+    None
+):
+    async with wired(BOUNDED, brokers=1) as (cluster, wire, producer):
+        wire[0].requests.cut("produce", 30, "hold", count=None)
+        error = await failure(producer.send_nowait(TOPIC, b"lost", partition=0))
+        assert error.possibly_persisted
+        wire[0].requests.flow()
+        await producer.send_and_wait(TOPIC, b"next", partition=0)
+        before = len(cluster.requests_of("produce"))
+        wire[0].requests.let_go()
+        await cluster.received("produce", before + 1)
+        assert (await producer.send_and_wait(TOPIC, b"after", partition=0)).offset == 2
+        assert values(cluster, partition=0) == [b"first", b"next", b"after"]
+
+
 # ---- faults that do not end
 
 

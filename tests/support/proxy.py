@@ -32,9 +32,10 @@ _KEYS: Final[dict[int, ApiName]] = {
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _READ_SIZE: Final = 1 << 16
 
-Ending: TypeAlias = Literal["close", "reset", "half-close", "stall"]
+Ending: TypeAlias = Literal["close", "reset", "half-close", "stall", "hold"]
 """What a cut does behind its last byte: FIN or RST on both sides, FIN in its own direction only
-(the other one goes on), or nothing at all any more in its direction."""
+(the other one goes on), nothing at all any more in its direction, or nothing until `let_go`, even
+if whoever sent it has hung up by then."""
 
 
 @dataclass(slots=True)
@@ -67,6 +68,7 @@ class Direction:
         self._cuts: list[_Cut] = []
         self._is_flowing = asyncio.Event()
         self._is_flowing.set()
+        self._let_go = asyncio.Event()
         self._changed = asyncio.Condition()
 
     def stall(self) -> None:
@@ -93,6 +95,11 @@ class Direction:
             count: How many frames are cut, one after the other; None for all.
         """
         self._cuts.append(_Cut(api, after, ending, count))
+
+    def let_go(self) -> None:
+        """Pass on what cuts hold."""
+        self._let_go.set()
+        self._let_go.clear()
 
     async def until_happened(self, what: str, count: int = 1) -> None:
         """Wait until something came true so often since the start."""
@@ -121,6 +128,17 @@ class Direction:
         data = piece.data
         if cut is not None:
             data = data[: min(cut.after, piece.frame_size) - piece.start]
+        await self._send(data, target)
+        if cut is None:
+            return None
+        await self._tell("cut")
+        if cut.ending != "hold":
+            return cut.ending
+        await self._let_go.wait()
+        await self._send(piece.data[len(data) :], target)
+        return None
+
+    async def _send(self, data: bytes, target: socket.socket) -> None:
         size = self.piece_size or len(data)
         for start in range(0, len(data), max(size, 1)):
             if self.delay:
@@ -137,10 +155,6 @@ class Direction:
             if self.piece_size:
                 # Each part is to arrive by itself.
                 await asyncio.sleep(0)
-        if cut is None:
-            return None
-        await self._tell("cut")
-        return cut.ending
 
 
 @dataclass(slots=True)

@@ -22,7 +22,9 @@ class Watched:
         self.state.new_producer_id()
         self._watch = Watch(self.state)
 
-    def send(self, *batches: bytes, acks: int = -1, version: int = 12) -> list[str]:
+    def send(
+        self, *batches: bytes, acks: int = -1, version: int = 12, connection: int = 1
+    ) -> list[str]:
         """Return what is new among the violations; batch i goes to partition i."""
         before = len(self.state.violations)
         message = produce_request(
@@ -35,7 +37,7 @@ class Watched:
             api="produce",
             version=version,
             node_id=0,
-            connection=1,
+            connection=connection,
             client_id=None,
             correlation_id=1,
             received_at=0.0,
@@ -108,6 +110,13 @@ def test_an_epoch_does_not_go_back_in_one_partition() -> None:
     assert watched.send(idempotent(1), idempotent(0)) == []
     (found,) = watched.send(idempotent(0), idempotent(0, 1))
     assert "went back from epoch 1 to 0" in found
+
+
+def test_an_epoch_that_comes_late_on_an_earlier_connection_did_not_go_back() -> None:
+    its = Watched()
+    assert its.send(idempotent(epoch=1), connection=2) == []
+    assert its.send(idempotent(epoch=0, sequence=3), connection=1) == []
+    assert its.send(idempotent(epoch=0, sequence=3), connection=3) != []
 
 
 def test_a_request_with_nothing_in_it_is_a_violation() -> None:
