@@ -569,17 +569,13 @@ class Sender:
         self, sent: SentRequest, response: ProduceResponse, outcome: Outcome
     ) -> None:
         """Take each partition's answer; what stays in `sent.batches` got none."""
+        strangers: list[tuple[str, int]] = []
         for topic in response.responses:
             name = topic.name or sent.names_by_id.get(topic.topic_id, "")
             for answer in topic.partition_responses:
                 entry = sent.batches.pop((name, answer.index), None)
                 if entry is None:
-                    logger.warning(
-                        "Broker %s answered for %s-%s, which it was not asked about, or twice",
-                        sent.broker,
-                        name or topic.topic_id.hex(),
-                        answer.index,
-                    )
+                    strangers.append((name or topic.topic_id.hex(), answer.index))
                     continue
                 lane, batch = entry
                 if answer.error_code == 0:
@@ -595,6 +591,15 @@ class Sender:
                 )
                 if not self._is_earlier_topic(name, topic.topic_id):
                     self._take_leader_hint(lane, answer, response)
+        if strangers:
+            # One line, however many there are: the broker may name millions.
+            logger.warning(
+                "Broker %s answered %s times for a partition that it was not asked about, or"
+                " again; the first was %r",
+                sent.broker,
+                len(strangers),
+                strangers[0],
+            )
 
     def _is_earlier_topic(self, name: str, topic_id: bytes) -> bool:
         # Made anew since the request: the epochs of the two have nothing to do with each other.

@@ -143,7 +143,9 @@ async def test_a_partition_left_out_of_the_answer_is_sent_again() -> None:
         assert values(cluster) == [b"first", b"42"] * 2
 
 
-async def test_partitions_answered_twice_or_unasked_are_ignored() -> None:
+async def test_partitions_answered_twice_or_unasked_are_ignored_with_one_line_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with FakeCluster(topics={TOPIC: 2}) as cluster, producing(cluster) as producer:
         await prove(producer)
 
@@ -157,6 +159,8 @@ async def test_partitions_answered_twice_or_unasked_are_ignored() -> None:
         cluster.edit_next("produce", say_more)
         assert (await producer.send_and_wait(TOPIC, b"42", partition=0)).offset == 1
         assert (await producer.send_and_wait(TOPIC, b"43", partition=0)).offset == 2
+        (line,) = [line for line in caplog.messages if "not asked about" in line]
+        assert "answered 3 times" in line
 
 
 async def test_a_hung_broker_loses_its_connection_and_the_record_goes_on() -> None:
