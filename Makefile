@@ -97,6 +97,10 @@ profile: .venv/bench  ## Show where a record's nanoseconds go, by perf or py-spy
 wheel-test: build  ## Test the built wheel from another folder.
 	@tools/wheel_test.sh
 
+.PHONY: sanitize
+sanitize: build  ## Test the native modules under the address and undefined sanitizers of gcc.
+	@tools/sanitize.sh
+
 .PHONY: clean
 clean:  ## Remove what was built; the Kafka jars stay.
 	rm -rf .venv build dist *.egg-info .*_cache .hypothesis .coverage
