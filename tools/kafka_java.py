@@ -142,7 +142,10 @@ class LocalKafka(NodeControl):
 
     def pause(self, node: int) -> None:
         """Freeze a broker: connections stay open, nothing is answered (SIGSTOP)."""
-        self._processes[node].send_signal(signal.SIGSTOP)
+        process = self._processes[node]
+        process.send_signal(signal.SIGSTOP)
+        # On a busy machine its threads run on for a while. Only looked at: `Popen` waits itself.
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self, node: int) -> None:
         """Let a paused broker go on (SIGCONT)."""

@@ -195,11 +195,19 @@ async def test_a_second_ctrl_c_does_not_wait_for_the_flush(cluster: FakeCluster)
 
 
 async def test_ctrl_c_before_a_broker_is_found_ends_at_once() -> None:
-    async with running("-m", "aioproducer", "produce", "-b", "127.0.0.1:1", "-t", "t") as process:
-        await asyncio.sleep(1)
-        process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(5):
-            finished = await finish(process)
+    is_tried = asyncio.Event()
+
+    def take_and_say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        is_tried.set()
+        writer.close()
+
+    async with await asyncio.start_server(take_and_say_nothing, "127.0.0.1") as server:
+        address = "{}:{}".format(*server.sockets[0].getsockname())
+        async with running("-m", "aioproducer", "produce", "-b", address, "-t", "t") as process:
+            await is_tried.wait()
+            process.send_signal(signal.SIGINT)
+            async with asyncio.timeout(5):
+                finished = await finish(process)
     assert finished.code == 130
     assert finished.err.endswith("aioproducer: interrupted before a broker was reached\n")
     assert "Traceback" not in finished.err
