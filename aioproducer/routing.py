@@ -165,7 +165,8 @@ class TopicRouter:
         if queue is None:
             return
         self.fail_rooms(queue, _about_topic(error, topic))
-        if not queue.is_known:
+        # Whoever was admitted to the room that this made waits in the same queue, and asks again.
+        if not queue.is_known and not queue.unrouted_count:
             self._forget_topic(topic)
 
     def fail_rooms(self, topic: TopicQueue, error: KafkaError) -> None:

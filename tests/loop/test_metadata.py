@@ -354,3 +354,17 @@ async def test_partitions_for_gives_up_after_max_block_ms() -> None:
     ):
         with pytest.raises(UnknownTopicOrPartitionError, match="max_block_ms"):
             await producer.partitions_for("missing")
+
+
+async def test_who_gets_the_room_of_records_whose_topic_was_refused_is_not_forgotten() -> None:
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        producing(cluster, buffer_memory=400) as producer,
+    ):
+        cluster.fail_next("metadata", ErrorCode.TOPIC_AUTHORIZATION_FAILED)
+        refused = producer.send_nowait(TOPIC, bytes(250))
+        waiting = asyncio.create_task(producer.send(TOPIC, bytes(250)))
+
+        assert isinstance(await failure(refused), TopicAuthorizationFailedError)
+        # Now it may be seen.
+        assert (await (await waiting)).offset == 0
