@@ -278,10 +278,10 @@ class Cluster:
                 except KafkaConnectionError as error:
                     logger.info("Broker %s cannot be reached: %s", node_id, error)
                     self.refresh()
-                    if not self._listener.wants_connection(node_id):
-                        return
-                else:
+                if node.is_connected:
                     break
+                if not self._listener.wants_connection(node_id):
+                    return
         finally:
             node.connecting = None
         if node.is_connected:
@@ -298,10 +298,11 @@ class Cluster:
             node.failures += 1
             node.retry_at = self._loop.time() + self._reconnect_delay(node.failures)
             raise
-        if node.connection is not None and node.connection.is_open:
-            # Another attempt to the same broker was faster.
+        faster = node.connection
+        if faster is not None and faster.is_open:
+            # Another attempt to the same broker was faster. It may end while this one is closed.
             await connection.close()
-            return node.connection
+            return faster
         if self._nodes.get(node.address.node_id) is not node:
             # Dropped meanwhile, by another task's news: nobody would close it.
             await connection.close()
