@@ -280,12 +280,17 @@ class PartitionLane(PartitionQueue):
         """Take out the batches that wait for a retry although a later one was acknowledged.
 
         The broker stores in the order of the numbers, so it has them: only the answer was lost.
-        A retry would tell their offsets; under a new epoch it would store them twice.
+        A retry would tell their offsets; under a new epoch it would store them twice. One that was
+        refused without doubt is not among them: the broker then took the later one because it had
+        forgotten this producer.
         """
         stored = [
             batch
             for batch in self.closed
-            if batch.has_sequence and self._is_current(batch) and self._distance(batch) < 0
+            if batch.has_sequence
+            and batch.possibly_persisted
+            and self._is_current(batch)
+            and self._distance(batch) < 0
         ]
         for batch in stored:
             self.closed.remove(batch)

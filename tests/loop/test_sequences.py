@@ -14,7 +14,7 @@ from aioproducer.errors import (
     MessageTooLargeError,
     RecordTooLargeError,
 )
-from aioproducer.testing import ErrorCode, FakeCluster, InitProducerIdAnswer
+from aioproducer.testing import ErrorCode, Fail, FakeCluster, FakeRequest, InitProducerIdAnswer
 from tests.support.producing import (
     RECORD_BY_RECORD,
     TOPIC,
@@ -481,3 +481,50 @@ async def test_records_without_key_for_a_compacted_topic_are_told_by_the_broker(
 
             assert "without key" in str(error)
             assert (await producer.send_and_wait(TOPIC, b"42", key=b"card")).offset == 0
+
+
+@pytest.mark.parametrize(
+    "code",
+    [ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.KAFKA_STORAGE_ERROR],
+    ids=lambda code: code.name,
+)
+async def test_a_leader_that_fell_after_it_stored_a_record_does_not_cost_the_next_one(
+    code: ErrorCode,
+) -> None:
+    # kafka.server.DelayedProduce answers so for a batch in its log whose replicas it waited for.
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        producing(cluster, RECORD_BY_RECORD, retries=1) as producer,
+    ):
+        await prove(producer)
+        cluster.fail_next("produce", code, count=2, stored=True)
+        error = await failure(producer.send_nowait(TOPIC, b"in doubt"))
+        assert error.possibly_persisted
+
+        # Under the number of the one before it, the broker would take it for that one.
+        await producer.send_and_wait(TOPIC, b"next")
+        assert values(cluster) == [b"first", b"in doubt", b"next"]
+
+
+async def test_a_refused_record_is_not_lost_to_a_broker_that_forgot_the_producer() -> None:
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        producing(cluster, RECORD_BY_RECORD) as producer,
+    ):
+        await prove(producer)
+        codes = iter([ErrorCode.NOT_ENOUGH_REPLICAS, None, ErrorCode.INVALID_RECORD])
+
+        def answer(request: FakeRequest) -> Fail | None:
+            code = next(codes, None) if request.api == "produce" else None
+            if code is ErrorCode.NOT_ENOUGH_REPLICAS:
+                cluster.forget_producers(TOPIC, 0)
+            return None if code is None else Fail(code)
+
+        cluster.on_request(answer)
+        refused, taken, gap = [producer.send_nowait(TOPIC, value) for value in (b"1", b"2", b"3")]
+
+        assert (await taken).offset == 1
+        assert isinstance(await failure(gap), InvalidRecordError)
+        # Not where it belongs, which the broker made impossible, but not lost either.
+        assert (await refused).offset == 2
+        assert values(cluster) == [b"first", b"2", b"1"]

@@ -452,11 +452,22 @@ def test_a_retry_that_a_later_acknowledgement_overtook_stands_first_and_is_known
     its = Lane().proven()
     its.add(1, 1, 1)
     stored_unanswered, acknowledged, refused = its.take(3)
+    stored_unanswered.possibly_persisted = True
     its.retry(stored_unanswered)
     its.acknowledge(acknowledged)
     its.retry(refused)
     assert list(its.lane.closed) == [stored_unanswered, refused]
     assert its.lane.take_stored() == [stored_unanswered]
+    assert list(its.lane.closed) == [refused]
+
+
+def test_a_refused_batch_is_not_taken_for_stored_because_a_later_one_was_acknowledged() -> None:
+    its = Lane().proven()
+    its.add(1, 1)
+    refused, acknowledged = its.take(2)
+    its.retry(refused)
+    its.acknowledge(acknowledged)
+    assert its.lane.take_stored() == []
     assert list(its.lane.closed) == [refused]
 
 
