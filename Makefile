@@ -89,6 +89,10 @@ bench-full: .venv/bench  ## Measure everything into benchmarks/results: two hour
 bench-compare: .venv/bench  ## Measure, and fail if it is slower than the newest stored run.
 	@$(VENV) -m benchmarks --rounds 5 --compare
 
+.PHONY: chaos
+chaos: .venv/bench  ## Break three brokers under this producer and its peers, and audit each record.
+	@$(VENV) -m tests.chaos $(CHAOS)
+
 .PHONY: profile
 profile: .venv/bench  ## Show where a record's nanoseconds go, by perf or py-spy.
 	@$(VENV) -m benchmarks.profiling

@@ -20,7 +20,16 @@ from typing import Self
 from benchmarks.jobs import Measurement
 from benchmarks.workloads import Metric, Workload
 
-__all__ = ["FOLDER", "LATEST", "ContenderResult", "Run", "WorkloadResult", "newest_stored"]
+__all__ = [
+    "FOLDER",
+    "LATEST",
+    "ContenderResult",
+    "Run",
+    "WorkloadResult",
+    "git_revision",
+    "machine",
+    "newest_stored",
+]
 
 FOLDER = Path(__file__).parent / "results"
 LATEST = "latest"
@@ -108,8 +117,8 @@ class Run:
     seconds: float
     kafka: str = ""
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    git_revision: str = field(default_factory=lambda: _git_revision())
-    machine: dict[str, str] = field(default_factory=lambda: _machine())
+    git_revision: str = field(default_factory=lambda: git_revision())
+    machine: dict[str, str] = field(default_factory=lambda: machine())
     workloads: list[WorkloadResult] = field(default_factory=list[WorkloadResult])
 
     def failures(self) -> list[tuple[WorkloadResult, ContenderResult]]:
@@ -156,11 +165,18 @@ class Run:
 
 def newest_stored() -> Run | None:
     """Return the newest of the runs that are kept, or None."""
-    runs = [Run.read(path) for path in FOLDER.glob("*.json") if path.stem != LATEST]
+    # The runs of `make chaos` are stored there too.
+    runs = [
+        Run.read(path)
+        for path in FOLDER.glob("*.json")
+        if path.stem != LATEST and "workloads" in json.loads(path.read_text())
+    ]
     return max(runs, key=lambda run: run.started_at, default=None)
 
 
-def _git_revision() -> str:
+def git_revision() -> str:
+    """Return the commit that is measured, and whether the package differs from it."""
+
     def git(*arguments: str) -> str:
         run = subprocess.run(
             ["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=False
@@ -171,7 +187,8 @@ def _git_revision() -> str:
     return git("rev-parse", "--short", "HEAD") + ("+changes" if changed else "")
 
 
-def _machine() -> dict[str, str]:
+def machine() -> dict[str, str]:
+    """Return what a reader must know of the machine to judge a figure."""
     kernel = platform.release().partition("-")[0]
     return {
         "cpu": _first("/proc/cpuinfo", "model name") or platform.processor(),

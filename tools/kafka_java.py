@@ -165,6 +165,10 @@ class LocalKafka(NodeControl):
         """Return where a broker's log is, for a test that must look."""
         return self._node_directory(node) / "broker.log"
 
+    def data(self, node: int) -> Path:
+        """Return where a broker's partitions are, for a test that breaks them."""
+        return self._node_directory(node) / "data"
+
     def _node_directory(self, node: int) -> Path:
         if self._directory is None:
             raise ValueError("this Kafka is not started")
@@ -190,7 +194,7 @@ class LocalKafka(NodeControl):
                 "advertised.listeners": f"PLAINTEXT://127.0.0.1:{clients[node]}",
                 "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
                 "controller.listener.names": "CONTROLLER",
-                "log.dirs": directory / "data",
+                "log.dirs": self.data(node),
                 "num.partitions": 3,
                 "auto.create.topics.enable": "true",
                 "default.replication.factor": replicas,

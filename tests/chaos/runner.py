@@ -1,0 +1,255 @@
+"""One run: the clients in processes of their own, the faults, and the audit of what is left.
+
+Owns the clients' processes and the folder of their ledgers and logs, which stays for a reader when
+a promise was broken. The brokers are the caller's.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.chaos.audit import Findings, Phase, Waits, audit, measure_waits
+from tests.chaos.clients import Job, Options
+from tests.chaos.faults import Fault, Field, create_topics
+from tests.chaos.ledger import Entry, Ledger
+from tests.support.kafka import consume
+from tools.kafka import NodeControl
+from tools.kafka_cluster import ROOT, tail
+
+__all__ = ["OURS", "ClientResult", "Run", "run"]
+
+OURS = "aioproducer"
+SLICE = 0.25
+"""Seconds of a slice of the series of longest waits."""
+
+_BREATH = 1.0
+
+
+@dataclass(slots=True)
+class ClientResult:
+    """What became of one client's records.
+
+    Attributes:
+        client: Which.
+        main: Of its topic.
+        second: Of the topic that was deleted and made again.
+        waits: Of the records of its topic.
+        crash: What it said at the end if it ended badly; empty if it did not.
+    """
+
+    client: str
+    main: Findings
+    second: Findings
+    waits: Waits
+    crash: str = ""
+
+    def broken(self) -> dict[str, int]:
+        """Return the promises that were broken, each with the number of records."""
+        broken = self.main.broken()
+        # Records fail while their topic does not exist.
+        for name, count in self.second.broken(but=["failed"]).items():
+            broken[f"second topic: {name}"] = count
+        if self.crash:
+            broken["crash"] = 1
+        return broken
+
+
+@dataclass(slots=True)
+class Run:
+    """One run.
+
+    Attributes:
+        phases: On the clock of the ledgers.
+        clients: One result each.
+        notes: What a reader should know.
+        folder: Where ledgers and logs are; empty when they were deleted.
+    """
+
+    phases: list[Phase]
+    clients: list[ClientResult]
+    notes: list[str] = field(default_factory=list[str])
+    folder: str = ""
+
+    def broken(self) -> dict[str, int]:
+        """Return the promises that aioproducer broke."""
+        ours = [one for one in self.clients if one.client == OURS]
+        return ours[0].broken() if ours else {}
+
+
+class _Client:
+    """A client's process."""
+
+    def __init__(self, name: str, job: Job, folder: Path) -> None:
+        self.name = name
+        self.job = job
+        self._log = (folder / f"{name}.log").open("w+")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.clients", name, job.to_json()],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+
+    def wait_until_ready(self) -> None:
+        """Return when it has a connection.
+
+        Raises:
+            RuntimeError: It ended instead.
+        """
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != "ready\n":
+            raise RuntimeError(f"{self.name} did not start:\n{tail(self._log)}")
+
+    def order(self, word: str) -> None:
+        """Give an order; one that has crashed does not hear it."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(word + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass
+
+    def wait(self) -> str:
+        """Wait for its end; return what it said if it was not a good one."""
+        bound = self.job.options.delivery_timeout_ms / 1000 + 60
+        try:
+            code = self._process.wait(bound)
+        except subprocess.TimeoutExpired:
+            return f"did not end within {bound:.0f} s"
+        return f"ended with code {code}:\n{tail(self._log)}" if code else ""
+
+    def close(self) -> None:
+        """Let everything of it go."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout, self._log):
+            assert pipe is not None
+            with suppress(BrokenPipeError):
+                pipe.close()
+
+
+def run(
+    kafka: NodeControl,
+    script: Sequence[Fault],
+    clients: Iterable[str],
+    *,
+    rate: int,
+    loop: str = "asyncio",
+    options: Options | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    folder_in: Path | None = None,
+) -> Run:
+    """Run a script once.
+
+    Args:
+        kafka: Three brokers to break; they run again at the end.
+        script: What happens to them.
+        clients: Who sends meanwhile.
+        rate: Records a second of each.
+        loop: aioproducer's event loop.
+        options: The clients'.
+        say: Gets a line of progress for each phase.
+        folder_in: Where ledgers and logs are kept; without, they are kept only if a promise was
+            broken.
+
+    Raises:
+        RuntimeError: A client did not start.
+        TimeoutError: The cluster did not come to rest.
+    """
+    nonce = uuid.uuid4().hex[:8]
+    folder = Path(tempfile.mkdtemp(prefix=f"chaos-{nonce}-", dir=folder_in))
+    jobs = {
+        client: Job(
+            bootstrap_servers=kafka.bootstrap_servers,
+            topic=f"chaos-{nonce}-{client}",
+            second_topic=f"chaos-{nonce}-{client}-second",
+            nonce=nonce,
+            ledger=str(folder / f"{client}.jsonl"),
+            rate=rate,
+            options=options or Options(),
+            loop=loop if client == OURS else "asyncio",
+        )
+        for client in clients
+    }
+    topics = [job.topic for job in jobs.values()]
+    second_topics = [job.second_topic for job in jobs.values()]
+    create_topics(kafka, [*topics, *second_topics])
+    with ExitStack() as stack:
+        running: list[_Client] = []
+        for name, job in jobs.items():
+            running.append(_Client(name, job, folder))
+            stack.callback(running[-1].close)
+
+        def order(word: str) -> None:
+            for client in running:
+                client.order(word)
+
+        battle = Field(kafka, topics, second_topics, order)
+        for client in running:
+            client.wait_until_ready()
+        order("go")
+        phases = _play(battle, script, say)
+        order("end")
+        crashes = {client.name: client.wait() for client in running}
+    say("reading the log back")
+    results = [
+        _judge(kafka, client, job, crashes[client], phases, battle.remade_at)
+        for client, job in jobs.items()
+    ]
+    result = Run(phases, results, battle.notes, str(folder))
+    if folder_in is None and not result.broken():
+        shutil.rmtree(folder)
+        result.folder = ""
+    return result
+
+
+def _play(battle: Field, script: Sequence[Fault], say: Callable[[str], None]) -> list[Phase]:
+    phases: list[Phase] = []
+    for fault in script:
+        started_at = time.monotonic()
+        # Those called before have their outcome by then, so that each fault is told from the next.
+        time.sleep(_BREATH)
+        fault.do(battle)
+        battle.come_to_rest()
+        ended_at = time.monotonic()
+        phases.append(Phase(fault.name, started_at, ended_at))
+        since = started_at - phases[0].started_at
+        say(f"{since:6.1f} s  {fault.name} ({fault.what}): {ended_at - started_at:.1f} s")
+    return phases
+
+
+def _judge(
+    kafka: NodeControl,
+    client: str,
+    job: Job,
+    crash: str,
+    phases: Sequence[Phase],
+    remade_at: float | None,
+) -> ClientResult:
+    path = Path(job.ledger)
+    entries: Mapping[str, list[Entry]] = {job.topic: [], job.second_topic: []}
+    for entry in Ledger.read(path) if path.exists() else ():
+        entries[entry.topic].append(entry)
+    main, second = (
+        audit(
+            entries[topic],
+            consume(kafka, topic, timeout=60),
+            job.nonce,
+            remade_at=remade_at if topic == job.second_topic else None,
+        )
+        for topic in (job.topic, job.second_topic)
+    )
+    waits = measure_waits(entries[job.topic], phases, slice_of=SLICE)
+    return ClientResult(client, main, second, waits, crash)
