@@ -239,7 +239,7 @@ def _results(story: Story) -> Results:
         "aiokafka", Findings(missing=1), Findings(), waits, crash="ended with code 1"
     )
     results = Results("some", "4.3.1", {}, {"aioproducer": "0"}, Options(), 1_000, SHORT)
-    results.runs += [Run(phases, [ours, peer]), Run(phases, [ours, peer])]
+    results.runs += [Run(phases, [0.0] * len(phases), [ours, peer])] * 2
     return results
 
 
@@ -254,9 +254,9 @@ def test_a_crash_of_our_own_process_breaks_a_promise() -> None:
     ours = ClientResult(
         "aioproducer", Findings(), Findings(), measure_waits([], [Phase("x", 0, 1)], slice_of=1)
     )
-    assert Run([], [ours]).broken() == {}
+    assert Run([], [], [ours]).broken() == {}
     ours.crash = "ended with code 1"
-    assert Run([], [ours]).broken() == {"crash": 1}
+    assert Run([], [], [ours]).broken() == {"crash": 1}
 
 
 def test_records_may_fail_while_their_topic_does_not_exist_but_not_go_missing_after(

@@ -136,7 +136,11 @@ class Results:
                     *_markdown(_second_table(run)),
                     "",
                 ]
-            lines += ["Longest wait of the records called in each phase:", ""]
+            lines += [
+                "Longest wait of the records called in each phase, in seconds; beside it, how late"
+                " the machine let a thread with nothing to do have its turn:",
+                "",
+            ]
             lines += [*_markdown(_phase_table(run, self.script)), ""]
             lines += [f"{note}." for note in run.notes]
         return "\n".join(lines).rstrip() + "\n"
@@ -184,8 +188,9 @@ def _run_as_json(run: Run) -> dict[str, Any]:
                 "name": phase.name,
                 "started_at": round(phase.started_at - start, 2),
                 "ended_at": round(phase.ended_at - start, 2),
+                "machine_stalls": round(stall, 3),
             }
-            for phase in run.phases
+            for phase, stall in zip(run.phases, run.stalls, strict=True)
         ],
         "clients": clients,
         "notes": run.notes,
@@ -221,11 +226,12 @@ def _second_table(run: Run) -> list[list[str]]:
 
 def _phase_table(run: Run, script: Sequence[Fault]) -> list[list[str]]:
     what = {fault.name: fault.what for fault in script}
-    rows = [["phase", "what happens", "takes s", *(one.client for one in run.clients)]]
-    for phase in run.phases:
+    clients = [one.client for one in run.clients]
+    rows = [["phase", "what happens", "takes s", "machine stalls s", *clients]]
+    for phase, stall in zip(run.phases, run.stalls, strict=True):
         waits = [_seconds(one.waits.by_phase[phase.name]) for one in run.clients]
         took = f"{phase.ended_at - phase.started_at:.0f}"
-        rows.append([phase.name, what[phase.name], took, *waits])
+        rows.append([phase.name, what[phase.name], took, _seconds(stall), *waits])
     return rows
 
 

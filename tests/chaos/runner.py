@@ -10,10 +10,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +33,7 @@ SLICE = 0.25
 """Seconds of a slice of the series of longest waits."""
 
 _BREATH = 1.0
+_GLANCE = 0.01
 
 
 @dataclass(slots=True)
@@ -69,12 +71,15 @@ class Run:
 
     Attributes:
         phases: On the clock of the ledgers.
+        stalls: The longest time in each phase for which the machine let nobody's short sleep end:
+            below it, waits say nothing of a client.
         clients: One result each.
         notes: What a reader should know.
         folder: Where ledgers and logs are; empty when they were deleted.
     """
 
     phases: list[Phase]
+    stalls: list[float]
     clients: list[ClientResult]
     notes: list[str] = field(default_factory=list[str])
     folder: str = ""
@@ -83,6 +88,33 @@ class Run:
         """Return the promises that aioproducer broke."""
         ours = [one for one in self.clients if one.client == OURS]
         return ours[0].broken() if ours else {}
+
+
+class _StallWatch:
+    """Measures how late a thread with nothing to do gets its turn."""
+
+    def __init__(self) -> None:
+        self._longest = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def take(self) -> float:
+        """Return the longest delay since the last call, in seconds."""
+        longest, self._longest = self._longest, 0.0
+        return longest
+
+    def close(self) -> None:
+        """End the thread."""
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        before = time.monotonic()
+        while not self._over.wait(_GLANCE):
+            now = time.monotonic()
+            self._longest = max(self._longest, now - before - _GLANCE)
+            before = now
 
 
 class _Client:
@@ -200,7 +232,7 @@ def run(
         for client in running:
             client.wait_until_ready()
         order("go")
-        phases = _play(battle, script, say)
+        phases, stalls = _play(battle, script, say)
         order("end")
         crashes = {client.name: client.wait() for client in running}
     say("reading the log back")
@@ -208,26 +240,32 @@ def run(
         _judge(kafka, client, job, crashes[client], phases, battle.remade_at)
         for client, job in jobs.items()
     ]
-    result = Run(phases, results, battle.notes, str(folder))
+    result = Run(phases, stalls, results, battle.notes, str(folder))
     if folder_in is None and not result.broken():
         shutil.rmtree(folder)
         result.folder = ""
     return result
 
 
-def _play(battle: Field, script: Sequence[Fault], say: Callable[[str], None]) -> list[Phase]:
+def _play(
+    battle: Field, script: Sequence[Fault], say: Callable[[str], None]
+) -> tuple[list[Phase], list[float]]:
     phases: list[Phase] = []
-    for fault in script:
-        started_at = time.monotonic()
-        # Those called before have their outcome by then, so that each fault is told from the next.
-        time.sleep(_BREATH)
-        fault.do(battle)
-        battle.come_to_rest()
-        ended_at = time.monotonic()
-        phases.append(Phase(fault.name, started_at, ended_at))
-        since = started_at - phases[0].started_at
-        say(f"{since:6.1f} s  {fault.name} ({fault.what}): {ended_at - started_at:.1f} s")
-    return phases
+    stalls: list[float] = []
+    with closing(_StallWatch()) as watch:
+        for fault in script:
+            started_at = time.monotonic()
+            watch.take()
+            # Those called before have their outcome by then: each fault is told from the next.
+            time.sleep(_BREATH)
+            fault.do(battle)
+            battle.come_to_rest()
+            ended_at = time.monotonic()
+            phases.append(Phase(fault.name, started_at, ended_at))
+            stalls.append(watch.take())
+            since = started_at - phases[0].started_at
+            say(f"{since:6.1f} s  {fault.name} ({fault.what}): {ended_at - started_at:.1f} s")
+    return phases, stalls
 
 
 def _judge(
