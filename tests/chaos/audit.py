@@ -98,7 +98,8 @@ class Waits:
         p99: 99 % of them took no longer.
         p999: 99.9 % of them took no longer.
         longest: The longest.
-        by_phase: The longest among the records called in each phase.
+        by_phase: The longest among the records of each phase: those that waited in it longer than
+            in any other.
         series: The longest among the records called in each slice of time, from the first phase on.
     """
 
@@ -190,7 +191,7 @@ def audit(
 
 
 def measure_waits(entries: Iterable[Entry], phases: Sequence[Phase], *, slice_of: float) -> Waits:
-    """Return how long the outcomes took, in all and by the phase and slice of the call."""
+    """Return how long the outcomes took, in all, by phase, and by the slice of the call."""
     waits: list[float] = []
     by_phase = {phase.name: 0.0 for phase in phases}
     started_at = phases[0].started_at
@@ -200,9 +201,15 @@ def measure_waits(entries: Iterable[Entry], phases: Sequence[Phase], *, slice_of
         if wait is None:
             continue
         waits.append(wait)
-        for phase in phases:
-            if phase.started_at <= entry.called_at < phase.ended_at:
-                by_phase[phase.name] = max(by_phase[phase.name], wait)
+        # One that is called just before a fault waits because of it.
+        shares = [
+            min(entry.ended_at, phase.ended_at) - max(entry.called_at, phase.started_at)
+            for phase in phases
+        ]
+        most = max(shares)
+        if most > 0:
+            phase = phases[shares.index(most)]
+            by_phase[phase.name] = max(by_phase[phase.name], wait)
         place = int((entry.called_at - started_at) / slice_of)
         if 0 <= place < len(series):
             series[place] = max(series[place], wait)

@@ -137,8 +137,9 @@ class Results:
                     "",
                 ]
             lines += [
-                "Longest wait of the records called in each phase, in seconds; beside it, how late"
-                " the machine let a thread with nothing to do have its turn:",
+                "Longest wait of the records of each phase (a record is of the phase that it waited"
+                " in longest), in seconds; beside it, how late the machine let a thread with"
+                " nothing to do have its turn:",
                 "",
             ]
             lines += [*_markdown(_phase_table(run, self.script)), ""]
