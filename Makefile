@@ -39,8 +39,10 @@ test-broker: build  ## Run the tests against a real Kafka.
 	@$(VENV) -m pytest -m broker
 
 .PHONY: soak
-soak: build  ## Send for MINUTES (10) over breaking connections: memory flat, counters exact.
+soak: build  ## Traffic over breaking connections, random programs and fuzzers, MINUTES (10) each.
 	@$(VENV) -m tests.soak $(PARTS) --minutes $(or $(MINUTES),10)
+	@$(VENV) -m tests.model --minutes $(or $(MINUTES),10)
+	@$(VENV) -m tests.fuzz --minutes $(or $(MINUTES),10)
 
 .PHONY: lint
 lint: .venv/linters  ## Check style, spelling, and that imports point down.

@@ -1,0 +1,57 @@
+"""Random programs against the whole producer: nothing lost or twice, all in order and in time."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from tests.model.player import play
+from tests.model.program import (
+    AddPartitions,
+    Fail,
+    Program,
+    Send,
+    Setup,
+    Step,
+    Turns,
+    programs,
+)
+from tests.model.promises import broken_promises
+
+# What random programs have found, each as short as it can be.
+FOUND: dict[str, tuple[Setup, tuple[Step, ...]]] = {
+    "a connection that was made for nothing while the one in use was lost": (
+        Setup(acks=0, idempotence=False, batch_size=0, partitions=1),
+        (
+            Fail(count=6),
+            AddPartitions(),
+            Send(),
+            Turns(count=3),
+            Turns(count=4),
+            Send(partition=1),
+            Send(partition=None, key=1),
+        ),
+    ),
+}
+
+
+@pytest.mark.timeout(600)
+@settings(
+    max_examples=2_000 if os.environ.get("CI") else 200,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(program=programs())
+def test_every_program_keeps_the_promises(program: Program) -> None:
+    broken = broken_promises(play(program))
+    assert not broken, "\n".join(broken)
+
+
+@pytest.mark.parametrize(("setup", "steps"), FOUND.values(), ids=FOUND)
+@pytest.mark.parametrize("heal", [True, False], ids=["healed", "not healed"])
+def test_what_was_found_once_is_mended(setup: Setup, steps: tuple[Step, ...], heal: bool) -> None:
+    broken = broken_promises(play(Program(setup, steps, heal=heal)))
+    assert not broken, "\n".join(broken)
