@@ -41,7 +41,7 @@ class _Progress:
 
 def main() -> int:
     """Run programs; return 1 if one of them broke a promise."""
-    parser = argparse.ArgumentParser(prog="python -m tests.model", description="Run the model test with fresh random programs.")
+    parser = argparse.ArgumentParser(prog="python -m tests.model", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, help="begin with this seed, to run the same again")
     arguments = parser.parse_args()

@@ -54,6 +54,7 @@ class MemoryNetworkLoop(VirtualTimeLoop):
         port: int,
         *,
         ssl: None = None,
+        server_hostname: str | None = None,
     ) -> tuple[_Transport, asyncio.Protocol]:
         """Connect to a server of this loop."""
         await asyncio.sleep(0)
