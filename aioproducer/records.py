@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeAlias
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias
 
 if sys.version_info >= (3, 13):
     from typing import TypeVar
@@ -57,6 +58,11 @@ class ProducerRecord(Generic[K, V]):
     partition: int | None = None
     headers: Headers | None = None
     timestamp_ms: int | None = None
+
+    if not TYPE_CHECKING:
+        # `ProducerRecord[bytes, bytes](...)` by way of typing's own alias fails for a frozen class
+        # with slots (Python 3.11).
+        __class_getitem__ = classmethod(GenericAlias)
 
 
 class RecordMetadata(NamedTuple):

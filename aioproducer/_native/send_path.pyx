@@ -119,7 +119,8 @@ cdef class SendPath:
             headers: `(name, value)` pairs in order; values are bytes or None.
             timestamp_ms: CreateTime in milliseconds since the epoch; now when None.
             on_delivery: `fn(metadata | None, error | None)`, called once by the loop, per
-                partition in order.
+                partition in order; but where a stored batch's answer was lost, those behind it
+                do not wait until a retry has told its offsets.
 
         Raises:
             SerializationError: Key, value or headers are of a wrong type; nothing was accepted.
