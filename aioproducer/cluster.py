@@ -17,11 +17,13 @@ import asyncio
 import logging
 import random
 from collections.abc import Iterable
+from functools import partial
 from typing import Protocol
 
 import async_timeout
 
 from aioproducer.config import ProducerConfig
+from aioproducer.connecting import connect, first_to_answer
 from aioproducer.errors import (
     InvalidTopicError,
     KafkaConnectionError,
@@ -37,14 +39,11 @@ from aioproducer.protocol.init_producer_id import INIT_PRODUCER_ID, InitProducer
 from aioproducer.protocol.metadata import METADATA, MetadataRequest, MetadataRequestTopic
 from aioproducer.retry import backoff
 from aioproducer.transaction import ProducerIdentity
-from aioproducer.transport import Connection, ConnectionOptions, connect
+from aioproducer.transport import Connection, ConnectionOptions
 
 __all__ = ["Cluster", "ClusterListener"]
 
 logger = logging.getLogger(__name__)
-
-_NEXT_ADDRESS_AFTER = 0.25
-"""Seconds after which the next bootstrap server is tried beside one that has not answered."""
 
 
 class ClusterListener(Protocol):
@@ -372,38 +371,27 @@ class Cluster:
         self._take_over(connection)
 
     async def _first_reachable(self, addresses: Iterable[BrokerAddress]) -> Connection:
-        """Connect to several addresses, each a little after the one before; the first wins."""
-        attempts: dict[asyncio.Task[Connection], _Node] = {}
-        remaining = list(addresses)
+        """Connect to the first of several addresses to answer."""
         reasons: dict[str, str] = {}
-        try:
-            while remaining or attempts:
-                if remaining:
-                    node = self._nodes.setdefault(remaining[0].node_id, _Node(remaining[0]))
-                    remaining.pop(0)
-                    attempts[self._loop.create_task(self._connect(node))] = node
-                done, _ = await asyncio.wait(
-                    attempts,
-                    timeout=_NEXT_ADDRESS_AFTER if remaining else None,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                for task in done:
-                    del attempts[task]
-                    if task.exception() is None:
-                        return task.result()
-                    error = task.exception()
-                    if not isinstance(error, KafkaConnectionError):
-                        raise error or AssertionError
-                    reasons.update(error.reasons)
-        finally:
-            for task in attempts:
-                task.cancel()
-            await asyncio.gather(*attempts, return_exceptions=True)
-            for task, node in attempts.items():
-                is_made = not task.cancelled() and task.exception() is None
-                if is_made and self._nodes.get(node.address.node_id) is node:
-                    self._drop(node.address.node_id, "Another address answered first")
-        raise KafkaConnectionError("No address could be reached", reasons=reasons)
+
+        def failed(error: Exception) -> None:
+            if not isinstance(error, KafkaConnectionError):
+                raise error
+            reasons.update(error.reasons)
+
+        def unwanted(connection: Connection) -> None:
+            # One to a broker is kept: it will be needed, or is in use already.
+            seed = self._nodes.get(connection.address.node_id)
+            if connection.address.node_id < 0 and seed is not None:
+                self._drop(connection.address.node_id, "Another address answered first")
+
+        nodes = [self._nodes.setdefault(one.node_id, _Node(one)) for one in addresses]
+        connection = await first_to_answer(
+            [partial(self._connect, node) for node in nodes], failed=failed, unwanted=unwanted
+        )
+        if connection is None:
+            raise KafkaConnectionError("No address could be reached", reasons=reasons)
+        return connection
 
     def _take_over(self, connection: Connection) -> None:
         """Keep a bootstrap connection as the one to the broker that it turned out to be."""

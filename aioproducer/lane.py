@@ -18,7 +18,7 @@ Rules
   They forget one that is silent (`producer.id.expiration.ms`), so the proof holds for an hour.
 * A batch is never taken while another is in flight to an earlier leader, or to an earlier topic
   of the same name: a topic made anew knows no producer, like a new leader that lost its log.
-* `is_broken` is set when the numbers have a gap that no retry closes: a batch was refused for
+* `gap` says that the numbers have one that no retry closes: a batch was refused for
   good, or its fate was never learnt. The lane then waits until nothing is in flight and starts
   over at 0 under a new epoch (KIP-360). A gap of unknown fate turns out to be none when a later
   batch was acknowledged.

@@ -1,7 +1,6 @@
 """One connection to one broker: the only socket code there is.
 
-Made by cluster.py; requests are sent by it and by sender.py. A connection is usable once
-`connect` returned: TCP (and TLS) stand and the broker told the versions it speaks.
+Made by connecting.py; requests are sent by cluster.py and sender.py.
 
 Invariants
 * Answers come in the order of the requests. Each request ends exactly once: with its answer, or
@@ -21,14 +20,11 @@ import os
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-import async_timeout
-
 from aioproducer.errors import (
-    KafkaConnectionError,
     KafkaError,
     NetworkError,
     ProtocolError,
@@ -40,7 +36,7 @@ from aioproducer.protocol.frames import FrameDecoder, decode_response, encode_re
 from aioproducer.protocol.schema import Api
 from aioproducer.protocol.versions import broker_ranges, choose_version
 
-__all__ = ["Connection", "ConnectionOptions", "connect"]
+__all__ = ["Connection", "ConnectionOptions", "describe"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,11 +46,7 @@ Resp = TypeVar("Resp", bound="tuple[object, ...]")
 _UNSUPPORTED_VERSION = 35
 _DRAIN_POLL = 0.001
 """Seconds between two looks at a transport's buffer: asyncio does not tell when it is empty."""
-_NEXT_ADDRESS_AFTER = 0.25
-"""Seconds after which a host's next address is tried beside one that has not answered."""
 _CLIENT_SOFTWARE = "aioproducer"
-_CONNECT_ERRORS = (OSError, KafkaError, asyncio.TimeoutError, ValueError, OverflowError)
-"""ValueError and OverflowError: what a broker told as an address, and is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +297,7 @@ class Connection(asyncio.Protocol):
             self._timer = None
         reason = self._end_reason
         if reason is None:
-            said = "The broker closed the connection" if exc is None else _describe(exc)
+            said = "The broker closed the connection" if exc is None else describe(exc)
             reason = self._network_error(said)
         if not self._closed.done():
             self._closed.set_result(None)
@@ -367,163 +359,8 @@ class Connection(asyncio.Protocol):
         return NetworkError(message, broker=str(self.address), possibly_persisted=True)
 
 
-async def connect(
-    address: BrokerAddress, options: ConnectionOptions, *, timeout: float
-) -> Connection:
-    """Open a connection and learn the broker's versions.
-
-    Args:
-        address: Where to. The host name is resolved each time, and every address it stands for is
-            tried (KIP-302), each a little after the one before: the first broker to answer wins,
-            and one in a black hole costs no more than that.
-        options: What all connections have in common.
-        timeout: Seconds for everything together.
-
-    Raises:
-        KafkaConnectionError: It could not be opened; `reasons` says why.
-    """
-    try:
-        async with async_timeout.timeout(timeout):
-            hosts = await _resolve(address.host)
-            if len(hosts) == 1:
-                return await _connect_to(hosts[0], address, options, timeout)
-            return await _first_to_answer(hosts, address, options, timeout)
-    except KafkaConnectionError:
-        raise
-    except _CONNECT_ERRORS as error:
-        reason = _explain(error, address, options, timeout)
-        raise KafkaConnectionError(
-            "Cannot connect", reasons={str(address): reason}, broker=str(address)
-        ) from error
-
-
-async def _resolve(host: str) -> list[str]:
-    """The addresses a host name stands for, in the system's order of preference."""
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            socket.inet_pton(family, host)
-        except (OSError, ValueError):
-            continue
-        return [host]
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found)) or [host]
-
-
-async def _first_to_answer(
-    hosts: list[str], address: BrokerAddress, options: ConnectionOptions, timeout: float
-) -> Connection:
-    """Connect to several addresses of one host, each a little after the one before."""
-    loop = asyncio.get_running_loop()
-    remaining = deque(hosts)
-    attempts: dict[asyncio.Task[Connection], str] = {}
-    made: list[Connection] = []
-    reasons: dict[str, str] = {}
-    try:
-        while not made and (remaining or attempts):
-            if remaining:
-                host = remaining.popleft()
-                attempt = _connect_to(host, address, options, timeout)
-                attempts[loop.create_task(attempt)] = host
-            done, _ = await asyncio.wait(
-                attempts,
-                timeout=_NEXT_ADDRESS_AFTER if remaining else None,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            for task in done:
-                host = attempts.pop(task)
-                error = task.exception()
-                if error is None:
-                    made.append(task.result())
-                elif isinstance(error, _CONNECT_ERRORS):
-                    reasons[f"{address} ({host})"] = _explain(error, address, options, timeout)
-                else:
-                    raise error
-    except BaseException:
-        made += await _end(attempts)
-        _abort_all(made)
-        raise
-    try:
-        made += await _end(attempts)
-    except BaseException:
-        _abort_all(made)
-        raise
-    if not made:
-        raise KafkaConnectionError("Cannot connect", reasons=reasons, broker=str(address))
-    _abort_all(made[1:])
-    return made[0]
-
-
-async def _end(attempts: Iterable[asyncio.Task[Connection]]) -> list[Connection]:
-    """Cancel attempts to connect; return what was made all the same."""
-    tasks = list(attempts)
-    for task in tasks:
-        task.cancel()
-    results = await asyncio.gather(*tasks, return_exceptions=True)
-    return [result for result in results if isinstance(result, Connection)]
-
-
-def _abort_all(connections: Iterable[Connection]) -> None:
-    for connection in connections:
-        connection.abort(
-            NetworkError("Another address answered first", broker=str(connection.address))
-        )
-
-
-async def _connect_to(
-    host: str, address: BrokerAddress, options: ConnectionOptions, timeout: float
-) -> Connection:
-    """Connect to one address of a host, and learn the broker's versions."""
-    loop = asyncio.get_running_loop()
-    connection = Connection(loop, address, options)
-    is_made = False
-    try:
-        await loop.create_connection(
-            lambda: connection,
-            host,
-            address.port,
-            ssl=options.ssl_context,
-            # The certificate is for the name.
-            server_hostname=address.host if options.ssl_context is not None else None,
-        )
-        is_made = True
-        await connection.negotiate(timeout=timeout)
-    except BaseException:
-        if is_made:
-            await connection.close()
-        else:
-            # uvloop tells a protocol of `connection_made` but not of its end, when the call that
-            # makes the connection is cancelled in between: nothing to wait for.
-            connection.abort(NetworkError("The connection was not made", broker=str(address)))
-        raise
-    return connection
-
-
-def _explain(
-    error: Exception, address: BrokerAddress, options: ConnectionOptions, timeout: float
-) -> str:
-    uses_tls = options.ssl_context is not None
-    if isinstance(error, socket.gaierror):
-        return f"the host name {address.host!r} cannot be resolved ({error.strerror})"
-    if isinstance(error, ssl.SSLError):
-        return f"the TLS handshake failed ({error.reason or error}): does the port speak TLS?"
-    if uses_tls and isinstance(error, ConnectionResetError):
-        return "the connection was reset during the TLS handshake: does the port speak TLS?"
-    if isinstance(error, NetworkError):
-        question = (
-            "is SASL missing, or the port not Kafka's?"
-            if uses_tls
-            else "is TLS missing (security_protocol='SSL'), or the port not Kafka's?"
-        )
-        return f"{error.what().rstrip('. ')} before it told its API versions: {question}"
-    if isinstance(error, (ValueError, OverflowError)):
-        return f"this is no address ({error})"
-    if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
-        return f"no answer within {timeout:g} s"
-    return _describe(error)
-
-
-def _describe(error: Exception) -> str:
+def describe(error: Exception) -> str:
+    """What went wrong on a socket, in a few words."""
     if isinstance(error, KafkaError):
         return str(error)
     if isinstance(error, ConnectionRefusedError):
