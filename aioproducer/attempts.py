@@ -195,9 +195,9 @@ class Attempts:
                 lane.lost_sight_of(batch)
             else:
                 lane.refused(batch)
-            if isinstance(error, InvalidProducerEpochError) and batch.has_sequence:
+            if isinstance(error, InvalidProducerEpochError):
                 # Under this epoch the broker would refuse whatever comes next, too.
-                lane.gap = "refused"
+                lane.must_start_over(batch)
             if is_over and error.retriable:
                 self.fail(batch, self._timeout_error(lane, batch), outcome)
             else:
@@ -205,7 +205,7 @@ class Attempts:
         else:
             if step is Step.RESTART:
                 lane.refused(batch)
-                lane.gap = "refused"
+                lane.must_start_over(batch)
             self.counters.batches_retried += 1
             has_moved = (
                 lane.leader.node_id not in (NO_LEADER, sent.window.node_id)

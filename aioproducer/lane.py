@@ -21,7 +21,8 @@ Rules
 * `gap` says that the numbers have one that no retry closes: a batch was refused for
   good, or its fate was never learnt. The lane then waits until nothing is in flight and starts
   over at 0 under a new epoch (KIP-360). A gap of unknown fate turns out to be none when a later
-  batch was acknowledged.
+  batch was acknowledged. What is in doubt before a gap is first tried again under its old number:
+  if the broker has it, a new number would store it twice.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class PartitionLane(PartitionQueue):
     __slots__ = (
         "failures_logged",
         "gap",
+        "gap_at",
         "identity",
         "in_flight",
         "in_flight_node",
@@ -90,6 +92,7 @@ class PartitionLane(PartitionQueue):
         self.is_proven = False
         self.proven_at = 0.0
         self.gap: Gap = "none"
+        self.gap_at = NO_SEQUENCE
         self.failures_logged = False
         self.moves_in_vain = 0
 
@@ -252,7 +255,16 @@ class PartitionLane(PartitionQueue):
         if following == self.next_sequence:
             self.next_sequence = batch.base_sequence
         else:
-            self.gap = "refused"
+            self.must_start_over(batch)
+
+    def must_start_over(self, batch: RecordBatch) -> None:
+        """Nothing from the number of `batch` on can be stored under this epoch."""
+        if not batch.has_sequence or not self._is_current(batch):
+            return
+        sequence = batch.base_sequence
+        if self.gap != "refused" or self._steps_to(sequence) < self._steps_to(self.gap_at):
+            self.gap_at = sequence
+        self.gap = "refused"
 
     def lost_sight_of(self, batch: RecordBatch) -> None:
         """`batch` failed after an attempt, and it is not known whether it was stored."""
@@ -262,12 +274,17 @@ class PartitionLane(PartitionQueue):
     def settle_gap(self) -> bool:
         """Whether a new epoch is needed before anything can be sent.
 
-        A gap of unknown fate is looked at once nothing numbered is left to tell.
+        A gap of unknown fate is looked at once nothing numbered is left to tell, any other once
+        nothing before it is in doubt.
         """
         if self.gap == "none" or self.in_flight:
             return False
         if self.gap == "refused":
-            return True
+            return not any(
+                batch.possibly_persisted and self._distance(batch) < self._steps_to(self.gap_at)
+                for batch in self.closed
+                if batch.has_sequence
+            )
         if any(batch.has_sequence for batch in self.closed):
             # What is on its way again will tell: accepted, there was no gap.
             return False
@@ -345,9 +362,12 @@ class PartitionLane(PartitionQueue):
         return advance_sequence(self.last_acknowledged, 1)
 
     def _distance(self, batch: RecordBatch) -> int:
+        return self._steps_to(batch.base_sequence)
+
+    def _steps_to(self, sequence: int) -> int:
         # Counted from the last acknowledged number, so that a wrap at 2^31 keeps the order, and
         # negative for what stands before it.
-        return (batch.base_sequence - self._next_expected() + 2**30) % 2**31 - 2**30
+        return (sequence - self._next_expected() + 2**30) % 2**31 - 2**30
 
 
 def _is_before(sequence: int, other: int) -> bool:

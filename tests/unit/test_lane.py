@@ -670,6 +670,32 @@ def test_a_refused_batch_that_may_have_been_stored_is_settled_by_a_later_one() -
     assert not its.lane.settle_gap()
 
 
+def test_what_is_in_doubt_before_a_gap_is_tried_again_under_its_old_number_first() -> None:
+    its = Lane().proven()
+    its.add(1, 1, 1)
+    doubtful, refused, behind = its.take(3)
+    doubtful.possibly_persisted = True
+    its.retry(doubtful)
+    its.refuse(refused)
+    its.retry(behind)
+    number = doubtful.base_sequence
+    assert not its.lane.settle_gap()
+    assert its.take() == [doubtful]
+    assert doubtful.base_sequence == number
+    its.acknowledge(doubtful)
+    assert its.lane.settle_gap()
+
+
+def test_what_is_in_doubt_behind_a_gap_cannot_have_been_stored() -> None:
+    its = Lane().proven()
+    its.add(1, 1)
+    refused, doubtful = its.take(2)
+    doubtful.possibly_persisted = True
+    its.refuse(refused)
+    its.retry(doubtful)
+    assert its.lane.settle_gap()
+
+
 def test_batches_of_an_earlier_epoch_do_not_touch_the_numbers() -> None:
     its = Lane().proven()
     its.add(1, 1)
@@ -960,7 +986,7 @@ class HostileBroker(RuleBasedStateMachine):
         else:
             if step is Step.RESTART:
                 self.lane.refused(batch)
-                self.lane.gap = "refused"
+                self.lane.must_start_over(batch)
             self.lane.requeue(batch, self.its.core.now + 0.1)
 
     # -- what must hold
@@ -1014,5 +1040,5 @@ class HostileBroker(RuleBasedStateMachine):
 
 TestHostileBroker = HostileBroker.TestCase
 TestHostileBroker.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None, database=None
+    max_examples=300, stateful_step_count=40, deadline=None, database=None
 )
