@@ -10,12 +10,16 @@ States of a batch:
 Rules
 * A batch is numbered when it is first taken, and keeps its number through retries: the first
   attempt may have landed. Numbered batches stand first in `closed`, in order of their numbers.
-* A numbered batch is taken only when nothing else of the partition is in flight: retries go one
-  at a time, so that none overtakes another. Then pipelining resumes.
-* A new batch is taken while fewer than `window` are in flight; `window` is 1 until a broker
+* A batch is taken while fewer than `window` are in flight; `window` is 1 until a broker
   acknowledged something under this identity and leader. Brokers accept *any* first sequence
   number of a producer they do not know, so a second batch must not reach one before the first.
   They forget one that is silent (`producer.id.expiration.ms`), so the proof holds for an hour.
+* A failed attempt takes the window back to 1 until the next acknowledgement. So the first retry
+  goes alone, and the others follow it side by side, as in franz-go: after an outage the batches
+  that were in flight cost two round trips to a broker that is slow to get going, not one for each
+  (Java: one for each).
+* A retry never overtakes: it is taken only behind batches of lower numbers, and without numbers,
+  which are what the broker tells an overtaker by, only when nothing is in flight.
 * A batch is never taken while another is in flight to an earlier leader, or to an earlier topic
   of the same name: a topic made anew knows no producer, like a new leader that lost its log.
 * `gap` says that the numbers have one that no retry closes: a batch was refused for
@@ -139,7 +143,7 @@ class PartitionLane(PartitionQueue):
             return True
         if self.in_flight_node != self.leader.node_id or self.gap != "none":
             return False
-        if head.attempts:
+        if head.attempts and not self._is_behind_all_in_flight(head):
             return False
         if identity is not None:
             if identity != self.identity:
@@ -147,6 +151,12 @@ class PartitionLane(PartitionQueue):
             if not self.is_proven or now - self.proven_at > _PROOF_LASTS:
                 return False
         return len(self.in_flight) < window
+
+    def _is_behind_all_in_flight(self, batch: RecordBatch) -> bool:
+        last = self.in_flight[-1]
+        if not (batch.has_sequence and last.has_sequence):
+            return False
+        return self._distance(last) < self._distance(batch)
 
     def take(self, identity: ProducerIdentity | None) -> RecordBatch:
         """Move the head to the batches in flight, numbering it; only after `may_take`."""
@@ -224,6 +234,7 @@ class PartitionLane(PartitionQueue):
 
     def requeue(self, batch: RecordBatch, retry_at: float) -> None:
         """Put a batch back for another attempt; call after `answered`."""
+        self.is_proven = False
         self.retry_at = max(self.retry_at, retry_at)
         self.closed.insert(self._place_of(batch), batch)
 

@@ -193,7 +193,7 @@ def test_without_idempotence_no_batch_is_numbered() -> None:
     assert not its.take()[0].has_sequence
 
 
-def test_a_retry_is_taken_only_when_nothing_else_is_in_flight() -> None:
+def test_the_first_retry_is_taken_only_when_nothing_else_is_in_flight() -> None:
     its = Lane().proven()
     its.add(1, 1)
     first, second = its.take(2)
@@ -203,17 +203,51 @@ def test_a_retry_is_taken_only_when_nothing_else_is_in_flight() -> None:
     assert its.take() == [first]
 
 
-def test_retries_go_one_at_a_time_and_then_pipelining_resumes() -> None:
+def test_the_other_retries_follow_the_first_acknowledged_one_side_by_side() -> None:
     its = Lane().proven()
     its.add(1, 1, 1, 1)
-    first, second = its.take(2)
-    its.retry(first, second)
+    first, second, third = its.take(3)
+    its.retry(first, second, third)
     its.take()
     assert not its.may_take()
     its.acknowledge(first)
-    its.take()
-    its.take(2)
+    assert its.take(2) == [second, third]
+    its.take()  # and one that was never sent
     assert len(its.lane.in_flight) == 3
+
+
+def test_a_retry_that_fails_again_has_the_next_one_go_alone_again() -> None:
+    its = Lane().proven()
+    its.add(1, 1, 1)
+    first, second, third = its.take(3)
+    its.retry(first, second, third)
+    its.acknowledge(*its.take())
+    its.retry(*its.take(2))
+    assert its.take() == [second]
+    assert not its.may_take()
+
+
+def test_a_retry_does_not_go_behind_later_batches_that_are_still_in_flight() -> None:
+    its = Lane().proven()
+    its.add(1, 1, 1)
+    first, second, third = its.take(3)
+    its.retry(first)
+    its.acknowledge(second)  # the leader has the first one too: only its answer was lost
+    assert its.lane.is_proven
+    assert not its.may_take()
+    its.acknowledge(third)
+    assert its.take() == [first]
+
+
+def test_without_numbers_retries_go_one_at_a_time() -> None:
+    its = Lane(identity=None)
+    its.add(1, 1, 1)
+    first, second = its.take(2)
+    its.retry(first, second)
+    assert its.take() == [first]
+    assert not its.may_take()
+    its.acknowledge(first)
+    assert its.take() == [second]
 
 
 def test_a_new_batch_is_not_taken_while_one_is_in_flight_to_an_earlier_leader() -> None:
