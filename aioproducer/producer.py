@@ -17,7 +17,7 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -27,7 +27,6 @@ import async_timeout
 
 from aioproducer._native.record_batch import Delivery
 from aioproducer._native.send_path import SendPath
-from aioproducer.admission import Waiter
 from aioproducer.config import ProducerConfig, ProducerOptions
 from aioproducer.errors import (
     ConfigError,
@@ -43,6 +42,7 @@ from aioproducer.errors import (
 )
 from aioproducer.hooks import OnDelivery, SerializerOption
 from aioproducer.records import Header, K, ProducerRecord, RecordMetadata, V
+from aioproducer.room import Admission, DeliveryWhenRoom, wait_for_room
 from aioproducer.sender import Sender
 from aioproducer.serialization import as_function, serialization_error
 from aioproducer.transport import ConnectionOptions
@@ -390,34 +390,20 @@ class Producer(SendPath[K, V]):
         headers: Sequence[Header] | None,
         timestamp_ms: int | None,
         on_delivery: OnDelivery | None,
-    ) -> _Admission:
+    ) -> Admission:
         sender = self._open_sender()
         loop = self._check_loop()
         max_block = self.config.max_block_ms / 1000
         expires_at = loop.time() + max_block
-        admitted: asyncio.Future[Delivery] = loop.create_future()
-        waiter = Waiter(
-            admit=partial(
-                _accept_unless_cancelled,
-                admitted,
-                sender.accumulator.accept_record,
-                topic,
-                key,
-                value,
-                partition,
-                headers,
-                timestamp_ms,
-                on_delivery,
-            ),
-            resolve=partial(_resolve, admitted),
-            reject=partial(_reject, admitted),
-            expires_at=expires_at,
+        admission = wait_for_room(
+            sender,
+            loop,
+            expires_at,
+            (topic, key, value, partition, headers, timestamp_ms, on_delivery),
         )
-        sender.admissions.join(waiter)
-        sender.accumulator.has_blocked = True
         if self._room_timer is None:
             self._room_timer = loop.call_at(expires_at, self._expire_waiters)
-        return _Admission(sender, waiter, admitted)
+        return admission
 
     def _expire_waiters(self) -> None:
         self._room_timer = None
@@ -440,9 +426,9 @@ class Producer(SendPath[K, V]):
         )
 
     def _deliver_when_room(
-        self, admission: _Admission, topic: str, timeout: float | None
-    ) -> _DeliveryWhenRoom:
-        return _DeliveryWhenRoom(
+        self, admission: Admission, topic: str, timeout: float | None
+    ) -> DeliveryWhenRoom:
+        return DeliveryWhenRoom(
             admission, partial(self._wait_for_delivery, admission, topic, timeout)
         )
 
@@ -463,7 +449,7 @@ class Producer(SendPath[K, V]):
             if isinstance(error, KafkaError):
                 raise
             # It may have been admitted in the very turn in which the time was over.
-            if not is_accepted and not (isinstance(accepted, _Admission) and accepted.is_admitted):
+            if not is_accepted and not (isinstance(accepted, Admission) and accepted.is_admitted):
                 raise KafkaTimeoutError(
                     waited=timeout or 0.0,
                     waiting_for=f"room in the buffer for a record for topic {topic!r}"
@@ -568,141 +554,6 @@ class Producer(SendPath[K, V]):
             send_buffer_bytes=self.config.send_buffer_bytes,
             receive_buffer_bytes=self.config.receive_buffer_bytes,
         )
-
-
-class _Admission(Coroutine[Any, Any, Delivery]):
-    """What `send` returns while there is no room; awaiting it gives the Delivery.
-
-    The place in the queue was taken at the call. It is given back when the wait is cancelled, or
-    when the caller drops this without awaiting it.
-    """
-
-    __slots__ = ("_admitted", "_inner", "_sender", "_waiter")
-
-    def __init__(
-        self, sender: Sender, waiter: Waiter[Delivery], admitted: asyncio.Future[Delivery]
-    ) -> None:
-        self._sender = sender
-        self._waiter = waiter
-        self._admitted = admitted
-        self._inner: Generator[Any, Any, Delivery] | None = None
-
-    @property
-    def is_admitted(self) -> bool:
-        """Whether the record was accepted, even if the caller has not been told."""
-        admitted = self._admitted
-        return admitted.done() and not admitted.cancelled() and admitted.exception() is None
-
-    def __await__(self) -> Generator[Any, Any, Delivery]:
-        return self._wait()
-
-    def _wait(self) -> Generator[Any, Any, Delivery]:
-        # By `self` the place is kept while the caller awaits, who holds nothing else of it.
-        return (yield from _wait_for_room(self._sender, self._waiter, self._admitted))
-
-    def _leave(self) -> None:
-        if self._waiter.is_waiting:
-            self._sender.withdraw(self._waiter)
-
-    def send(self, value: Any) -> Any:
-        if self._inner is None:
-            # Without `self`: the two would be a circle, and its end left to whichever thread
-            # collects garbage.
-            self._inner = _wait_for_room(self._sender, self._waiter, self._admitted)
-        return self._inner.send(value)
-
-    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
-        if self._inner is None:
-            # Cancelled before the first step.
-            self._leave()
-            self._inner = _wait_for_room(self._sender, self._waiter, self._admitted)
-        return self._inner.throw(typ if val is None else val)
-
-    def close(self) -> None:
-        if self._inner is not None:
-            self._inner.close()
-        self._leave()
-
-    def __del__(self) -> None:
-        if self._waiter.is_waiting:
-            self._leave()
-            warnings.warn(
-                "a send() that found no room in the buffer was never awaited: its record was not"
-                " sent",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-
-
-class _DeliveryWhenRoom(Coroutine[Any, Any, RecordMetadata]):
-    """What `send_and_wait` returns while there is no room; awaiting it gives the metadata.
-
-    Not the coroutine that waits: cancelled before its first step, that would run nothing which
-    gives the place in the queue back, and its frame would keep the place.
-    """
-
-    __slots__ = ("_admission", "_begin", "_inner")
-
-    def __init__(
-        self, admission: _Admission, begin: Callable[[], Coroutine[Any, Any, RecordMetadata]]
-    ) -> None:
-        self._admission = admission
-        self._begin = begin
-        self._inner: Coroutine[Any, Any, RecordMetadata] | None = None
-
-    def __await__(self) -> Generator[Any, Any, RecordMetadata]:
-        return self._begin().__await__()
-
-    def send(self, value: Any) -> Any:
-        if self._inner is None:
-            self._inner = self._begin()
-        return self._inner.send(value)
-
-    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
-        if self._inner is None:
-            # Cancelled before the first step.
-            self._admission.close()
-            self._inner = self._begin()
-        return self._inner.throw(typ if val is None else val)
-
-    def close(self) -> None:
-        if self._inner is not None:
-            self._inner.close()
-        self._admission.close()
-
-
-def _wait_for_room(
-    sender: Sender, waiter: Waiter[Delivery], admitted: asyncio.Future[Delivery]
-) -> Generator[Any, Any, Delivery]:
-    try:
-        return (yield from admitted.__await__())
-    finally:
-        if waiter.is_waiting:
-            sender.withdraw(waiter)
-
-
-class _NotWantedError(Exception):
-    """A caller was cancelled, and its task has not run since to leave the queue."""
-
-
-def _accept_unless_cancelled(
-    admitted: asyncio.Future[Delivery], accept: Callable[..., Delivery | None], *record: Any
-) -> Delivery | None:
-    if admitted.cancelled():
-        raise _NotWantedError
-    return accept(*record)
-
-
-def _resolve(admitted: asyncio.Future[Delivery], delivery: Delivery) -> None:
-    if not admitted.done():
-        admitted.set_result(delivery)
-
-
-def _reject(admitted: asyncio.Future[Delivery], error: Exception) -> None:
-    if not admitted.done():
-        admitted.set_exception(error)
-        # Not every caller is still there to look.
-        admitted.exception()
 
 
 def _give_up(sender: Sender) -> tuple[UndeliveredRecord, ...]:

@@ -1,0 +1,195 @@
+"""What the callers hold who wait for room in the buffer.
+
+Made by the producer, one for each call that finds no room; the queue itself is admission.py, which
+the sender serves. Here is what asyncio sees of a place in it: coroutines that were begun by the
+call, not by the await.
+
+Invariant: a place is given back by whoever leaves: cancelled at any step, also before the first,
+or dropped without being awaited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from functools import partial
+from typing import Any, TypeAlias
+
+from aioproducer._native.record_batch import Delivery
+from aioproducer.admission import Waiter
+from aioproducer.hooks import OnDelivery
+from aioproducer.records import Header, RecordMetadata
+from aioproducer.sender import Sender
+
+__all__ = ["Admission", "DeliveryWhenRoom", "SerializedRecord", "wait_for_room"]
+
+SerializedRecord: TypeAlias = tuple[
+    str,
+    bytes | None,
+    bytes | None,
+    int | None,
+    Sequence[Header] | None,
+    int | None,
+    OnDelivery | None,
+]
+"""What `RecordAccumulator.accept_record` takes."""
+
+
+def wait_for_room(
+    sender: Sender, loop: asyncio.AbstractEventLoop, expires_at: float, record: SerializedRecord
+) -> Admission:
+    """Take the last place in the queue for room, until `expires_at` on the loop's clock."""
+    admitted: asyncio.Future[Delivery] = loop.create_future()
+    waiter = Waiter(
+        admit=partial(
+            _accept_unless_cancelled, admitted, sender.accumulator.accept_record, *record
+        ),
+        resolve=partial(_resolve, admitted),
+        reject=partial(_reject, admitted),
+        expires_at=expires_at,
+    )
+    sender.admissions.join(waiter)
+    sender.accumulator.has_blocked = True
+    return Admission(sender, waiter, admitted)
+
+
+class Admission(Coroutine[Any, Any, Delivery]):
+    """What `send` returns while there is no room; awaiting it gives the Delivery.
+
+    The place in the queue was taken at the call. It is given back when the wait is cancelled, or
+    when the caller drops this without awaiting it.
+    """
+
+    __slots__ = ("_admitted", "_inner", "_sender", "_waiter")
+
+    def __init__(
+        self, sender: Sender, waiter: Waiter[Delivery], admitted: asyncio.Future[Delivery]
+    ) -> None:
+        self._sender = sender
+        self._waiter = waiter
+        self._admitted = admitted
+        self._inner: Generator[Any, Any, Delivery] | None = None
+
+    @property
+    def is_admitted(self) -> bool:
+        """Whether the record was accepted, even if the caller has not been told."""
+        admitted = self._admitted
+        return admitted.done() and not admitted.cancelled() and admitted.exception() is None
+
+    def __await__(self) -> Generator[Any, Any, Delivery]:
+        return self._wait()
+
+    def _wait(self) -> Generator[Any, Any, Delivery]:
+        # By `self` the place is kept while the caller awaits, who holds nothing else of it.
+        return (yield from _until_admitted(self._sender, self._waiter, self._admitted))
+
+    def _leave(self) -> None:
+        if self._waiter.is_waiting:
+            self._sender.withdraw(self._waiter)
+
+    def send(self, value: Any) -> Any:
+        """Go on, as asyncio has a coroutine do."""
+        if self._inner is None:
+            # Without `self`: the two would be a circle, and its end left to whichever thread
+            # collects garbage.
+            self._inner = _until_admitted(self._sender, self._waiter, self._admitted)
+        return self._inner.send(value)
+
+    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
+        """Go on with an exception: the caller was cancelled."""
+        if self._inner is None:
+            # Cancelled before the first step.
+            self._leave()
+            self._inner = _until_admitted(self._sender, self._waiter, self._admitted)
+        return self._inner.throw(typ if val is None else val)
+
+    def close(self) -> None:
+        """End without an outcome, and give the place back."""
+        if self._inner is not None:
+            self._inner.close()
+        self._leave()
+
+    def __del__(self) -> None:
+        if self._waiter.is_waiting:
+            self._leave()
+            warnings.warn(
+                "a send() that found no room in the buffer was never awaited: its record was not"
+                " sent",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+class DeliveryWhenRoom(Coroutine[Any, Any, RecordMetadata]):
+    """What `send_and_wait` returns while there is no room; awaiting it gives the metadata.
+
+    Not the coroutine that waits: cancelled before its first step, that would run nothing which
+    gives the place in the queue back, and its frame would keep the place.
+    """
+
+    __slots__ = ("_admission", "_begin", "_inner")
+
+    def __init__(
+        self, admission: Admission, begin: Callable[[], Coroutine[Any, Any, RecordMetadata]]
+    ) -> None:
+        self._admission = admission
+        self._begin = begin
+        self._inner: Coroutine[Any, Any, RecordMetadata] | None = None
+
+    def __await__(self) -> Generator[Any, Any, RecordMetadata]:
+        return self._begin().__await__()
+
+    def send(self, value: Any) -> Any:
+        """Go on, as asyncio has a coroutine do."""
+        if self._inner is None:
+            self._inner = self._begin()
+        return self._inner.send(value)
+
+    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
+        """Go on with an exception: the caller was cancelled."""
+        if self._inner is None:
+            # Cancelled before the first step.
+            self._admission.close()
+            self._inner = self._begin()
+        return self._inner.throw(typ if val is None else val)
+
+    def close(self) -> None:
+        """End without an outcome, and give the place back."""
+        if self._inner is not None:
+            self._inner.close()
+        self._admission.close()
+
+
+def _until_admitted(
+    sender: Sender, waiter: Waiter[Delivery], admitted: asyncio.Future[Delivery]
+) -> Generator[Any, Any, Delivery]:
+    try:
+        return (yield from admitted.__await__())
+    finally:
+        if waiter.is_waiting:
+            sender.withdraw(waiter)
+
+
+class _NotWantedError(Exception):
+    """A caller was cancelled, and its task has not run since to leave the queue."""
+
+
+def _accept_unless_cancelled(
+    admitted: asyncio.Future[Delivery], accept: Callable[..., Delivery | None], *record: Any
+) -> Delivery | None:
+    if admitted.cancelled():
+        raise _NotWantedError
+    return accept(*record)
+
+
+def _resolve(admitted: asyncio.Future[Delivery], delivery: Delivery) -> None:
+    if not admitted.done():
+        admitted.set_result(delivery)
+
+
+def _reject(admitted: asyncio.Future[Delivery], error: Exception) -> None:
+    if not admitted.done():
+        admitted.set_exception(error)
+        # Not every caller is still there to look.
+        admitted.exception()
