@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from aioproducer._native.accumulator import RecordAccumulator
@@ -87,7 +86,6 @@ class Attempts:
         compressor: Restores the records of a batch that is split.
         flushes: Told of batches that are split.
         counters: Counted up.
-        throttled_for: How many seconds of the pause that a broker asked for are left.
 
     Attributes:
         is_closing: Nothing is tried again.
@@ -102,8 +100,6 @@ class Attempts:
         compressor: BatchCompressor,
         flushes: Flushes,
         counters: Counters,
-        *,
-        throttled_for: Callable[[int], float],
     ) -> None:
         self.is_closing = False
         self.counters = counters
@@ -113,7 +109,6 @@ class Attempts:
         self._accumulator = accumulator
         self._compressor = compressor
         self._flushes = flushes
-        self._throttled_for = throttled_for
         self._delivery_timeout = config.delivery_timeout_ms / 1000
 
     def succeeded(
@@ -244,7 +239,7 @@ class Attempts:
             broker=None if leader == NO_LEADER else self._cluster.broker_name(leader),
             broker_said=broker_said,
             connect_error=connect_error,
-            throttled_for=self._throttled_for(lane.leader.node_id),
+            throttled_for=self._cluster.throttled_for(leader),
         )
 
     def complete(

@@ -61,9 +61,6 @@ class ClusterListener(Protocol):
     def connection_writable(self, node_id: int) -> None:
         """A broker's connection took what was waiting to be written."""
 
-    def connection_lost(self, node_id: int) -> None:
-        """A broker's connection ended; what it carried has been told already."""
-
     def wants_connection(self, node_id: int) -> bool:
         """Whether there is something to send to a broker."""
         ...
@@ -219,6 +216,13 @@ class Cluster:
         connections = [node.connection for node in self._nodes.values() if node.connection]
         await asyncio.gather(*(connection.drain() for connection in connections))
 
+    def throttled_for(self, node_id: int) -> float:
+        """How many seconds are left of the pause that a broker asked for (KIP-219)."""
+        node = self._nodes.get(node_id)
+        if node is None or node.connection is None:
+            return 0.0
+        return max(0.0, node.connection.throttled_until - self._loop.time())
+
     def last_connect_error(self, node_id: int) -> KafkaError | None:
         """Why the last attempt to connect to a broker failed, if it did."""
         node = self._nodes.get(node_id)
@@ -324,7 +328,6 @@ class Cluster:
             node.last_error = reason
             node.failures = max(node.failures, 1)
             node.retry_at = self._loop.time() + self._reconnect_delay(node.failures)
-            self._listener.connection_lost(node_id)
             if self._nodes.get(node_id) is node:
                 logger.info("The connection to broker %s ended: %s", node_id, reason)
                 self.refresh()

@@ -110,7 +110,6 @@ class Sender:
             self._compressor,
             self._flushes,
             self.counters,
-            throttled_for=self._throttled_for,
         )
         self._router = TopicRouter(
             config,
@@ -317,14 +316,6 @@ class Sender:
         """Send what waited for a connection."""
         self._pump(self._window(node_id))
 
-    def connection_lost(self, node_id: int) -> None:
-        """Forget the pause that a broker asked for: it was for that connection (KIP-219)."""
-        window = self._windows.get(node_id)
-        if window is not None and window.throttle_timer is not None:
-            window.throttle_timer.cancel()
-            window.throttle_timer = None
-            window.throttled_until = 0.0
-
     def connection_writable(self, node_id: int) -> None:
         """Send what waited for room in the transport."""
         self._pump(self._window(node_id))
@@ -443,14 +434,15 @@ class Sender:
         """The connection to a broker if it may be sent another request now."""
         if window.in_flight >= self._in_flight_limit:
             return None
-        if self._loop.time() < window.throttled_until:
-            return None
         connection = self.cluster.connection(window.node_id)
         if connection is None or not connection.is_writable:
             return None
-        pause = connection.throttled_until - self._loop.time()
-        if pause > 0:
-            self._throttle(window, pause)
+        if connection.throttled_until > self._loop.time():
+            # KIP-219: the broker asked for a pause; answers go on being read.
+            if window.throttle_timer is None:
+                window.throttle_timer = self._loop.call_at(
+                    connection.throttled_until, self._unthrottle, window
+                )
             return None
         return connection
 
@@ -625,23 +617,9 @@ class Sender:
             self._router.leader_changed(lane.topic.name)
             self._pump(self._window(hint.leader_id))
 
-    def _throttle(self, window: BrokerWindow, seconds: float) -> None:
-        # KIP-219: the broker asks for a pause; answers go on being read.
-        window.throttled_until = max(window.throttled_until, self._loop.time() + seconds)
-        if window.throttle_timer is not None:
-            window.throttle_timer.cancel()
-        window.throttle_timer = self._loop.call_at(window.throttled_until, self._unthrottle, window)
-
     def _unthrottle(self, window: BrokerWindow) -> None:
-        # Not left to the clock: a timer may fire a little early, and no other would follow.
-        window.throttled_until = 0.0
         window.throttle_timer = None
         self._pump(window)
-
-    def _throttled_for(self, node_id: int) -> float:
-        """How many seconds of the pause that a broker asked for are left."""
-        window = self._windows.get(node_id)
-        return 0.0 if window is None else max(0.0, window.throttled_until - self._loop.time())
 
     # ---- settling
 

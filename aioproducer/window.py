@@ -32,7 +32,7 @@ class BrokerWindow:
         lingering: Lanes whose open batch still waits for more records.
         heard_at: When it last ended a request, or was sent one after all had ended.
         stalled_since: When something waited here first without being taken; None while it flows.
-        throttled_until: The broker asked for a pause until then (KIP-219).
+        throttle_timer: Runs while the broker's pause keeps something waiting (KIP-219).
     """
 
     __slots__ = (
@@ -44,7 +44,6 @@ class BrokerWindow:
         "ready",
         "stalled_since",
         "throttle_timer",
-        "throttled_until",
     )
 
     def __init__(self, node_id: int) -> None:
@@ -55,7 +54,6 @@ class BrokerWindow:
         self.ready: OrderedDict[PartitionLane, None] = OrderedDict()
         self.lingering: OrderedDict[PartitionLane, None] = OrderedDict()
         self.stalled_since: float | None = None
-        self.throttled_until = 0.0
         self.throttle_timer: asyncio.TimerHandle | None = None
 
 
