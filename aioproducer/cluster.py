@@ -242,10 +242,11 @@ class Cluster:
 
     def nodes(self) -> dict[int, bool]:
         """The known brokers, and whether each is connected."""
-        return {
-            node_id: node_id in self._nodes and self._nodes[node_id].is_connected
-            for node_id in self.metadata.brokers
-        }
+        return {node_id: self.is_connected(node_id) for node_id in self.metadata.brokers}
+
+    def is_connected(self, node_id: int) -> bool:
+        """Whether there is an open connection to a broker."""
+        return node_id in self._nodes and self._nodes[node_id].is_connected
 
     def _node(self, node_id: int) -> _Node | None:
         address = self.metadata.brokers.get(node_id)

@@ -694,7 +694,7 @@ class Sender:
         if slowest.in_flight:
             silent_for = self._loop.time() - slowest.heard_at
             text += f" with {slowest.in_flight} in flight, silent for {silent_for:.3g} s"
-        return text if self.cluster.nodes().get(slowest.node_id) else f"{text}, not connected"
+        return text if self.cluster.is_connected(slowest.node_id) else f"{text}, not connected"
 
     # ---- producer id and epochs
 
