@@ -318,6 +318,8 @@ class Producer(SendPath[K, V]):
     ) -> list[RecordMetadata] | list[RecordMetadata | KafkaError]:
         """Send many records and wait until all are stored.
 
+        Each record waits for room `max_block_ms` at most, once those before it have theirs.
+
         Args:
             topic: Where the plain values go.
             records: Values, or `ProducerRecord`s that name their own topic and the rest.

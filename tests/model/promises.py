@@ -70,8 +70,10 @@ def _counters(played: Played) -> Iterator[str]:
 
 def _outcomes(played: Played) -> Iterator[str]:
     setup = played.setup
-    bound = (setup.delivery_timeout_ms + setup.max_block_ms) / 1000
     for call in played.calls:
+        # The records of one call wait for room one after the other.
+        turns = call.step.count if isinstance(call.step, steps.SendMany) else 1
+        bound = (setup.delivery_timeout_ms + turns * setup.max_block_ms) / 1000
         if call.delivery is not None and call.outcome is None:
             yield f"{_name(call)} has no outcome: {call.delivery!r}"
         if call.done_at is not None and call.done_at - call.at > bound + SLACK:
