@@ -350,7 +350,7 @@ async def test_partitions_for_waits_for_an_unknown_topic() -> None:
 async def test_partitions_for_gives_up_after_max_block_ms() -> None:
     async with (
         FakeCluster(auto_create_topics=False) as cluster,
-        producing(cluster, max_block_ms=50) as producer,
+        producing(cluster, max_block_ms=500) as producer,
     ):
         with pytest.raises(UnknownTopicOrPartitionError, match="max_block_ms"):
             await producer.partitions_for("missing")

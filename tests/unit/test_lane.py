@@ -1072,7 +1072,8 @@ class HostileBroker(RuleBasedStateMachine):
         assert all(batch.is_done for batch in self.batches)
 
 
-TestHostileBroker = HostileBroker.TestCase
+# The time is for showing what it finds: the shortest program that breaks a rule.
+TestHostileBroker = pytest.mark.timeout(300)(HostileBroker.TestCase)
 TestHostileBroker.settings = settings(
-    max_examples=300, stateful_step_count=40, deadline=None, database=None
+    max_examples=300, stateful_step_count=40, deadline=None, database=None, print_blob=True
 )
