@@ -76,7 +76,7 @@ async def test_a_full_buffer_refuses_send_nowait_and_tells_the_sizes() -> None:
 async def test_a_wait_for_room_ends_after_max_block_ms_and_says_so() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
-        producing(cluster, buffer_memory=SMALL, max_block_ms=60) as producer,
+        producing(cluster, buffer_memory=SMALL, max_block_ms=400) as producer,
     ):
         await prove(producer)
         cluster.hang("produce")

@@ -137,8 +137,8 @@ async def test_a_timeout_tells_whether_the_record_was_sent_and_which_broker_lead
         FakeCluster(topics={TOPIC: 2}) as cluster,
         producing(
             cluster,
-            request_timeout_ms=100,
-            delivery_timeout_ms=100,
+            request_timeout_ms=400,
+            delivery_timeout_ms=400,
             retry_backoff_ms=60_000,
             retry_backoff_max_ms=60_000,
         ) as producer,
@@ -162,7 +162,7 @@ async def test_a_timeout_tells_whether_the_record_was_sent_and_which_broker_lead
 async def test_a_timeout_without_a_leader_says_so() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
-        producing(cluster, request_timeout_ms=100, delivery_timeout_ms=100) as producer,
+        producing(cluster, request_timeout_ms=400, delivery_timeout_ms=400) as producer,
     ):
         cluster.move_leader(TOPIC, 0, -1)
         text = str(await failure(producer.send_nowait(TOPIC, b"42")))
@@ -174,7 +174,7 @@ async def test_a_timeout_without_a_leader_says_so() -> None:
 async def test_a_full_buffer_tells_the_slowest_broker() -> None:
     async with (
         FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster,
-        producing(cluster, RECORD_BY_RECORD, buffer_memory=4_000, max_block_ms=50) as producer,
+        producing(cluster, RECORD_BY_RECORD, buffer_memory=4_000, max_block_ms=400) as producer,
     ):
         for partition in range(2):
             await prove(producer, partition)
@@ -242,12 +242,12 @@ async def test_a_partition_that_is_not_there_tells_how_many_there_are() -> None:
 async def test_an_unknown_topic_that_we_may_not_create_names_both_switches() -> None:
     async with (
         FakeCluster() as cluster,
-        producing(cluster, allow_auto_create_topics=False, max_block_ms=50) as producer,
+        producing(cluster, allow_auto_create_topics=False, max_block_ms=400) as producer,
     ):
         text = str(await failure(producer.send_nowait("missing", b"42")))
         for part in (
             "'missing'",
-            "0.05 s (max_block_ms)",
+            "0.4 s (max_block_ms)",
             "auto.create.topics.enable",
             "allow_auto_create_topics",
             "Describe",
@@ -258,7 +258,7 @@ async def test_an_unknown_topic_that_we_may_not_create_names_both_switches() -> 
 async def test_an_unknown_topic_tells_the_last_error_of_its_metadata() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
-        producing(cluster, max_block_ms=50) as producer,
+        producing(cluster, max_block_ms=400) as producer,
     ):
         cluster.fail_next("metadata", ErrorCode.LEADER_NOT_AVAILABLE, count=None, topic=TOPIC)
         error = await failure(producer.send_nowait(TOPIC, b"42"))

@@ -115,7 +115,7 @@ async def test_a_topic_that_never_appears_fails_its_records_and_says_what_to_do(
     async with (
         FakeCluster(auto_create_topics=False) as cluster,
         producing(
-            cluster, max_block_ms=50, on_error=lambda error, count: told.append((error, count))
+            cluster, max_block_ms=400, on_error=lambda error, count: told.append((error, count))
         ) as producer,
     ):
         deliveries = [producer.send_nowait(TOPIC, b"42") for _ in range(3)]

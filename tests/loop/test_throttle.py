@@ -107,7 +107,7 @@ async def test_close_is_in_time_while_a_broker_throttles() -> None:
 async def test_the_wait_for_room_is_bounded_while_a_broker_throttles() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
-        producing(cluster, max_block_ms=50, buffer_memory=1_024) as producer,
+        producing(cluster, max_block_ms=400, buffer_memory=1_024) as producer,
     ):
         cluster.edit_next("produce", _throttle_for_ever)
         await prove(producer)
