@@ -478,10 +478,14 @@ cdef class RecordAccumulator:
     def recharge(self, RecordBatch parent, list children):
         """Move what a split batch was charged to its children."""
         cdef RecordBatch child
+        # Once for all of them: the headers of the others come on top of what was accepted, and
+        # might not fit.
+        cdef Py_ssize_t overhead = BATCH_OVERHEAD
         self.release(parent)
         for child in children:
-            child.charged_bytes = BATCH_OVERHEAD + child.size
+            child.charged_bytes = overhead + child.size
             self.buffer_used += child.charged_bytes
+            overhead = 0
 
     def forget_topic(self, str name):
         """Drop an idle topic."""

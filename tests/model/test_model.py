@@ -12,10 +12,13 @@ from tests.model.program import (
     AddPartitions,
     Fail,
     Program,
+    Recreate,
     Send,
+    SendMany,
     Setup,
     Step,
     Turns,
+    Wait,
     programs,
 )
 from tests.model.promises import broken_promises
@@ -32,6 +35,19 @@ FOUND: dict[str, tuple[Setup, tuple[Step, ...]]] = {
             Turns(count=4),
             Send(partition=1),
             Send(partition=None, key=1),
+        ),
+    ),
+    "the headers of a split batch's parts, for which the buffer had no room": (
+        Setup(buffer_memory=1000),
+        (
+            Send(),
+            Wait(),
+            *[Send()] * 6,
+            SendMany(count=8, partition=1, size=100),
+            Fail(code=10),
+            Recreate(partitions=1),
+            *[Send()] * 4,
+            Wait(),
         ),
     ),
 }
