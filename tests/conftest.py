@@ -115,6 +115,13 @@ def kafka3(_three_brokers: NodeControl) -> Iterator[NodeControl]:
     _three_brokers.heal()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _leaves_the_past_alone() -> None:
+    """Keep what earlier modules left in memory out of the collections after each test."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a socket open; a coroutine test, a task as well.
