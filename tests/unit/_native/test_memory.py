@@ -17,6 +17,9 @@ from aioproducer._native.record_batch import Delivery, RecordBatch
 from aioproducer.errors import NetworkError
 from tests.support.core import Core, noting
 
+# Each counts thousands of records, after collections that look at all that other tests left.
+pytestmark = pytest.mark.timeout(120)
+
 RECORDS = 500
 ROUNDS = 60
 """One block, or a kilobyte, that each round leaves behind is found; a round has one batch."""
