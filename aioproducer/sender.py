@@ -439,10 +439,7 @@ class Sender:
             return None
         if connection.throttled_until > self._loop.time():
             # KIP-219: the broker asked for a pause; answers go on being read.
-            if window.throttle_timer is None:
-                window.throttle_timer = self._loop.call_at(
-                    connection.throttled_until, self._unthrottle, window
-                )
+            self._pump_at(window, connection.throttled_until)
             return None
         return connection
 
@@ -616,6 +613,15 @@ class Sender:
         ):
             self._router.leader_changed(lane.topic.name)
             self._pump(self._window(hint.leader_id))
+
+    def _pump_at(self, window: BrokerWindow, at: float) -> None:
+        timer = window.throttle_timer
+        if timer is not None and timer.when() <= at:
+            return
+        # A timer for later was for an earlier connection, whose pause ended with it.
+        if timer is not None:
+            timer.cancel()
+        window.throttle_timer = self._loop.call_at(at, self._unthrottle, window)
 
     def _unthrottle(self, window: BrokerWindow) -> None:
         window.throttle_timer = None
