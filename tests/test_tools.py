@@ -47,6 +47,8 @@ def produce(kafka: Kafka, topic: str, *values: bytes, partition: int = 0) -> Non
         {
             "bootstrap.servers": kafka.bootstrap_servers,
             "acks": "all",
+            # A leader paused after its append is asked again: once stored must stay once.
+            "enable.idempotence": True,
             # A paused broker accepts the connection and never answers: ask the next one soon.
             "api.version.request.timeout.ms": 1000,
         }
