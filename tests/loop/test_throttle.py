@@ -131,6 +131,19 @@ async def test_a_throttle_ends_with_its_connection() -> None:
         assert (await delivery).offset == 1
 
 
+async def test_a_new_connections_pause_does_not_wait_for_that_of_an_earlier_one() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        cluster.edit_next("produce", _throttle_for_ever)
+        await prove(producer)
+        delivery = producer.send_nowait(TOPIC, b"42")
+        await asyncio.sleep(0)
+        cluster.throttle_ms = 100
+        cluster.cut()
+        await delivery
+        # The first answer on the new connection asked for the pause that this record waits out.
+        await asyncio.wait_for(producer.send_and_wait(TOPIC, b"43"), 5)
+
+
 @pytest.mark.parametrize("throttle_ms", [-1, -(2**31)])
 async def test_a_negative_throttle_is_none(throttle_ms: int) -> None:
     async with (
