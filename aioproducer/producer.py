@@ -126,6 +126,8 @@ class Producer(SendPath[K, V]):
                     "must be given", option="bootstrap_servers", allowed="'host:port,host:port'"
                 )
             config = ProducerConfig(**options)
+        elif not isinstance(config, ProducerConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"options are given by name: Producer(bootstrap_servers={config!r})")
         elif options:
             raise TypeError("pass a ProducerConfig or options, not both: config.replace(...)")
         self.config = config

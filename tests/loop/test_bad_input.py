@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aioproducer import KafkaError
+from aioproducer import KafkaError, Producer, ProducerConfig
 from aioproducer.errors import (
     InvalidPartitionError,
     InvalidTimestampError,
@@ -124,3 +124,10 @@ async def test_the_error_of_a_partitioner_that_raises_does_not_show_the_key() ->
         assert "KeyError" in str(error)
         assert "4111" not in str(error)
         assert isinstance(error.__cause__, KeyError)
+
+
+def test_an_address_without_its_name_is_refused_with_the_way_to_give_it() -> None:
+    with pytest.raises(TypeError, match=r"Producer\(bootstrap_servers='localhost:9092'\)"):
+        Producer("localhost:9092")  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="not both"):
+        Producer(ProducerConfig(bootstrap_servers="localhost:9092"), linger_ms=5)  # type: ignore[call-overload]
