@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t
 
-from aioproducer._native.record_batch cimport Delivery, Field, RecordBatch
+from aioproducer._native.record_batch cimport BlockPool, Delivery, Field, RecordBatch
 
 
 cdef class TopicQueue:
@@ -21,6 +21,7 @@ cdef class PartitionQueue:
     cdef readonly RecordBatch open
     cdef readonly object closed
     cdef bint is_touched
+    cdef bint fills_batches
 
 
 cdef class RecordAccumulator:
@@ -36,6 +37,7 @@ cdef class RecordAccumulator:
     cdef TopicQueue last_topic
     cdef object events
     cdef object clock
+    cdef BlockPool pool
     cdef object partitioner
     cdef bint ignore_keys
     cdef bint is_turn_scheduled

@@ -21,6 +21,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from aioproducer._native.record_batch cimport (
+    BlockPool,
     Delivery,
     Field,
     RecordBatch,
@@ -55,6 +56,8 @@ cdef enum:
     BATCH_OVERHEAD = 61
     # Attributes, the length, two deltas and three counts at their longest.
     RECORD_OVERHEAD = 36
+    # Smaller ones the system's allocator keeps at hand itself.
+    LEAST_BLOCK = 16384
     # How many records `await send()` accepts in one turn of the loop before it lets others run.
     RECORDS_PER_TURN = 2000
 
@@ -121,6 +124,7 @@ cdef class PartitionQueue:
         cdef RecordBatch batch = self.open
         if batch is not None:
             self.open = None
+            self.fills_batches = False
             batch.close()
             self.closed.append(batch)
 
@@ -181,6 +185,7 @@ cdef class RecordAccumulator:
         self.events = events
         self.clock = clock
         self.batch_size = batch_size
+        self.pool = BlockPool(batch_size) if batch_size >= LEAST_BLOCK else None
         self.max_request_size = max_request_size
         self.buffer_memory = buffer_memory
         self.partitioner = partitioner
@@ -382,6 +387,8 @@ cdef class RecordAccumulator:
         cdef RecordBatch batch = RecordBatch(
             queue.topic.name, queue.partition, self.loop, self.clock()
         )
+        if queue.fills_batches and self.pool is not None:
+            batch.use_block(self.pool)
         batch.charged_bytes = BATCH_OVERHEAD
         self.buffer_used += BATCH_OVERHEAD
         queue.open = batch
@@ -392,6 +399,7 @@ cdef class RecordAccumulator:
 
     cdef int _close(self, PartitionQueue queue) except -1:
         queue.close_open()
+        queue.fills_batches = True
         self.events.batch_closed(queue)
         return 0
 

@@ -14,6 +14,16 @@ cdef struct Field:
     Py_ssize_t length
 
 
+cdef class BlockPool:
+    cdef Py_ssize_t block_size
+    cdef char* blocks[64]
+    cdef int count
+    cdef int limit
+
+    cdef char* take(self) except NULL
+    cdef void give(self, char* block) noexcept
+
+
 cdef class RecordBatch:
     cdef readonly str topic
     cdef readonly int partition
@@ -39,6 +49,7 @@ cdef class RecordBatch:
     cdef dict record_errors
     cdef list children
     cdef list enrolled
+    cdef BlockPool pool      # where `memory` came from; None: from the system
     cdef char* memory
     cdef Py_ssize_t size
     cdef Py_ssize_t capacity
@@ -61,7 +72,9 @@ cdef class RecordBatch:
         Py_ssize_t limit,
     ) except -1
     cdef Delivery deliver_last(self, int64_t timestamp_ms, object on_delivery)
+    cdef int use_block(self, BlockPool pool) except -1
     cdef int _reserve(self, Py_ssize_t needed, Py_ssize_t limit) except -1
+    cdef char* _resize(self, Py_ssize_t capacity) noexcept
     cdef void _free_memory(self) noexcept
 
 

@@ -18,7 +18,7 @@ cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport INT64_MAX, int16_t, int32_t, int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
 
@@ -38,6 +38,8 @@ cdef enum:
     CRC_AT = 17
     CRC_COVERS_FROM = 21
     FIRST_CAPACITY = 1024
+    MOST_SPARE_BLOCKS = 64
+    MOST_SPARE_BYTES = 8388608
 
 BATCH_HEADER_SIZE = HEADER_SIZE
 
@@ -167,6 +169,42 @@ cdef char* put_headers(char* at, object headers) except NULL:
     return at
 
 
+# ---- memory
+
+@cython.final
+cdef class BlockPool:
+    """Keeps the memory of full batches for the next ones.
+
+    The system takes large blocks back at once when they are freed, and clears each page anew when
+    it gives them out: a good part of what a record costs.
+    """
+
+    def __cinit__(self, Py_ssize_t block_size):
+        self.block_size = block_size
+        self.limit = min(MOST_SPARE_BLOCKS, MOST_SPARE_BYTES // block_size)
+
+    def __dealloc__(self):
+        while self.count:
+            self.count -= 1
+            free(self.blocks[self.count])
+
+    cdef char* take(self) except NULL:
+        if self.count:
+            self.count -= 1
+            return self.blocks[self.count]
+        cdef char* block = <char*>malloc(self.block_size)
+        if block is NULL:
+            raise MemoryError
+        return block
+
+    cdef void give(self, char* block) noexcept:
+        if self.count >= self.limit:
+            free(block)
+            return
+        self.blocks[self.count] = block
+        self.count += 1
+
+
 @cython.final
 cdef class RecordBatch:
     """Records of one partition that travel, succeed or fail together."""
@@ -183,7 +221,7 @@ cdef class RecordBatch:
         self.base_sequence = -1
 
     def __dealloc__(self):
-        free(self.memory)
+        self._free_memory()
 
     def __repr__(self):
         return (
@@ -244,6 +282,13 @@ cdef class RecordBatch:
         self.record_count += 1
         return taken
 
+    cdef int use_block(self, BlockPool pool) except -1:
+        """Take a whole block at once, for a batch that is likely to get full."""
+        self.memory = pool.take()
+        self.capacity = pool.block_size
+        self.pool = pool
+        return 0
+
     cdef int _reserve(self, Py_ssize_t needed, Py_ssize_t limit) except -1:
         # Doubling up to the batch size: an idle partition holds a kilobyte, not a full batch.
         cdef Py_ssize_t capacity = self.capacity * 2 if self.capacity else FIRST_CAPACITY
@@ -251,12 +296,23 @@ cdef class RecordBatch:
             capacity = limit
         if capacity < needed:
             capacity = needed
-        cdef char* memory = <char*>realloc(self.memory, capacity)
-        if memory is NULL:
+        if self._resize(capacity) is NULL:
             raise MemoryError
-        self.memory = memory
-        self.capacity = capacity
         return 0
+
+    cdef char* _resize(self, Py_ssize_t capacity) noexcept:
+        cdef char* memory
+        if self.pool is None:
+            memory = <char*>realloc(self.memory, capacity)
+        else:
+            memory = <char*>malloc(capacity)
+            if memory is not NULL:
+                memcpy(memory, self.memory, self.size)
+                self._free_memory()
+        if memory is not NULL:
+            self.memory = memory
+            self.capacity = capacity
+        return memory
 
     cdef Delivery deliver_last(self, int64_t timestamp_ms, object on_delivery):
         """The delivery of the record appended last."""
@@ -271,12 +327,10 @@ cdef class RecordBatch:
 
     def close(self):
         """Take no more records; give back the memory that was reserved beyond the last one."""
-        cdef char* memory
-        if self.size and self.size < self.capacity:
-            memory = <char*>realloc(self.memory, self.size)
-            if memory is not NULL:
-                self.memory = memory
-                self.capacity = self.size
+        # A block from the pool may go on as it is when it is nearly full.
+        cdef Py_ssize_t spare = 0 if self.pool is None else self.capacity // 16
+        if self.size and self.size + spare < self.capacity:
+            self._resize(self.size)
 
     # ---- sealing
 
@@ -376,7 +430,11 @@ cdef class RecordBatch:
 
     cdef void _free_memory(self) noexcept:
         # `size` stays: it is what the records measured.
-        free(self.memory)
+        if self.pool is None:
+            free(self.memory)
+        else:
+            self.pool.give(self.memory)
+            self.pool = None
         self.memory = NULL
         self.capacity = 0
 

@@ -82,6 +82,7 @@ cdef class SendPath:
     cdef object serialize_key
     cdef object serialize_value
     cdef unsigned long thread_id
+    cdef tuple refused
 
     __class_getitem__ = classmethod(GenericAlias)
 
@@ -134,23 +135,15 @@ cdef class SendPath:
             metadata = await delivery
         """
         cdef Admission admission
-        if type(topic) is not str:
-            topic, value, key, partition, headers, timestamp_ms = self._unpack(
-                topic, value, key, partition, headers, timestamp_ms
-            )
-        key, value, headers = self._check(topic, key, value, partition, headers, timestamp_ms)
-        # Kept, for a partitioner may close the producer.
-        cdef RecordAccumulator accumulator = self.accumulator
-        cdef Delivery delivery = accumulator.accept(
-            topic, key, value, partition, headers, timestamp_ms, on_delivery
+        cdef Delivery delivery = self._accept(
+            topic, value, key, partition, headers, timestamp_ms, on_delivery
         )
         if delivery is None:
-            return self._send_when_room(
-                topic, key, value, partition, headers, timestamp_ms, on_delivery
-            )
+            return self._send_when_room(*self._take_refused(), on_delivery)
         admission = Admission.__new__(Admission)
         admission.delivery = delivery
-        admission.yields = accumulator.takes_turn()
+        # A partitioner may have closed the producer.
+        admission.yields = self.accumulator is not None and self.accumulator.takes_turn()
         return admission
 
     def send_nowait(
@@ -173,16 +166,11 @@ cdef class SendPath:
         Example:
             producer.send_nowait("clicks", b"/home")
         """
-        if type(topic) is not str:
-            topic, value, key, partition, headers, timestamp_ms = self._unpack(
-                topic, value, key, partition, headers, timestamp_ms
-            )
-        key, value, headers = self._check(topic, key, value, partition, headers, timestamp_ms)
-        cdef Delivery delivery = self.accumulator.accept(
-            topic, key, value, partition, headers, timestamp_ms, on_delivery
+        cdef Delivery delivery = self._accept(
+            topic, value, key, partition, headers, timestamp_ms, on_delivery
         )
         if delivery is None:
-            raise self._no_room_error(topic)
+            raise self._no_room_error(self._take_refused()[0])
         return delivery
 
     def send_and_wait(
@@ -207,22 +195,16 @@ cdef class SendPath:
         Example:
             metadata = await producer.send_and_wait("payments", b"12.50", key=b"card-1")
         """
-        if type(topic) is not str:
-            topic, value, key, partition, headers, timestamp_ms = self._unpack(
-                topic, value, key, partition, headers, timestamp_ms
-            )
-        key, value, headers = self._check(topic, key, value, partition, headers, timestamp_ms)
-        cdef Delivery delivery = self.accumulator.accept(
-            topic, key, value, partition, headers, timestamp_ms, None
+        cdef Delivery delivery = self._accept(
+            topic, value, key, partition, headers, timestamp_ms, None
         )
         if delivery is None:
+            record = self._take_refused()
             return self._deliver_when_room(
-                self._send_when_room(topic, key, value, partition, headers, timestamp_ms, None),
-                topic,
-                timeout,
+                self._send_when_room(*record, None), record[0], timeout
             )
         if timeout is not None:
-            return self._wait_for_delivery(delivery, topic, timeout)
+            return self._wait_for_delivery(delivery, delivery.batch.topic, timeout)
         cdef DeliveryWait wait = DeliveryWait.__new__(DeliveryWait)
         wait.delivery = delivery
         return wait
@@ -236,25 +218,27 @@ cdef class SendPath:
         cdef Py_ssize_t position
         for position in range(start, len(values)):
             item = values[position]
-            name, value = topic, item
-            key = partition = headers = timestamp_ms = None
             if type(item) is ProducerRecordType:
-                name, value, key, partition, headers, timestamp_ms = self._unpack(
-                    item, None, None, None, None, None
-                )
-            elif type(name) is not str:
-                name = self._plain_topic(name)
-            key, value, headers = self._check(name, key, value, partition, headers, timestamp_ms)
-            delivery = self.accumulator.accept(
-                name, key, value, partition, headers, timestamp_ms, None
-            )
+                delivery = self._accept(item, None, None, None, None, None, None)
+            else:
+                delivery = self._accept(topic, item, None, None, None, None, None)
             if delivery is None:
+                self._take_refused()
                 return position
             deliveries.append(delivery)
         return len(values)
 
-    cdef tuple _check(self, topic, key, value, partition, headers, timestamp_ms):
-        """Checked and serialized (key, value, headers)."""
+    cdef Delivery _accept(
+        self, topic, value, key, partition, headers, timestamp_ms, on_delivery
+    ):
+        """Check and serialize a record, and hand it to the accumulator.
+
+        Returns None when there is no room; `_take_refused` gives the serialized record then.
+        """
+        if type(topic) is not str:
+            topic, value, key, partition, headers, timestamp_ms = self._unpack(
+                topic, value, key, partition, headers, timestamp_ms
+            )
         if self.accumulator is None or PyThread_get_thread_ident() != self.thread_id:
             self._refuse_call()
         if self.serialize_value is None:
@@ -271,10 +255,22 @@ cdef class SendPath:
             headers = self._check_headers(topic, headers)
         if timestamp_ms is not None or partition is not None:
             self._check_numbers(topic, partition, timestamp_ms)
-        if self.accumulator is None:
-            # A serializer closed the producer, or began to: a task may start eagerly.
+        # Kept, for a partitioner may close the producer.
+        cdef RecordAccumulator accumulator = self.accumulator
+        if accumulator is None:
+            # A serializer closed it, or began to: a task may start eagerly.
             self._refuse_call()
-        return key, value, headers
+        cdef Delivery delivery = accumulator.accept(
+            topic, key, value, partition, headers, timestamp_ms, on_delivery
+        )
+        if delivery is None:
+            self.refused = (topic, key, value, partition, headers, timestamp_ms)
+        return delivery
+
+    cdef tuple _take_refused(self):
+        refused = self.refused
+        self.refused = None
+        return refused
 
     cdef object _to_bytes(self, topic, field, value):
         if isinstance(value, (bytes, bytearray, memoryview)):

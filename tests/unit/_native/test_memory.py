@@ -165,3 +165,85 @@ def test_a_record_leaves_no_memory_behind_whatever_becomes_of_it(
     gc.collect()
     assert sys.getallocatedblocks() - blocks < ROUNDS / 2
     assert _malloc_bytes() - in_c < 500 * ROUNDS
+
+
+# ---- the blocks of full batches go on to the next ones
+
+BLOCK = 32_768
+MOST_SPARE = 8 << 20
+
+
+def _full_batch(core: Core, value: bytes) -> RecordBatch:
+    """Fill a batch; the record that did not fit begins the next one."""
+    while not core.queue().closed:
+        core.put(value)
+    return core.take()
+
+
+def _values(batch: RecordBatch) -> list[bytes | None]:
+    return [value for _, value, _, _ in batch.records()]
+
+
+def test_a_batch_in_the_memory_of_an_earlier_one_has_its_own_records() -> None:
+    core = Core(batch_size=BLOCK)
+    before = None
+    for number in range(20):
+        value = b"%03d" % number * 20
+        batch = _full_batch(core, value)
+        assert len(_values(batch)) == batch.record_count > 400
+        assert _values(batch)[0] == before or number == 0
+        assert set(_values(batch)[1:]) == {value}
+        batch.complete(0)
+        before = value
+
+
+@pytest.mark.parametrize("end", ["delivered", "compressed", "split"])
+def test_memory_that_somebody_reads_is_not_given_to_the_next_batch(end: str) -> None:
+    core = Core(batch_size=BLOCK)
+    _full_batch(core, b"a" * 50).complete(0)
+    batch = _full_batch(core, b"b" * 50)
+    view = memoryview(batch)
+    expected = bytes(view)
+    if end == "delivered":
+        batch.complete(0)
+    elif end == "compressed":
+        batch.set_compressed(b"small", 4)
+    else:
+        batch.split(10_000)
+    following = [_full_batch(core, b"c" * 50) for _ in range(5)]
+    assert view == expected
+    view.release()
+    following.append(_full_batch(core, b"d" * 50))
+    assert [_values(batch)[1] for batch in following] == [b"c" * 50] * 5 + [b"d" * 50]
+
+
+@pytest.mark.parametrize("size", [1, 20_000, 100_000])
+def test_a_batch_that_did_not_get_full_after_one_that_did_keeps_only_its_records(size: int) -> None:
+    core = Core(batch_size=BLOCK)
+    full = [_full_batch(core, b"a" * 50) for _ in range(3)]
+    core.put(b"x" * size)
+    rest = [core.take() for _ in range(2 if size > BLOCK else 1)]
+    for batch in rest:
+        with memoryview(batch) as view:
+            assert view.nbytes == batch.records_size
+    assert [value for batch in rest for value in _values(batch)] == [b"a" * 50, b"x" * size]
+    for batch in full:
+        assert set(_values(batch)) == {b"a" * 50}
+
+
+def test_the_memory_of_many_full_batches_is_kept_only_in_part() -> None:
+    core = Core(batch_size=BLOCK)
+    _full_batch(core, b"a" * 500).complete(0)
+    gc.collect()
+    before = _malloc_bytes()
+    batches = [_full_batch(core, b"a" * 500) for _ in range(1_000)]
+    for batch in batches:
+        batch.complete(0)
+    batches.clear()
+    assert _malloc_bytes() - before < MOST_SPARE + BLOCK
+    for _ in range(2_000):
+        _full_batch(core, b"a" * 500).complete(0)
+    assert _malloc_bytes() - before < MOST_SPARE + BLOCK
+    del core
+    gc.collect()
+    assert _malloc_bytes() - before < BLOCK
