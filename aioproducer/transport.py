@@ -6,8 +6,8 @@ Invariants
 * Answers come in the order of the requests. Each request ends exactly once: with its answer, or
   with the error that ended the connection. `on_answer` runs in the loop's own callback, never
   inside the call of `send`.
-* Nothing is joined or copied on the way out: a request is a list of buffers, given to the
-  asyncio transport as it is.
+* Nothing is joined or copied on the way out: a request is a list of buffers, handed on as it is
+  to the transport, or to a `GatheringWriter` where the transport would join them.
 * A broker that does not answer within a request's timeout loses the connection: what it still
   has to say can no longer be told from what is asked next.
 """
@@ -30,6 +30,7 @@ from aioproducer.errors import (
     ProtocolError,
     broker_error,
 )
+from aioproducer.gathering_writer import GatheringWriter, joins_buffers
 from aioproducer.metadata import BrokerAddress
 from aioproducer.protocol.api_versions import API_VERSIONS, ApiVersionsRequest
 from aioproducer.protocol.frames import FrameDecoder, decode_response, encode_request
@@ -109,6 +110,7 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._options = options
         self._transport: asyncio.Transport | None = None
+        self._writer: asyncio.Transport | GatheringWriter | None = None
         self._frames = FrameDecoder()
         self._pending: deque[_Pending] = deque()
         self._correlation_id = 0
@@ -156,7 +158,7 @@ class Connection(asyncio.Protocol):
             on_answer: Called once with the response, or with the error; None when the broker
                 does not answer (`acks=0`).
         """
-        if not self.is_open or self._transport is None:
+        if not self.is_open or self._writer is None:
             raise NetworkError("The connection is closed", broker=str(self.address))
         self._correlation_id = (self._correlation_id + 1) & 0x7FFFFFFF
         chunks = encode_request(
@@ -164,7 +166,7 @@ class Connection(asyncio.Protocol):
         )
         now = self._loop.time()
         self.last_used_at = now
-        self._transport.writelines(chunks)
+        self._writer.writelines(chunks)
         if on_answer is not None:
             pending = _Pending(api, version, self._correlation_id, now + timeout, on_answer)
             self._pending.append(pending)
@@ -224,14 +226,16 @@ class Connection(asyncio.Protocol):
         """
         self.is_open = False
         sock = None if self._transport is None else self._transport.get_extra_info("socket")
-        if sock is not None and sock.fileno() >= 0:
-            with socket.socket(sock.family) as nowhere:
-                os.dup2(nowhere.fileno(), sock.fileno(), inheritable=False)
+        writer = self._writer if isinstance(self._writer, GatheringWriter) else None
+        for one in (sock, writer):
+            if one is not None and one.fileno() >= 0:
+                with socket.socket() as nowhere:
+                    os.dup2(nowhere.fileno(), one.fileno(), inheritable=False)
 
     async def drain(self) -> None:
         """Return once all that was sent has left the transport, or the connection ended."""
-        while self.is_open and self._transport is not None:
-            if not self._transport.get_write_buffer_size():
+        while self.is_open and self._writer is not None:
+            if not self._writer.get_write_buffer_size():
                 return
             await asyncio.sleep(_DRAIN_POLL)
 
@@ -248,7 +252,6 @@ class Connection(asyncio.Protocol):
         # uvloop's transports do not inherit from asyncio's.
         transport = cast("asyncio.Transport", transport)
         self._transport = transport
-        transport.set_write_buffer_limits(high=self._options.write_buffer_bytes)
         sock = transport.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -260,6 +263,7 @@ class Connection(asyncio.Protocol):
                 sock.setsockopt(
                     socket.SOL_SOCKET, socket.SO_RCVBUF, self._options.receive_buffer_bytes
                 )
+        self._writer = self._make_writer(transport)
         self.is_open = True
 
     def data_received(self, data: bytes) -> None:
@@ -292,6 +296,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail what is pending, in order, and tell the owner."""
         self.is_open = False
+        if isinstance(self._writer, GatheringWriter):
+            self._writer.close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -308,6 +314,23 @@ class Connection(asyncio.Protocol):
                 self.on_lost(reason)
 
     # ---- inside
+
+    def _make_writer(self, transport: asyncio.Transport) -> asyncio.Transport | GatheringWriter:
+        high = self._options.write_buffer_bytes
+        if not joins_buffers(transport):
+            transport.set_write_buffer_limits(high=high)
+            return transport
+        return GatheringWriter(
+            self._loop,
+            transport,
+            high=high,
+            pause=self.pause_writing,
+            resume=self.resume_writing,
+            failed=self._cannot_write,
+        )
+
+    def _cannot_write(self, error: OSError) -> None:
+        self.abort(self._network_error(describe(error)))
 
     def _fail_pending(self, reason: KafkaError) -> None:
         while self._pending:
