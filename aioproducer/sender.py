@@ -65,6 +65,9 @@ logger = logging.getLogger(__name__)
 
 _REQUEST_OVERHEAD = 256
 _PARTITION_OVERHEAD = 64
+_MANY_LANES = 64
+"""Partitions that got a record in one turn of the loop. From here on the batches of one turn are
+small, and cost us and the broker far more for each record than large ones."""
 
 
 class Sender:
@@ -290,11 +293,12 @@ class Sender:
             self._router.topic_used(lane.topic.name, now)
             if lane.open is None:
                 continue
-            if self._linger and not self._flushes:
+            if self._flushes:
+                self._make_due(lane)
+            elif self._linger:
                 self._let_linger(lane)
-            else:
-                lane.open_is_due = True
-                self._offer(lane)
+            elif len(lanes) <= _MANY_LANES or not self._gather(lane):
+                self._make_due(lane)
         self._pump_leaders(lanes)
 
     # ---- told by the compressor
@@ -357,35 +361,57 @@ class Sender:
         self._offer(lane)
         return lane.batches()
 
+    def _make_due(self, lane: PartitionLane) -> None:
+        lane.open_is_due = True
+        self._offer(lane)
+
     def _let_linger(self, lane: PartitionLane) -> None:
         assert lane.open is not None
         lane.linger_at = lane.open.created_at + self._linger
         self._window(lane.leader.node_id).lingering[lane] = None
         self._timers.schedule(self._timers.lingering, lane, lane.linger_at)
 
+    def _gather(self, lane: PartitionLane) -> bool:
+        """Let a batch grow until the broker has answered what it has now; False if it has nothing.
+
+        Not until it has answered everything: one busy partition would hold up all the others.
+        """
+        window = self._window(lane.leader.node_id)
+        if not window.in_flight:
+            return False
+        if not window.lingering:
+            window.answers_due = window.in_flight
+        window.lingering[lane] = None
+        return True
+
     def _offer(self, lane: PartitionLane) -> None:
         """Make the lane ready if it may send."""
-        if lane.settle_gap():
+        if lane.gap != "none" and lane.settle_gap():
             self._start_over(lane)
+        if lane.head is None:
+            if lane.is_idle:
+                self._active.discard(lane)
+            return
         now = self._loop.time()
         if lane.may_take(now, self._in_flight_limit, self._identity.current):
             if self._lacks_identity():
                 self._identity.need()
                 return
             self._window(lane.leader.node_id).ready[lane] = None
-        elif lane.retry_at > now and lane.head is not None:
+        elif lane.retry_at > now:
             self._timers.schedule(self._timers.retrying, lane, lane.retry_at)
-        elif lane.leader.node_id == NO_LEADER and lane.head is not None:
+        elif lane.leader.node_id == NO_LEADER:
             self.cluster.refresh()
-        elif lane.is_idle:
-            self._active.discard(lane)
 
     def _lane_moved(self, lane: PartitionLane, before: PartitionLeader) -> None:
         if before.node_id != lane.leader.node_id:
             window = self._window(before.node_id)
             window.ready.pop(lane, None)
             if window.lingering.pop(lane, 0) is None:
-                self._window(lane.leader.node_id).lingering[lane] = None
+                if self._linger:
+                    self._window(lane.leader.node_id).lingering[lane] = None
+                else:
+                    lane.open_is_due = lane.open is not None
         self._offer(lane)
 
     # ---- sending
@@ -474,7 +500,7 @@ class Sender:
                 window.ready.move_to_end(lane, last=False)
                 break
             taken.append((lane, lane.take(identity)))
-            if lane.may_take(now, self._in_flight_limit, identity):
+            if lane.head is not None and lane.may_take(now, self._in_flight_limit, identity):
                 not_over.append(lane)
         for lane in not_over:
             window.ready[lane] = None
@@ -483,8 +509,7 @@ class Sender:
     def _end_lingering(self, window: BrokerWindow) -> None:
         for lane in window.lingering:
             if lane.open is not None:
-                lane.open_is_due = True
-                self._offer(lane)
+                self._make_due(lane)
         window.lingering.clear()
 
     def _send(self, window: BrokerWindow, connection: Connection, taken: list[Taken]) -> None:
@@ -550,6 +575,9 @@ class Sender:
         try:
             self._settle(outcome, direct=True)
         finally:
+            sent.window.answers_due -= 1
+            if not self._linger and sent.window.answers_due <= 0:
+                self._end_lingering(sent.window)
             self._pump(sent.window)
             # A lane that moved while its batch was in flight has become ready at another broker.
             self._pump_leaders(outcome.lanes)
@@ -632,8 +660,9 @@ class Sender:
     def _settle(self, outcome: Outcome, *, direct: bool) -> None:
         """Tell whoever waits, admit whom there is room for, offer the lanes again."""
         self._attempts.log_failures(outcome)
-        for batch in outcome.done:
-            self._flushes.batch_done(batch)
+        if self._flushes:
+            for batch in outcome.done:
+                self._flushes.batch_done(batch)
         done = iter(outcome.done)
         try:
             for batch in done:
@@ -719,14 +748,17 @@ class Sender:
     def _start_over(self, lane: PartitionLane) -> None:
         """Give a lane whose numbers have a gap a new epoch (KIP-360)."""
         identity = self._identity.current
-        if identity is not None and lane.identity == identity:
+        is_first = identity is not None and lane.identity == identity
+        if is_first:
             self.counters.epochs_bumped += 1
             identity = self._identity.bump()
         if identity is None:
             # Its epochs are used up. When there is a new id, every lane is offered again.
             self._identity.need()
             return
-        logger.warning(
+        # Those that follow into the same epoch say nothing new.
+        logger.log(
+            logging.WARNING if is_first else logging.DEBUG,
             "%s-%s starts over at sequence 0 under epoch %s of producer id %s",
             lane.topic.name,
             lane.partition,
@@ -772,8 +804,7 @@ class Sender:
             self._timers.schedule(self._timers.lingering, lane, lane.linger_at)
             return
         self._window(lane.leader.node_id).lingering.pop(lane, None)
-        lane.open_is_due = True
-        self._offer(lane)
+        self._make_due(lane)
         self._pump_leader(lane)
 
 

@@ -27,6 +27,7 @@ class BrokerWindow:
 
     Attributes:
         in_flight: Requests without an answer.
+        answers_due: How many more answers end the lingering of batches that gather records.
         is_pumping: A request to it is being made.
         ready: Lanes that may send, in turn.
         lingering: Lanes whose open batch still waits for more records.
@@ -36,6 +37,7 @@ class BrokerWindow:
     """
 
     __slots__ = (
+        "answers_due",
         "heard_at",
         "in_flight",
         "is_pumping",
@@ -49,6 +51,7 @@ class BrokerWindow:
     def __init__(self, node_id: int) -> None:
         self.node_id = node_id
         self.in_flight = 0
+        self.answers_due = 0
         self.heard_at = 0.0
         self.is_pumping = False
         self.ready: OrderedDict[PartitionLane, None] = OrderedDict()
