@@ -209,14 +209,18 @@ class ProducerConfig:
     allowed. With 0 it leaves at the end of the loop's turn if the broker has a free request, and
     grows by itself while it has none, so a fixed wait is seldom needed (Java's default is 5)."""
 
-    batch_size: Annotated[int, whole_number(0, unit="bytes")] = 131_072
+    batch_size: Annotated[int, whole_number(0, unit="bytes")] = 1_000_000
     """Size at which a batch of one partition is full, in bytes before compression. A larger
-    record gets a batch of its own; 0 gives that to every record. The memory of a batch grows as
-    records come (Java's default is 16384)."""
+    record gets a batch of its own; 0 gives that to every record. A batch leaves before it is full
+    when the broker can take it, and its memory grows as records come, so that only a partition
+    with a backlog has large ones. The broker's own bound for a batch is 1048588 bytes by default
+    (Java's default is 16384)."""
 
-    max_request_size: Annotated[int, whole_number(1, unit="bytes")] = 1_048_576
+    max_request_size: Annotated[int, whole_number(1, unit="bytes")] = 4_194_304
     """Largest record, and largest Produce request, in bytes before compression. The broker and
-    the topic have limits of their own (`message.max.bytes`, `max.message.bytes`)."""
+    the topic have limits of their own for a batch (`message.max.bytes`, `max.message.bytes`).
+    Java's default is 1048576; but a broker begins with a connection's next request when it has
+    answered the one before, so with replicas larger ones get more done."""
 
     buffer_memory: Annotated[int, whole_number(1, INT64_MAX, unit="bytes")] = 33_554_432
     """Bytes of records that may wait for their acknowledgement. When they are full, `send` waits

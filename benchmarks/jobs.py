@@ -163,7 +163,7 @@ class Job:
 
     @property
     def max_request_bytes(self) -> int | None:
-        """The limit to set where a record does not fit the usual one, of 1 MiB."""
+        """The limit to set where a record does not fit the one that clients have, of 1 MiB."""
         return None if self.payload.value_bytes <= 500_000 else 4 * self.payload.value_bytes
 
     def to_json(self) -> str:

@@ -346,9 +346,8 @@ def _tuned(**options: object) -> Contender:
 _TUNED = (
     AIOPRODUCER,
     _tuned(batch_size=16_384),
-    _tuned(batch_size=65_536),
-    _tuned(batch_size=262_144),
-    _tuned(batch_size=524_288, max_request_size=4_194_304),
+    _tuned(batch_size=131_072),
+    _tuned(batch_size=524_288),
     _tuned(linger_ms=1),
     _tuned(linger_ms=5),
     _tuned(buffer_memory=134_217_728),

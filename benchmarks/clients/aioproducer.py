@@ -44,8 +44,6 @@ def measure(job: Job) -> Measurement:
 
 async def _measure(job: Job) -> Measurement:
     options: dict[str, Any] = {"compression_type": job.payload.codec, **job.options}
-    if job.max_request_bytes is not None:
-        options["max_request_size"] = job.max_request_bytes
     make: Callable[[], Producer] = partial(
         Producer, bootstrap_servers=job.bootstrap_servers, **options
     )

@@ -47,7 +47,7 @@ from tests.support.producing import TOPIC, failure, producing, prove
         (TOPIC, {"key": "text"}, SerializationError),
         (TOPIC, {"value": "text"}, SerializationError),
         (TOPIC, {"value": 42}, SerializationError),
-        (TOPIC, {"value": b"x" * 2_000_000}, RecordTooLargeError),
+        (TOPIC, {"value": b"x" * 5_000_000}, RecordTooLargeError),
     ],
 )
 async def test_it_is_refused_at_the_call_and_nothing_is_queued(

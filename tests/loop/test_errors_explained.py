@@ -195,9 +195,9 @@ async def test_a_full_buffer_tells_the_slowest_broker() -> None:
 async def test_a_record_too_large_tells_its_size_the_limit_and_the_option() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         with pytest.raises(RecordTooLargeError) as caught:
-            producer.send_nowait(TOPIC, bytes(2_000_000))
+            producer.send_nowait(TOPIC, bytes(5_000_000))
         error = caught.value
-        assert error.limit == 1_048_576
+        assert error.limit == 4_194_304
         assert error.limit_name == "max_request_size"
         for part in (TOPIC, str(error.size), str(error.limit), error.limit_name):
             assert part in str(error)

@@ -314,7 +314,7 @@ class Setup(_Shown):
     acks: Literal["all", 1, 0] = "all"
     idempotence: bool = True
     linger_ms: int = 0
-    batch_size: int = 131_072
+    batch_size: int = 1_000_000
     buffer_memory: int = 33_554_432
     max_in_flight: int = 5
     compression: CompressionType = "none"
@@ -447,7 +447,7 @@ def _setups(draw: Callable[[st.SearchStrategy[object]], object]) -> Setup:
         acks=acks,  # type: ignore[arg-type]
         idempotence=acks == "all" and pick(True, True, True, True, False) is True,
         linger_ms=pick(0, 0, 5, 200),  # type: ignore[arg-type]
-        batch_size=pick(131_072, 0, 0, 0, 200, 1_000),  # type: ignore[arg-type]
+        batch_size=pick(1_000_000, 0, 0, 0, 200, 1_000),  # type: ignore[arg-type]
         buffer_memory=pick(33_554_432, 33_554_432, 1_000, 400),  # type: ignore[arg-type]
         max_in_flight=pick(5, 5, 1, 2, 3),  # type: ignore[arg-type]
         compression=pick("none", "none", "lz4"),  # type: ignore[arg-type]
