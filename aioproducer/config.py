@@ -207,7 +207,9 @@ class ProducerConfig:
     linger_ms: Annotated[float, number(0, unit="milliseconds")] = 0
     """How long a batch that is not full waits for more records, in milliseconds; fractions are
     allowed. With 0 it leaves at the end of the loop's turn if the broker has a free request, and
-    grows by itself while it has none, so a fixed wait is seldom needed (Java's default is 5)."""
+    grows by itself while it has none, so a fixed wait is seldom needed (Java's default is 5). The
+    small batches of a turn that sends to more than 64 partitions wait until the broker has
+    answered what it is at."""
 
     batch_size: Annotated[int, whole_number(0, unit="bytes")] = 1_000_000
     """Size at which a batch of one partition is full, in bytes before compression. A larger

@@ -297,7 +297,7 @@ class Sender:
                 self._make_due(lane)
             elif self._linger:
                 self._let_linger(lane)
-            elif len(lanes) <= _MANY_LANES or not self._gather(lane):
+            elif len(lanes) <= _MANY_LANES or not self._hold_back(lane):
                 self._make_due(lane)
         self._pump_leaders(lanes)
 
@@ -371,10 +371,11 @@ class Sender:
         self._window(lane.leader.node_id).lingering[lane] = None
         self._timers.schedule(self._timers.lingering, lane, lane.linger_at)
 
-    def _gather(self, lane: PartitionLane) -> bool:
-        """Let a batch grow until the broker has answered what it has now; False if it has nothing.
+    def _hold_back(self, lane: PartitionLane) -> bool:
+        """Let a small batch grow while the broker is at a request; False if it is at none.
 
-        Not until it has answered everything: one busy partition would hold up all the others.
+        Until it has answered what it has now, not until it has nothing: one busy partition would
+        hold up all the others.
         """
         window = self._window(lane.leader.node_id)
         if not window.in_flight:

@@ -1,4 +1,4 @@
-"""One connection to one broker: the only socket code there is.
+"""One connection to one broker.
 
 Made by connecting.py; requests are sent by cluster.py and sender.py.
 

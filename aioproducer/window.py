@@ -27,7 +27,7 @@ class BrokerWindow:
 
     Attributes:
         in_flight: Requests without an answer.
-        answers_due: How many more answers end the lingering of batches that gather records.
+        answers_due: How many more answers end the wait of small batches that are held back.
         is_pumping: A request to it is being made.
         ready: Lanes that may send, in turn.
         lingering: Lanes whose open batch still waits for more records.

@@ -71,7 +71,7 @@ async def test_a_busy_partition_does_not_hold_up_the_others() -> None:
         first = send_to_each(producer, b"2")
         await cluster.received("produce", 3)
         cluster.delay("produce", 0.5, count=1)
-        gathered = send_to_each(producer, b"3")
+        held = send_to_each(producer, b"3")
         await a_turn()
         busy = producer.send_nowait(TOPIC, b"x" * 20_000, partition=MANY)
         await cluster.received("produce", 4)
@@ -79,11 +79,11 @@ async def test_a_busy_partition_does_not_hold_up_the_others() -> None:
         # The answer that they waited for is here: they do not wait for the busy one's as well.
         await cluster.received("produce", 5)
         assert not busy.done()
-        await asyncio.gather(busy, *gathered)
+        await asyncio.gather(busy, *held)
 
 
 @pytest.mark.parametrize("end", ["flush", "close"])
-async def test_what_gathers_is_sent_at_the_end(end: str) -> None:
+async def test_what_is_held_back_is_sent_at_the_end(end: str) -> None:
     async with FakeCluster(topics={TOPIC: MANY}) as cluster, producing(cluster) as producer:
         await asyncio.gather(*send_to_each(producer, b"1"))
         cluster.hang("produce")
@@ -100,7 +100,7 @@ async def test_what_gathers_is_sent_at_the_end(end: str) -> None:
         assert all(delivery.done() for delivery in deliveries)
 
 
-async def test_what_gathers_for_a_broker_goes_to_its_new_leader_at_once() -> None:
+async def test_what_is_held_back_for_a_broker_goes_to_its_new_leader_at_once() -> None:
     async with (
         FakeCluster(brokers=2, topics={TOPIC: MANY + 1}) as cluster,
         producing(cluster) as producer,
@@ -114,7 +114,7 @@ async def test_what_gathers_for_a_broker_goes_to_its_new_leader_at_once() -> Non
         cluster.hang("produce", node_id=0)
         first = send_to_each(producer, b"2")
         await cluster.received("produce", 3)
-        gathered = send_to_each(producer, b"3")
+        held = send_to_each(producer, b"3")
         await a_turn()
         for partition in range(MANY):
             cluster.move_leader(TOPIC, partition, 1)
@@ -124,5 +124,5 @@ async def test_what_gathers_for_a_broker_goes_to_its_new_leader_at_once() -> Non
         await until(lambda: sender.cluster.metadata.topics[TOPIC].leaders[0].node_id == 1)
         cluster.clear_faults()
         cluster.cut(0)
-        await asyncio.gather(*first, *gathered)
+        await asyncio.gather(*first, *held)
         assert {request.node_id for request in cluster.requests_of("produce")[3:]} == {1}
