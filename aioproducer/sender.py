@@ -65,6 +65,8 @@ logger = logging.getLogger(__name__)
 
 _REQUEST_OVERHEAD = 256
 _PARTITION_OVERHEAD = 64
+_BUSY = 2
+"""Requests in flight that keep a broker busy: the one it is at, and the next."""
 _MANY_LANES = 64
 """Partitions that got a record in one turn of the loop. From here on the batches of one turn are
 small, and cost us and the broker far more for each record than large ones."""
@@ -284,6 +286,19 @@ class Sender:
             self._compressor.prepare_closed(lane)
         self._offer(lane)
         self._pump_leader(lane)
+
+    def batch_grew(self, lane: PartitionLane) -> None:
+        """An open batch is worth a request: it leaves at once if the broker has little to do.
+
+        A broker that is at one request and has the next gains nothing from a third one: it takes
+        them one by one. So the batch grows on.
+        """
+        if self._linger or self._compressor.is_active:
+            return
+        if self._window(lane.leader.node_id).in_flight < _BUSY:
+            self._activate(lane)
+            self._make_due(lane)
+            self._pump_leader(lane)
 
     def _end_of_turn(self) -> None:
         now = self._loop.time()

@@ -12,8 +12,8 @@ Invariants
   than `buffer_memory`. Nothing is accepted past a caller who waits for room (`has_blocked`).
 * Work per record is O(1): no walk over topics, partitions or tasks.
 * `events` (the sender) hears once per batch: `batch_closed(queue)` when one is full,
-  `end_of_turn()` at the end of a loop turn in which a batch was opened. It never runs user code
-  from either.
+  `end_of_turn()` at the end of a loop turn in which a batch was opened; and `batch_grew(queue)`
+  each time an open one has grown by 128 KiB. It never runs user code from any of them.
 """
 
 cimport cython
@@ -58,6 +58,8 @@ cdef enum:
     RECORD_OVERHEAD = 36
     # Smaller ones the system's allocator keeps at hand itself.
     LEAST_BLOCK = 16384
+    # From here on a larger request saves little; a broker that has nothing to do costs more.
+    WORTH_A_REQUEST = 131072
     # How many records `await send()` accepts in one turn of the loop before it lets others run.
     RECORDS_PER_TURN = 2000
 
@@ -370,6 +372,9 @@ cdef class RecordAccumulator:
             delivery._move_to(batch, batch.record_count - 1)
         if BATCH_OVERHEAD + batch.size >= self.batch_size:
             self._close(queue)
+        elif batch.size >= batch.told_at:
+            batch.told_at += WORTH_A_REQUEST
+            self.events.batch_grew(queue)
         if is_sticky:
             # KIP-794: leave a partition after batch_size bytes, where a batch ends; after twice
             # as many in any case.
@@ -390,6 +395,7 @@ cdef class RecordAccumulator:
         if queue.fills_batches and self.pool is not None:
             batch.use_block(self.pool)
         batch.charged_bytes = BATCH_OVERHEAD
+        batch.told_at = WORTH_A_REQUEST
         self.buffer_used += BATCH_OVERHEAD
         queue.open = batch
         if not queue.is_touched:

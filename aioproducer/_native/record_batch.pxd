@@ -54,6 +54,7 @@ cdef class RecordBatch:
     cdef Py_ssize_t size
     cdef Py_ssize_t capacity
     cdef Py_ssize_t exports
+    cdef Py_ssize_t told_at   # the size at which the sender is told next that it has grown
     cdef bytes compressed
     cdef int codec_attributes
     cdef int64_t base_timestamp_ms

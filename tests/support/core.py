@@ -87,6 +87,7 @@ class RecordedEvents:
         self._queues: dict[tuple[str, int], PartitionQueue] = {}
         self.turns = 0
         self.closed: list[PartitionQueue] = []
+        self.grown: list[int] = []
         self.needed: list[tuple[TopicQueue, RecordBatch]] = []
         self.refused_topics: set[str] = set()
         self._sticky: Iterator[int] = count()
@@ -96,6 +97,10 @@ class RecordedEvents:
 
     def batch_closed(self, queue: PartitionQueue, /) -> None:
         self.closed.append(queue)
+
+    def batch_grew(self, queue: PartitionQueue, /) -> None:
+        assert queue.open is not None
+        self.grown.append(queue.open.records_size)
 
     def check_topic_name(self, name: str, /) -> None:
         if name in self.refused_topics:

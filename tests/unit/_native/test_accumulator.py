@@ -747,3 +747,15 @@ def test_a_forgotten_topic_is_unknown_again() -> None:
     core.accumulator.forget_topic(TOPIC)
     core.put()
     assert len(core.events.needed) == 1
+
+
+def test_an_open_batch_is_told_of_each_time_it_has_grown_by_128_kib() -> None:
+    core = Core(batch_size=500_000)
+    for _ in range(9):
+        core.put(b"x" * 50_000)
+    assert [size // 50_000 for size in core.events.grown] == [3, 6, 8]
+    assert core.events.closed == []
+    core.put(b"x" * 50_000)
+    assert len(core.events.closed) == 1
+    core.put(b"x" * 140_000)
+    assert core.events.grown[3:] == [core.queue().open.records_size]  # type: ignore[union-attr]
