@@ -65,8 +65,6 @@ logger = logging.getLogger(__name__)
 
 _REQUEST_OVERHEAD = 256
 _PARTITION_OVERHEAD = 64
-_BUSY = 2
-"""Requests in flight that keep a broker busy: the one it is at, and the next."""
 _MANY_LANES = 64
 """Partitions that got a record in one turn of the loop. From here on the batches of one turn are
 small, and cost us and the broker far more for each record than large ones."""
@@ -288,14 +286,11 @@ class Sender:
         self._pump_leader(lane)
 
     def batch_grew(self, lane: PartitionLane) -> None:
-        """An open batch is worth a request: it leaves at once if the broker has little to do.
+        """An open batch is worth a request: it leaves if the broker has a free one, or grows on.
 
-        A broker that is at one request and has the next gains nothing from a third one: it takes
-        them one by one. So the batch grows on.
+        Not where it is to be compressed, which larger ones are better at.
         """
-        if self._linger or self._compressor.is_active:
-            return
-        if self._window(lane.leader.node_id).in_flight < _BUSY:
+        if not self._linger and not self._compressor.is_active:
             self._activate(lane)
             self._make_due(lane)
             self._pump_leader(lane)
