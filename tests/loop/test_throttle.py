@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
+from aioproducer import Delivery, Producer
 from aioproducer.config import ProducerOptions
 from aioproducer.errors import KafkaTimeoutError
 from aioproducer.testing import ErrorCode, FakeCluster, MetadataAnswer, ProduceAnswer
@@ -118,13 +119,18 @@ async def test_the_wait_for_room_is_bounded_while_a_broker_throttles() -> None:
         assert not (await failure(waiting)).possibly_persisted
 
 
+async def _held_by_a_pause_for_ever(cluster: FakeCluster, producer: Producer[Any, Any]) -> Delivery:
+    cluster.edit_next("produce", _throttle_for_ever)
+    await prove(producer)
+    delivery = producer.send_nowait(TOPIC, b"42")
+    await asyncio.sleep(0)
+    assert not delivery.done()
+    return delivery
+
+
 async def test_a_throttle_ends_with_its_connection() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
-        cluster.edit_next("produce", _throttle_for_ever)
-        await prove(producer)
-        delivery = producer.send_nowait(TOPIC, b"42")
-        await asyncio.sleep(0)
-        assert not delivery.done()
+        delivery = await _held_by_a_pause_for_ever(cluster, producer)
         # The broker that asked for the pause is gone; the one that starts has asked for none.
         await cluster.stop_broker(0)
         await cluster.start_broker(0)
@@ -133,10 +139,7 @@ async def test_a_throttle_ends_with_its_connection() -> None:
 
 async def test_a_new_connections_pause_does_not_wait_for_that_of_an_earlier_one() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
-        cluster.edit_next("produce", _throttle_for_ever)
-        await prove(producer)
-        delivery = producer.send_nowait(TOPIC, b"42")
-        await asyncio.sleep(0)
+        delivery = await _held_by_a_pause_for_ever(cluster, producer)
         cluster.throttle_ms = 100
         cluster.cut()
         await delivery
