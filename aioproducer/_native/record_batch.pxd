@@ -14,9 +14,13 @@ cdef struct Field:
     Py_ssize_t length
 
 
+cdef enum:
+    MOST_SPARE_BLOCKS = 64
+
+
 cdef class BlockPool:
     cdef Py_ssize_t block_size
-    cdef char* blocks[64]
+    cdef char* blocks[MOST_SPARE_BLOCKS]
     cdef int count
     cdef int limit
 
