@@ -1,8 +1,9 @@
-"""The errors of a Produce answer, from Kafka's own table and not from errors.py.
+"""What a Produce response with an error leads to, from Kafka's own table and not from broker.py.
 
 One row per code: what a producer without transactions does (R: tries again, F: fails the batch,
-S: splits it, D: takes it for stored, E: starts a new epoch when no earlier batch is on its way),
-whether it asks for metadata (M), and whether the record may be stored all the same (P).
+S: splits it, D: takes it for stored, E: starts a new epoch when no earlier batch is on its way,
+I: gets another producer id), whether it asks for metadata (M), and whether the record may be stored
+all the same (P).
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ TABLE = """
  44 POLICY_VIOLATION                       F
  45 OUT_OF_ORDER_SEQUENCE_NUMBER           E
  46 DUPLICATE_SEQUENCE_NUMBER              D
- 47 INVALID_PRODUCER_EPOCH                 F
+ 47 INVALID_PRODUCER_EPOCH                 I
  48 INVALID_TXN_STATE                      F
- 49 INVALID_PRODUCER_ID_MAPPING            F
+ 49 INVALID_PRODUCER_ID_MAPPING            I
  53 TRANSACTIONAL_ID_AUTHORIZATION_FAILED  F
  56 KAFKA_STORAGE_ERROR                    R M P
  59 UNKNOWN_PRODUCER_ID                    E
@@ -60,13 +61,23 @@ STEPS = {
     "S": Step.SPLIT,
     "D": Step.COMPLETE,
     "E": Step.RESTART,
+    "I": Step.NEW_ID,
 }
 
 each_row = pytest.mark.parametrize(("code", "name", "flags"), ROWS, ids=[row[1] for row in ROWS])
 
 
 def step_after(error: KafkaError, *, is_next: bool = True) -> Step:
-    return next_step(error, is_next_in_sequence=is_next, record_count=3, may_retry=True)
+    return next_step(
+        error,
+        is_next_in_sequence=is_next,
+        is_in_doubt=False,
+        is_behind_acknowledged=False,
+        record_count=3,
+        names_records=False,
+        refusals_at_zero=0,
+        may_retry=True,
+    )
 
 
 @each_row
