@@ -1,10 +1,8 @@
 """ApiVersions (18): which versions of each API the broker speaks, and its features.
 
-The first request on each connection. A broker that does not know the request's version answers
-in version 0 with error 35; `frames.decode_response` reads that answer as what it is.
+The first request on each connection. A broker that does not know the request's version refuses it
+with one of `REFUSALS`, in a form that `frames.decode_response` finds out.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,12 +11,16 @@ from aioproducer.protocol.schema import BOOL, INT16, INT32, INT64, STRING, Api, 
 
 __all__ = [
     "API_VERSIONS",
+    "REFUSALS",
     "ApiVersion",
     "ApiVersionsRequest",
     "ApiVersionsResponse",
     "FinalizedFeatureKey",
     "SupportedFeatureKey",
 ]
+
+REFUSALS = frozenset((35, 42))
+"""UNSUPPORTED_VERSION, and INVALID_REQUEST from brokers that could not read the request."""
 
 
 class ApiVersionsRequest(NamedTuple):
@@ -84,6 +86,7 @@ API_VERSIONS = Api(
     min_version=0,
     max_version=4,
     flexible_from=3,
+    pause_from=2,
     request=Struct(
         ApiVersionsRequest,
         Field("client_software_name", STRING, since=3, ignorable=True),

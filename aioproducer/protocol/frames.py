@@ -5,14 +5,16 @@ their order, each answer with the correlation id of its request. What comes from
 bounded here: a frame larger than `max_frame_size` is refused before any of it is stored.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import NamedTuple, cast
 
 from aioproducer._native.codec import decode, encode_frame
 from aioproducer.errors import ProtocolError
-from aioproducer.protocol.api_versions import API_VERSIONS
+from aioproducer.protocol.api_versions import (
+    API_VERSIONS,
+    REFUSALS,
+    ApiVersionsResponse,
+)
 from aioproducer.protocol.schema import (
     INT16,
     INT32,
@@ -29,6 +31,7 @@ from aioproducer.protocol.schema import (
 __all__ = [
     "MAX_FRAME_SIZE",
     "FrameDecoder",
+    "OtherProtocolError",
     "RequestHeader",
     "ResponseHeader",
     "decode_response",
@@ -41,7 +44,11 @@ MAX_FRAME_SIZE = 100 * 1024 * 1024
 
 _SIZE_BYTES = 4
 _CORRELATION_ID_BYTES = 4
-_UNSUPPORTED_VERSION = b"\x00\x23"  # error code 35
+_ERROR_CODE_BYTES = 2
+
+
+class OtherProtocolError(ProtocolError):
+    """The other side speaks TLS, HTTP or some text: no version of Kafka's protocol will do."""
 
 
 class RequestHeader(NamedTuple):
@@ -127,17 +134,40 @@ def decode_response(api: Api[Req, Resp], version: int, frame: Buffer) -> tuple[i
     Raises:
         ProtocolError: The frame is not such a response.
     """
-    flexible_header = api.is_flexible(version)
-    if api.key == API_VERSIONS.key:
-        # Its header never changes, so that the answer can be read before anything is agreed on.
-        flexible_header = False
-        # A broker that is too old for the request says so in version 0 (KIP-511).
-        start = _CORRELATION_ID_BYTES
-        if bytes(frame[start : start + 2]) == _UNSUPPORTED_VERSION:
-            version = 0
+    is_api_versions = api.key == API_VERSIONS.key
+    # The header of an ApiVersions response never changes: it is read before anything is agreed on.
+    flexible_header = api.is_flexible(version) and not is_api_versions
     header, offset = decode(frame, _RESPONSE_HEADER_PLANS[flexible_header])
+    correlation_id = cast(ResponseHeader, header).correlation_id
+    if is_api_versions and (code := _error_code(frame, offset)) in REFUSALS:
+        return correlation_id, cast(Resp, _decode_refusal(version, frame, offset, code))
     response, _ = decode(frame, api.response_plan(version), offset)
-    return cast(ResponseHeader, header).correlation_id, cast(Resp, response)
+    return correlation_id, cast(Resp, response)
+
+
+def _error_code(frame: Buffer, offset: int) -> int:
+    end = offset + _ERROR_CODE_BYTES
+    if len(frame) < end:
+        raise ProtocolError(f"The broker sent an ApiVersions response of {len(frame)} bytes")
+    return int.from_bytes(frame[offset:end], "big", signed=True)
+
+
+def _decode_refusal(version: int, frame: Buffer, offset: int, code: int) -> ApiVersionsResponse:
+    """Decode what a broker says that does not know the request's version.
+
+    Kafka answers in version 0 (KIP-511); Kroxylicious in the version that was asked; librdkafka's
+    mock cluster in a form of its own. Read in a wrong form, its list is nonsense, and the zeros
+    behind it a pause of hours: so the list counts only if one of the two forms fits the frame to
+    its last byte, and a throttle time never does.
+    """
+    for form in dict.fromkeys((0, version)):
+        try:
+            response, end = decode(frame, API_VERSIONS.response_plan(form), offset)
+        except ProtocolError:
+            continue
+        if end == len(frame):
+            return cast(ApiVersionsResponse, response)._replace(throttle_time_ms=0)
+    return ApiVersionsResponse(code)
 
 
 class FrameDecoder:
@@ -193,7 +223,7 @@ class FrameDecoder:
             return size
         guess = _guess_speaker(bytes(self._buffer[:_SIZE_BYTES]))
         if self._frames_seen == 0 and guess:
-            raise ProtocolError(guess[0], hint=guess[1])
+            raise OtherProtocolError(guess[0], hint=guess[1])
         raise ProtocolError(
             f"The broker announced an answer of {size} bytes, which is not between "
             f"{_CORRELATION_ID_BYTES} and {self._max_frame_size}",
@@ -211,11 +241,11 @@ def _guess_speaker(start: bytes) -> tuple[str, str] | None:
     if start == b"HTTP":
         return (
             "The other side answered in HTTP: this is a web server, not a Kafka broker",
-            "Check the port in bootstrap_servers.",
+            "The port is not Kafka's: check it in bootstrap_servers.",
         )
     if start.isascii() and start.decode("ascii").isprintable():
         return (
             "The other side answered in text: this is not a Kafka broker",
-            "Check the host and port in bootstrap_servers.",
+            "The port is not Kafka's: check host and port in bootstrap_servers.",
         )
     return None

@@ -1,7 +1,5 @@
 """InitProducerId (22): the producer id and epoch that make sends idempotent."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from aioproducer.protocol.schema import INT16, INT32, INT64, STRING, Api, Field, Struct
@@ -33,6 +31,7 @@ INIT_PRODUCER_ID = Api(
     min_version=0,
     max_version=5,
     flexible_from=2,
+    pause_from=1,
     request=Struct(
         InitProducerIdRequest,
         Field("transactional_id", STRING, nullable_since=0),

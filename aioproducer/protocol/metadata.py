@@ -1,6 +1,9 @@
-"""Metadata (3): the brokers of the cluster, and the leader of each partition of some topics."""
+"""Metadata (3): the brokers of the cluster, and the leader of each partition of some topics.
 
-from __future__ import annotations
+Kafka 2.1 offers version 7. The versions before it are for Azure Event Hubs, which offers 0 to 5:
+they have no leader epochs, so that every leader is known with epoch -1. Version 4 is the first
+that can say whether a topic may be created.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -55,7 +58,7 @@ class MetadataResponseBroker(NamedTuple):
 
 
 class MetadataResponsePartition(NamedTuple):
-    """A partition and its leader; `leader_id` is -1 while there is none."""
+    """A partition and its leader; the id is -1 while there is none, the epoch before version 7."""
 
     error_code: int = 0
     partition_index: int = 0
@@ -163,9 +166,10 @@ _RESPONSE = Struct(
 METADATA = Api(
     key=3,
     name="Metadata",
-    min_version=7,
+    min_version=4,
     max_version=13,
     flexible_from=9,
+    pause_from=6,
     request=_REQUEST,
     response=_RESPONSE,
 )

@@ -1,7 +1,5 @@
 """Produce (0): record batches to the leaders of their partitions, and where they were stored."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -204,6 +202,7 @@ PRODUCE = Api(
     min_version=7,
     max_version=13,
     flexible_from=9,
+    pause_from=6,
     request=_REQUEST,
     response=_RESPONSE,
 )

@@ -3,12 +3,14 @@
 A message is a NamedTuple class (names, Python types, Kafka's defaults) and a `Struct` that says
 how it looks on the wire: its fields in wire order, each with the versions that have it.
 `compile_plan` turns a struct into the plan of one version, once. No message is known here.
+
+The API files do without `from __future__ import annotations`: a NamedTuple would compile each of
+its annotations, which is a part of what `import aioproducer` takes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import Generic, TypeAlias, TypeVar, cast
 
@@ -44,13 +46,15 @@ NO_TOPIC_ID = bytes(16)
 """The zero UUID: no topic id. Topic ids are 16 bytes, as on the wire."""
 
 
-@dataclass(frozen=True, slots=True)
 class Kind:
     """A primitive type of Kafka's protocol."""
 
-    name: str
-    code: int
-    zero: object
+    __slots__ = ("code", "name", "zero")
+
+    def __init__(self, name: str, code: int, zero: object) -> None:
+        self.name = name
+        self.code = code
+        self.zero = zero
 
 
 BOOL = Kind("bool", codec.BOOL, False)
@@ -89,14 +93,15 @@ class Struct(Generic[T_co]):
             raise TypeError(f"{record.__name__} and its declaration have other fields: {declared}")
 
 
-@dataclass(frozen=True, slots=True)
 class Array:
     """Any number of structs or primitives; a tuple when decoded."""
 
-    of: Struct[tuple[object, ...]] | Kind
+    __slots__ = ("of",)
+
+    def __init__(self, of: Struct[tuple[object, ...]] | Kind) -> None:
+        self.of = of
 
 
-@dataclass(frozen=True, slots=True)
 class Field:
     """A field of a struct.
 
@@ -114,23 +119,36 @@ class Field:
         default: What a skipped field is written as; None for its type's zero.
     """
 
-    name: str
-    type: Kind | Array | Struct[tuple[object, ...]]
-    since: int = 0
-    until: int | None = None
-    nullable_since: int | None = None
-    tag: int | None = None
-    ignorable: bool = False
-    never_compact: bool = False
-    skip: bool = False
-    default: object = None
+    def __init__(
+        self,
+        name: str,
+        type: Kind | Array | Struct[tuple[object, ...]],
+        *,
+        since: int = 0,
+        until: int | None = None,
+        nullable_since: int | None = None,
+        tag: int | None = None,
+        ignorable: bool = False,
+        never_compact: bool = False,
+        skip: bool = False,
+        default: object = None,
+    ) -> None:
+        self.name = name
+        self.type = type
+        self.since = since
+        self.until = until
+        self.nullable_since = nullable_since
+        self.tag = tag
+        self.ignorable = ignorable
+        self.never_compact = never_compact
+        self.skip = skip
+        self.default = default
 
     def exists_in(self, version: int) -> bool:
         """Return whether the version has this field."""
         return self.since <= version and (self.until is None or version <= self.until)
 
 
-@dataclass(frozen=True, slots=True)
 class Api(Generic[Req, Resp]):
     """A request and its response, and the versions of them that we speak.
 
@@ -140,17 +158,32 @@ class Api(Generic[Req, Resp]):
         min_version: The oldest version we speak.
         max_version: The newest version we speak.
         flexible_from: The first version with compact lengths and tagged fields.
+        pause_from: The first version whose throttle time asks us for a pause (KIP-219); what an
+            older one tells is a pause that the broker made itself.
         request: The request's declaration.
         response: The response's declaration.
     """
 
-    key: int
-    name: str
-    min_version: int
-    max_version: int
-    flexible_from: int
-    request: Struct[Req]
-    response: Struct[Resp]
+    def __init__(
+        self,
+        *,
+        key: int,
+        name: str,
+        min_version: int,
+        max_version: int,
+        flexible_from: int,
+        pause_from: int,
+        request: Struct[Req],
+        response: Struct[Resp],
+    ) -> None:
+        self.key = key
+        self.name = name
+        self.min_version = min_version
+        self.max_version = max_version
+        self.flexible_from = flexible_from
+        self.pause_from = pause_from
+        self.request = request
+        self.response = response
 
     def is_flexible(self, version: int) -> bool:
         """Return whether the version has compact lengths and tagged fields."""

@@ -71,7 +71,6 @@ REFUSED: Final[Mapping[str, Case]] = {
     ),
     # Frames and headers.
     "a response shorter than a correlation id": Case("produce-v7", "000000"),
-    "UNSUPPORTED_VERSION and nothing behind it": Case("api_versions-v4", "00000007 0023"),
     "a frame of zero bytes": Case("frames", "00000000"),
     "a frame of minus one byte": Case("frames", "ffffffff"),
     "a frame one byte above the limit": Case("frames", "00000041"),
@@ -94,6 +93,10 @@ TAKEN: Final[Mapping[str, Case]] = {
     ),
     "a topic name that no topic can have": Case(
         "produce-v7", "00000007 00000001 0001 00 00000000 00000000"
+    ),
+    "UNSUPPORTED_VERSION and nothing behind it": Case("api_versions-v4", "00000007 0023"),
+    "the refusal of librdkafka's mock cluster": Case(
+        "api_versions-v4", "00000007 0023 01 0012 0000 0002 00000000"
     ),
     "frames of four bytes, the smallest there are": Case("frames", "00000004 00000001" * 9),
 }

@@ -20,13 +20,13 @@ from aioproducer._native.codec import Plan, decode, encode
 from aioproducer.compression import Codec, DecompressionError, codec_for
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import ConfigError, ProtocolError, UnsupportedVersionError
-from aioproducer.metadata import BrokerAddress, ClusterMetadata, PartitionLeader
-from aioproducer.protocol.api_versions import API_VERSIONS, ApiVersionsResponse
+from aioproducer.metadata import PartitionLeader, broker_address, newer_leaders
+from aioproducer.protocol.api_versions import API_VERSIONS, REFUSALS, ApiVersionsResponse
 from aioproducer.protocol.frames import FrameDecoder, decode_response, read_correlation_id
 from aioproducer.protocol.init_producer_id import INIT_PRODUCER_ID
 from aioproducer.protocol.metadata import METADATA, MetadataResponse
 from aioproducer.protocol.produce import PRODUCE, ProduceResponse
-from aioproducer.protocol.schema import Api
+from aioproducer.protocol.schema import NO_TOPIC_ID, Api
 from aioproducer.protocol.versions import broker_ranges, choose_version
 from aioproducer.testing.apis import APIS as FAKE_APIS
 from aioproducer.testing.batch import BatchHeader, records_of
@@ -112,8 +112,8 @@ def _take_response(name: str, version: int, frame: bytes) -> object:
         raise Finding(f"{name}: two readings of one correlation id")
     if isinstance(response, ApiVersionsResponse):
         _take_versions(response)
-        if response.error_code == 35:
-            return response  # it was read in version 0
+        if response.error_code in REFUSALS:
+            return response  # it may have been read in version 0, or in part
     elif isinstance(response, MetadataResponse):
         _take_metadata(response)
     elif isinstance(response, ProduceResponse):
@@ -137,17 +137,21 @@ def _take_versions(response: ApiVersionsResponse) -> None:
 
 
 def _take_metadata(response: MetadataResponse) -> None:
-    once = ClusterMetadata().merged(response)
-    once.merged(response).without_topics([topic.name or "" for topic in response.topics])
+    for broker in response.brokers:
+        str(broker_address(broker.node_id, broker.host, broker.port))
+    for topic in response.topics:
+        leaders = newer_leaders((), NO_TOPIC_ID, topic)
+        again = newer_leaders(leaders, topic.topic_id, topic)
+        if not len(leaders) == len(again) == len(topic.partitions):
+            raise Finding("metadata: not as many leaders as there are partitions")
 
 
 def _take_leaders(response: ProduceResponse) -> None:
-    known = ClusterMetadata()
-    addresses = [BrokerAddress(end.node_id, end.host, end.port) for end in response.node_endpoints]
+    for end in response.node_endpoints:
+        str(broker_address(end.node_id, end.host, end.port))
     for topic in response.responses:
         for answer in topic.partition_responses:
-            leader = PartitionLeader(*answer.current_leader)
-            known.with_leader(topic.name, answer.index, leader, addresses)
+            PartitionLeader(*answer.current_leader)
 
 
 # The codec's own types, one of each.

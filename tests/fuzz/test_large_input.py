@@ -11,12 +11,12 @@ import pytest
 from aioproducer._native import codec
 from aioproducer._native.codec import Plan, decode
 from aioproducer.errors import ProtocolError
-from aioproducer.metadata import ClusterMetadata
 from aioproducer.protocol.api_versions import API_VERSIONS
 from aioproducer.protocol.frames import FrameDecoder, decode_response
-from aioproducer.protocol.metadata import METADATA, MetadataResponse, MetadataResponseTopic
+from aioproducer.protocol.metadata import METADATA, MetadataResponseTopic
 from aioproducer.protocol.produce import PRODUCE
 from tests.fuzz.targets import Nothing
+from tests.support.topics import TopicsInUse
 
 MANY = 200_000
 
@@ -78,8 +78,19 @@ def test_many_elements_that_are_read_over() -> None:
 
 
 def test_one_topic_again_and_again_in_metadata() -> None:
-    response = MetadataResponse(topics=(MetadataResponseTopic(0, "t"),) * MANY)
-    assert list(ClusterMetadata().merged(response).topics) == ["t"]
+    its = TopicsInUse()
+    its.put("t")
+    its.answer(*(MetadataResponseTopic(0, "t"),) * MANY, asked=["t"])
+    assert its.ask() == []
+    assert [*its.topics.by_name] == ["t"]
+
+
+def test_many_topics_that_nobody_asked_about_in_metadata() -> None:
+    its = TopicsInUse()
+    its.put("t")
+    answers = [MetadataResponseTopic(0, f"t{index}") for index in range(MANY)]
+    its.answer(*answers, asked=["t"])
+    assert [*its.topics.by_name] == ["t"]
 
 
 def test_many_topics_and_partitions() -> None:

@@ -128,6 +128,46 @@ def test_unsupported_version_of_api_versions_is_answered_in_version_0(version: i
     assert decode_response(API_VERSIONS, version, frame) == (7, response)
 
 
+@pytest.mark.parametrize("version", [3, 4])
+def test_a_refusal_of_api_versions_may_come_in_the_version_asked(version: int) -> None:
+    # As Kroxylicious 0.9 refuses version 4.
+    frame = b"\0\0\0\7" + bytes.fromhex("0023 02 0012 0000 0003 00 00000000 00")
+    response = ApiVersionsResponse(35, (ApiVersion(18, 0, 3),))
+    assert decode_response(API_VERSIONS, version, frame) == (7, response)
+
+
+@pytest.mark.parametrize("version", range(5))
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        # As librdkafka's mock cluster refuses versions 3 and 4.
+        pytest.param("0023 01 0012 0000 0002 00000000", id="librdkafka"),
+        pytest.param("0023", id="nothing behind it"),
+        pytest.param("002a 00000000 00000000 00 00", id="INVALID_REQUEST and zeros"),
+        pytest.param("0023 ffffffff", id="a null list"),
+        pytest.param("0023 00000002 0012 0000 0002", id="a list cut short"),
+    ],
+)
+def test_of_a_refusal_that_fits_no_form_only_the_error_counts(version: int, refusal: str) -> None:
+    frame = b"\0\0\0\7" + bytes.fromhex(refusal)
+    code = int(refusal[:4], 16)
+    assert decode_response(API_VERSIONS, version, frame) == (7, ApiVersionsResponse(code))
+
+
+@pytest.mark.parametrize("version", [0, 3, 4])
+def test_of_a_refusal_with_bytes_behind_a_good_list_only_the_error_counts(version: int) -> None:
+    # In versions 1 and 2 they are a pause.
+    frame = b"\0\0\0\7" + bytes.fromhex("0023 00000001 0012 0000 0002 7fffffff")
+    assert decode_response(API_VERSIONS, version, frame) == (7, ApiVersionsResponse(35))
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
+def test_a_refusal_of_api_versions_never_asks_for_a_pause(version: int) -> None:
+    response = ApiVersionsResponse(35, (ApiVersion(18, 0, 2),), throttle_time_ms=5_000)
+    frame = response_frame(API_VERSIONS, version, response)
+    assert decode_response(API_VERSIONS, version, frame)[1] == response._replace(throttle_time_ms=0)
+
+
 def test_bytes_behind_a_response_are_ignored() -> None:
     frame = response_frame(INIT_PRODUCER_ID, 1, InitProducerIdResponse()) + b"more"
     assert decode_response(INIT_PRODUCER_ID, 1, frame)[1] == InitProducerIdResponse()
