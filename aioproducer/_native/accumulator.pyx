@@ -2,18 +2,28 @@
 # cython: embedsignature=True, embedsignature.format=python, freethreading_compatible=False
 """The record accumulator: serialized records in, batches per partition out.
 
-Called by `SendPath` once per record; drained by sender.py. It owns the open batch of every
-partition, the records whose topic is not known yet, and the count of buffered bytes.
+Called by `SendPath` once per record; drained by the sender. It owns the open batch of every
+partition, the records that wait for their topic's metadata, and the count of buffered bytes.
 
 Invariants
-* The records of a partition stand in the order in which they were accepted: unrouted, then
-  `closed` from left to right, then `open`.
+* The records of a partition stand in the order in which they were accepted: `closed` from left to
+  right, then `open`, then those that wait for metadata.
 * `buffer_used` is the sum of the bytes of all records accepted and not yet released, never more
-  than `buffer_memory`. Nothing is accepted past a caller who waits for room (`has_blocked`).
+  than `buffer_memory`.
+* The records for one broker hold at most three times as many bytes as are left free, where there
+  are several brokers: so one that is silent leaves a quarter of the buffer to the others, two leave
+  a seventh (Choudhury and Hahne's dynamic thresholds). The same goes for records whose topic is not
+  known yet.
+* Nothing is accepted past a caller who waits for the same room (`Admissions`): behind one whom the
+  buffer refused, nobody is; behind one whom a share refused, nobody for the same partition, or for
+  the same topic while that is unknown.
+* A record whose turn came to be routed is either in a batch or has failed, whatever a partitioner
+  does.
 * Work per record is O(1): no walk over topics, partitions or tasks.
-* `events` (the sender) hears once per batch: `batch_closed(queue)` when one is full,
-  `end_of_turn()` at the end of a loop turn in which a batch was opened; and `batch_grew(queue)`
-  each time an open one has grown by 128 KiB. It never runs user code from any of them.
+* `events` (the sender) hears once per batch: `schedule_turn()` when the first one of a turn of the
+  loop is opened, `batch_closed(queue)` when one is full; and `batch_grew(queue)` each time an open
+  one has grown by 128 KiB. `topic_events` (the owner of the topics) makes topics
+  and queues, and hears `metadata_needed(waiting)`. Neither runs user code from any of them.
 """
 
 cimport cython
@@ -29,6 +39,7 @@ from aioproducer._native.record_batch cimport (
 )
 
 from collections import deque
+from operator import index
 
 from aioproducer.errors import InvalidPartitionError, RecordTooLargeError
 from aioproducer.records import TopicPartition
@@ -62,9 +73,17 @@ cdef enum:
     WORTH_A_REQUEST = 131072
     # How many records `await send()` accepts in one turn of the loop before it lets others run.
     RECORDS_PER_TURN = 2000
+    # What a topic that is not known yet takes beside its records, so that a stream of names that
+    # are used once is bounded by `buffer_memory`, too.
+    WAITING_OVERHEAD = 2048
 
-# Seconds for which records of an unknown topic share one bound.
-cdef double ROOM_SPAN = 0.1
+    # A share may hold so many times what is free.
+    SHARE_OF_FREE = 3
+    # For how many partitions of a topic, in turn, room is looked for at once.
+    TRIED_FOR_ROOM = 16
+
+# Seconds for which records that wait for metadata share one bound.
+cdef double WAITING_SPAN = 0.1
 
 
 cpdef uint32_t murmur2(bytes data):
@@ -96,6 +115,11 @@ cpdef uint32_t murmur2(bytes data):
     return h
 
 
+def pass_on(interrupt):
+    """Raise what ends the program from the loop, once all state is settled."""
+    raise interrupt
+
+
 cdef inline Field field_of(object data) noexcept:
     cdef Field field
     if data is None:
@@ -105,6 +129,14 @@ cdef inline Field field_of(object data) noexcept:
         field.data = PyBytes_AS_STRING(data)
         field.length = PyBytes_GET_SIZE(data)
     return field
+
+
+@cython.final
+cdef class BufferShare:
+    """What the records for one broker hold of the buffer, counted where they were accepted.
+
+    A batch whose partition gets another leader goes on counting for the one that it had.
+    """
 
 
 cdef class PartitionQueue:
@@ -117,6 +149,7 @@ cdef class PartitionQueue:
         self.topic = topic
         self.partition = partition
         self.closed = deque()
+        self.share = BufferShare()
 
     def __repr__(self):
         return f"<{type(self).__name__} {self.topic.name}-{self.partition}>"
@@ -132,37 +165,74 @@ cdef class PartitionQueue:
 
 
 @cython.final
+cdef class WaitingRecords:
+    """Records of a topic whose partitions are not known yet; they came together, and give up so.
+
+    `batch` has no records: it is where their deliveries look for an outcome until then.
+    """
+
+    def __cinit__(self, TopicQueue topic, RecordBatch batch):
+        self.topic = topic
+        self.batch = batch
+        self.records = []
+
+    @property
+    def count(self):
+        """How many records still wait."""
+        return len(self.records) - self.routed_count
+
+    def left(self):
+        """The records that still wait: (key, value, partition, headers, timestamp_ms) each."""
+        return [
+            (key, value, partition, headers, timestamp_ms)
+            for _, (key, value, partition, headers, _, timestamp_ms), _
+            in self.records[self.routed_count:]
+        ]
+
+
 cdef class TopicQueue:
-    """One topic: its partitions by id, or the records that wait to learn them."""
+    """One topic: its partitions by id, and the records that wait to learn them.
+
+    Extended by the owner of the topics in use with what else it knows of one.
+    """
 
     def __init__(self, str name):
         self.name = name
         self.partitions = []
         self.available = ()
-        self.unrouted = deque()
+        self.waiting = deque()
+        self.anywhere = BufferShare()
 
     @property
     def is_known(self):
         return self.partition_count > 0
 
     @property
-    def unrouted_count(self):
-        return len(self.unrouted)
+    def waiting_count(self):
+        """How many records wait to be given a partition."""
+        return sum([waiting.count for waiting in self.waiting])
 
     @property
     def queues(self):
         return [queue for queue in self.partitions if queue is not None]
 
+    def queue(self, int partition):
+        """The queue of a partition; None if it got no record, or there is no such partition."""
+        if not 0 <= partition < len(self.partitions):
+            return None
+        return self.partitions[partition]
+
     def set_partitions(self, int count, tuple available):
         """Take the number of the topic's partitions, and the ids of those that have a leader.
 
         A partition gets its queue with its first record: of thousands, few may be written to. A
-        queue stays when its partition goes, for the topic may be made again with more.
+        queue stays when its partition goes, for the topic may be recreated with more.
         """
         self.partitions.extend([None] * (count - len(self.partitions)))
         self.partition_count = count
         self.partition_ids = range(count)
         self.available = available
+        self.is_open = count > 0 and not self.waiting
         if self.sticky is not None and self.sticky.partition not in available:
             self.sticky = None
 
@@ -176,6 +246,7 @@ cdef class RecordAccumulator:
         *,
         loop,
         events,
+        topic_events,
         clock,
         Py_ssize_t batch_size,
         Py_ssize_t max_request_size,
@@ -185,6 +256,7 @@ cdef class RecordAccumulator:
     ):
         self.loop = loop
         self.events = events
+        self.topic_events = topic_events
         self.clock = clock
         self.batch_size = batch_size
         self.pool = BlockPool(batch_size) if batch_size >= LEAST_BLOCK else None
@@ -194,6 +266,8 @@ cdef class RecordAccumulator:
         self.ignore_keys = ignore_keys
         self.topics = {}
         self.touched = []
+        self.lines = {}
+        self.unrouted = BufferShare()
 
     # ---- accepting
 
@@ -203,7 +277,8 @@ cdef class RecordAccumulator:
     ):
         """Take one serialized record; None when there is no room for it.
 
-        `key` and `value` are bytes or None, `headers` a checked list or tuple or None.
+        `key` and `value` are bytes or None, `headers` a checked list or tuple or None,
+        `on_delivery` None or a function and the context to call it in.
         """
         cdef TopicQueue topic = self.last_topic
         if topic is None or topic.name is not topic_name:
@@ -218,38 +293,116 @@ cdef class RecordAccumulator:
             size += value_field.length
         if size + BATCH_OVERHEAD > self.max_request_size:
             self._refuse_size(topic_name, partition, size + BATCH_OVERHEAD)
-        if self.has_blocked or self.buffer_used + size + BATCH_OVERHEAD > self.buffer_memory:
-            if size + BATCH_OVERHEAD > self.buffer_memory:
-                self._refuse_size(topic_name, partition, size + BATCH_OVERHEAD)
-            self.refused_bytes = size + BATCH_OVERHEAD
-            return None
+        size += BATCH_OVERHEAD
+        if size > self.buffer_memory:
+            self._refuse_size(topic_name, partition, size)
         cdef int64_t timestamp = wall_clock_ms() if timestamp_ms is None else timestamp_ms
-        if topic.partition_count == 0:
+        if not topic.is_open:
             # Charged with a batch of its own: it may get one.
-            return self._hold(
-                topic,
-                (key, value, partition, headers, headers_size, timestamp),
-                size + BATCH_OVERHEAD,
-                on_delivery,
+            if (self.has_blocked or not self._has_room(self.unrouted, size)) and (
+                not self._may_wait_for_metadata(topic, size)
+            ):
+                return None
+            return self._wait_for_metadata(
+                topic, (key, value, partition, headers, headers_size, timestamp), size, on_delivery
             )
         cdef PartitionQueue queue = self._choose(topic, key, partition)
+        cdef bint is_sticky = self._is_sticky(topic, queue, key, partition)
+        if self.has_blocked or not self._has_room(queue.share, size):
+            queue = self._find_room(topic, queue, is_sticky, size)
+            if queue is None:
+                return None
         return self._append(
-            queue, self._is_sticky(topic, queue, key, partition), key_field, value_field, headers,
-            headers_size, timestamp, on_delivery, None,
+            queue, is_sticky, key_field, value_field, headers, headers_size, timestamp,
+            on_delivery, None,
         )
+
+    cdef bint _has_room(self, BufferShare share, Py_ssize_t size) noexcept:
+        cdef int64_t free = self.buffer_memory - self.buffer_used
+        if size > free:
+            return False
+        if not (self.has_queues if share is self.unrouted else self.has_brokers):
+            # There is nobody else to leave anything to.
+            return True
+        return share.held_bytes + size <= SHARE_OF_FREE * free
+
+    cdef PartitionQueue _find_room(
+        self, TopicQueue topic, PartitionQueue queue, bint is_sticky, Py_ssize_t size
+    ):
+        """The queue that a record may go to; None when it has to wait.
+
+        A record that may go to any partition waits for no single broker.
+        """
+        cdef PartitionQueue other
+        cdef bint fits = size <= self.buffer_memory - self.buffer_used
+        if fits and self._is_nobody_before(topic):
+            if self._is_nobody_before(queue) and self._has_room(queue.share, size):
+                return queue
+            if not is_sticky:
+                self._refuse(queue, queue.share, size)
+                return None
+            for _ in range(min(TRIED_FOR_ROOM, <Py_ssize_t>len(topic.available))):
+                topic.tried_for_room = (topic.tried_for_room + 1) % <int>len(topic.available)
+                other = self._queue(topic, topic.available[topic.tried_for_room])
+                if self._is_nobody_before(other) and self._has_room(other.share, size):
+                    topic.sticky = other
+                    topic.sticky_bytes = 0
+                    return other
+            self._refuse(topic, topic.anywhere, size)
+            return None
+        self._refuse(topic if is_sticky else queue, None, size)
+        return None
+
+    def _may_wait_for_metadata(self, TopicQueue topic, Py_ssize_t size):
+        cdef bint fits = size <= self.buffer_memory - self.buffer_used
+        if fits and self._is_nobody_before(topic) and self._has_room(self.unrouted, size):
+            return True
+        self._refuse(topic, self.unrouted if fits else None, size)
+        return False
+
+    def _is_nobody_before(self, line):
+        """Whether no earlier caller waits for room for the same partition, topic, or any."""
+        return self.is_admitting or not (self.is_full or line in self.lines)
+
+    cdef int _refuse(self, object line, BufferShare share, Py_ssize_t size) except -1:
+        self.refused_line = line
+        self.refused_share = None if self.is_full and not self.is_admitting else share
+        self.refused_bytes = size
+        return 0
+
+    def share_of(self, line):
+        """What a caller of a line waits for, if it is no room in the buffer itself."""
+        if isinstance(line, PartitionQueue):
+            return line.share
+        cdef TopicQueue topic = <TopicQueue?>line
+        return topic.anywhere if topic.is_open else self.unrouted
 
     def accept_record(
         self, str topic, key, value, partition, headers, timestamp_ms, on_delivery
     ):
-        """`accept` for callers who waited for room: passes those who still wait."""
+        """`accept` for the first of those who wait for some room."""
+        # Nobody else is admitted meanwhile: with acks=0 the record may be done on return, and room
+        # for others. And a partitioner may send.
         cdef bint has_blocked = self.has_blocked
+        cdef bint was_admitting = self.is_admitting
         self.has_blocked = False
+        self.is_admitting = True
         try:
             return self.accept(
                 topic, key, value, partition, headers, timestamp_ms, on_delivery
             )
         finally:
-            self.has_blocked = has_blocked
+            self.is_admitting = was_admitting
+            # Or somebody has come to wait meanwhile, called by a partitioner.
+            self.has_blocked = self.has_blocked or has_blocked
+
+    def refused_partition(self, partition):
+        """The partition to keep for the record just refused: a partitioner is asked once."""
+        if self.partitioner is None or partition is not None:
+            return partition
+        if isinstance(self.refused_line, PartitionQueue):
+            return self.refused_line.partition
+        return None
 
     def _refuse_size(self, topic, partition, size):
         limit, option = self.max_request_size, "max_request_size"
@@ -268,28 +421,39 @@ cdef class RecordAccumulator:
     cdef TopicQueue _topic(self, str name):
         topic = self.topics.get(name)
         if topic is None:
-            self.events.check_topic_name(name)
-            topic = self.topics[name] = TopicQueue(name)
+            topic = self.topics[name] = self.topic_events.new_topic(name)
         self.last_topic = topic
         return topic
 
-    def _hold(self, TopicQueue topic, tuple record, Py_ssize_t size, on_delivery):
-        # The topic's partitions are not known: keep the record, in order, until they are.
+    def _wait_for_metadata(self, TopicQueue topic, tuple record, Py_ssize_t size, on_delivery):
         cdef double now = self.clock()
+        cdef WaitingRecords waiting = None
         cdef Delivery delivery
-        if topic.waiting_room is None or now - topic.waiting_room.created_at > ROOM_SPAN:
-            # Records that came at about the same time wait, and give up, together.
-            topic.waiting_room = RecordBatch(topic.name, -1, self.loop, now)
-            self.events.topic_needed(topic, topic.waiting_room)
+        if topic.waiting:
+            waiting = topic.waiting[len(topic.waiting) - 1]
+        if waiting is None or now - waiting.batch.created_at > WAITING_SPAN:
+            waiting = WaitingRecords(topic, RecordBatch(topic.name, -1, self.loop, now))
+            topic.waiting.append(waiting)
+            topic.is_open = False
+            try:
+                self.topic_events.metadata_needed(waiting)
+            except BaseException:
+                # An interrupt: none that has no record may stay, for `route` takes the first.
+                topic.waiting.remove(waiting)
+                topic.is_open = topic.partition_count > 0 and not topic.waiting
+                raise
+            # As far as there is room: a small buffer takes records of unknown topics, too.
+            size += min(WAITING_OVERHEAD, self.buffer_memory - self.buffer_used - size)
         delivery = Delivery.__new__(Delivery)
-        delivery.batch = topic.waiting_room
+        delivery.batch = waiting.batch
         delivery.timestamp_ms = record[5]
         if on_delivery is not None:
             delivery.on_delivery = on_delivery
             delivery._enrol()
         self.buffer_used += size
+        self.unrouted.held_bytes += size
         self.accepted_count += 1
-        topic.unrouted.append((delivery, record, size))
+        waiting.records.append((delivery, record, size))
         return delivery
 
     cdef PartitionQueue _choose(self, TopicQueue topic, object key, object partition):
@@ -297,13 +461,7 @@ cdef class RecordAccumulator:
         if partition is not None:
             chosen = partition
         elif self.partitioner is not None:
-            try:
-                chosen = self.partitioner(topic.name, key, topic.partition_ids, topic.available)
-            except Exception as error:
-                wrapped = self.events.routing_error(topic, error)
-                if wrapped is error:
-                    raise
-                raise wrapped from error
+            chosen = self._ask_partitioner(topic, key)
         elif key is not None and not self.ignore_keys:
             chosen = (murmur2(key) & 0x7FFFFFFF) % topic.partition_count
         else:
@@ -314,11 +472,35 @@ cdef class RecordAccumulator:
             self._refuse_partition(topic, chosen)
         return self._queue(topic, chosen)
 
+    def _ask_partitioner(self, TopicQueue topic, key):
+        try:
+            chosen = self.partitioner(topic.name, key, topic.partition_ids, topic.available)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            wrapped = self.topic_events.routing_error(topic, error)
+            if wrapped is error:
+                raise
+            raise wrapped from error
+        try:
+            # Not int(): 1.7 is no partition. A numpy integer is one.
+            number = index(chosen)
+        except TypeError:
+            number = -1
+        if not 0 <= number < topic.partition_count:
+            self._refuse_partition(topic, chosen)
+        return number
+
     cdef PartitionQueue _queue(self, TopicQueue topic, int partition):
-        queue = topic.partitions[partition]
-        if queue is None:
-            queue = topic.partitions[partition] = self.events.new_queue(topic, partition)
-        return <PartitionQueue>queue
+        cdef PartitionQueue queue
+        found = topic.partitions[partition]
+        if found is None:
+            queue = topic.partitions[partition] = self.topic_events.new_queue(topic, partition)
+            if queue.batch_limit == 0:
+                queue.batch_limit = self.batch_size
+            self.has_queues = True
+            return queue
+        return <PartitionQueue>found
 
     cdef bint _is_sticky(
         self, TopicQueue topic, PartitionQueue queue, object key, object partition
@@ -332,26 +514,26 @@ cdef class RecordAccumulator:
     def _refuse_partition(self, TopicQueue topic, chosen):
         raise InvalidPartitionError(
             f"topic {topic.name!r} has {topic.partition_count} partitions, 0 to"
-            f" {topic.partition_count - 1}; there is no partition {chosen}",
+            f" {topic.partition_count - 1}; there is no partition {chosen!r}",
             partition_count=topic.partition_count,
-            topic_partition=TopicPartition(topic.name, chosen),
+            topic_partition=TopicPartition(topic.name, chosen) if type(chosen) is int else None,
         )
 
     def _switch_sticky(self, TopicQueue topic):
-        topic.sticky = self._queue(topic, self.events.next_sticky_partition(topic))
+        topic.sticky = self._queue(topic, self.topic_events.next_sticky_partition(topic))
         topic.sticky_bytes = 0
 
     cdef Delivery _append(
         self, PartitionQueue queue, bint is_sticky, Field key, Field value, object headers,
         Py_ssize_t headers_size, int64_t timestamp_ms, object on_delivery, Delivery delivery,
     ):
-        # `delivery` is that of a record that was held; else one is made.
+        # `delivery` is that of a record that waited for metadata; else one is made.
         cdef RecordBatch batch = queue.open
         cdef TopicQueue topic = queue.topic
         cdef Py_ssize_t taken
         while (
             batch is not None
-            and batch.size_with(key, value, headers_size, timestamp_ms) > self.batch_size
+            and batch.size_with(key, value, headers_size, timestamp_ms) > queue.batch_limit
         ):
             self._close(queue)
             if is_sticky and topic.sticky_bytes >= self.batch_size:
@@ -361,8 +543,9 @@ cdef class RecordAccumulator:
         if batch is None:
             batch = self._open(queue)
             topic.sticky_bytes += BATCH_OVERHEAD if is_sticky else 0
-        taken = batch.append(key, value, headers, headers_size, timestamp_ms, self.batch_size)
+        taken = batch.append(key, value, headers, headers_size, timestamp_ms, queue.batch_limit)
         batch.charged_bytes += taken
+        (<BufferShare>batch.share).held_bytes += taken
         self.buffer_used += taken
         self.accepted_count += 1
         # Before a full batch is closed: with acks=0 it may be done, and all told, on return.
@@ -370,10 +553,10 @@ cdef class RecordAccumulator:
             delivery = batch.deliver_last(timestamp_ms, on_delivery)
         else:
             delivery._move_to(batch, batch.record_count - 1)
-        if BATCH_OVERHEAD + batch.size >= self.batch_size:
+        if BATCH_OVERHEAD + batch.size >= queue.batch_limit:
             self._close(queue)
-        elif batch.size >= batch.told_at:
-            batch.told_at += WORTH_A_REQUEST
+        elif batch.size >= batch.announce_at:
+            batch.announce_at += WORTH_A_REQUEST
             self.events.batch_grew(queue)
         if is_sticky:
             # KIP-794: leave a partition after batch_size bytes, where a batch ends; after twice
@@ -392,11 +575,10 @@ cdef class RecordAccumulator:
         cdef RecordBatch batch = RecordBatch(
             queue.topic.name, queue.partition, self.loop, self.clock()
         )
-        if queue.fills_batches and self.pool is not None:
+        if queue.fills_batches and self.pool is not None and queue.batch_limit == self.batch_size:
             batch.use_block(self.pool)
-        batch.charged_bytes = BATCH_OVERHEAD
-        batch.told_at = WORTH_A_REQUEST
-        self.buffer_used += BATCH_OVERHEAD
+        batch.announce_at = WORTH_A_REQUEST
+        self._charge(batch, queue.share, BATCH_OVERHEAD)
         queue.open = batch
         if not queue.is_touched:
             queue.is_touched = True
@@ -430,75 +612,104 @@ cdef class RecordAccumulator:
             queue.is_touched = False
         return touched
 
-    def route(self, TopicQueue topic):
-        """Give each held record of a topic its partition, in order.
+    def route(self, TopicQueue topic, Py_ssize_t limit):
+        """Give at most `limit` waiting records of a topic their partition, oldest first.
 
-        Returns the failed batches of records that have none, for the caller to wake.
+        Returns the waiting records of which none is left; and of each record that got no partition
+        a failed batch, for the caller to wake, and the record.
         """
-        cdef Delivery held
-        cdef PartitionQueue queue
-        cdef RecordBatch refused
+        cdef WaitingRecords waiting
+        cdef Delivery delivery
+        cdef Py_ssize_t size
+        cdef BaseException interrupt = None
+        over = []
         failed = []
-        unrouted = topic.unrouted
-        topic.unrouted = deque()
-        topic.waiting_room = None
-        for held, (key, value, partition, headers, headers_size, timestamp_ms), size in unrouted:
+        while topic.waiting and topic.partition_count and limit > 0:
+            waiting = topic.waiting[0]
+            delivery, record, size = waiting.records[waiting.routed_count]
+            # First, so that nothing that is raised below leaves the record behind.
+            waiting.records[waiting.routed_count] = None
+            waiting.routed_count += 1
+            limit -= 1
             self.buffer_used -= size
-            held.batch.enrolled = None
+            self.unrouted.held_bytes -= size
+            self.accepted_count -= 1   # it is counted again where it is appended
             try:
-                queue = self._choose(topic, key, partition)
-            except Exception as error:
-                refused = RecordBatch(
-                    topic.name, -1 if partition is None else partition, self.loop, 0.0
-                )
-                refused.fail(self.events.routing_error(topic, error))
-                held._move_to(refused, 0)
-                failed.append(refused)
-                continue
-            self.accepted_count -= 1   # it was counted when it was held
-            self._append(
-                queue, self._is_sticky(topic, queue, key, partition), field_of(key),
-                field_of(value), headers, headers_size, timestamp_ms, None, held,
-            )
-        return failed
+                self._route_one(topic, delivery, record)
+            except BaseException as error:
+                if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                    interrupt = error
+                self.accepted_count += 1
+                failed.append((self._refuse_waiting(topic, delivery, record[2], error), record))
+            if waiting.routed_count == len(waiting.records):
+                topic.waiting.popleft()
+                waiting.batch.enrolled = None
+                over.append(waiting)
+        topic.is_open = topic.partition_count > 0 and not topic.waiting
+        if interrupt is not None:
+            self.loop.call_soon(pass_on, interrupt)
+        return over, [
+            (refused, (key, value, partition, headers, timestamp_ms))
+            for refused, (key, value, partition, headers, _, timestamp_ms) in failed
+        ]
 
-    def fail_room(self, TopicQueue topic, RecordBatch room, error):
-        """Fail the held records of one waiting room, the oldest; the caller wakes it."""
-        cdef Delivery delivery
-        while topic.unrouted:
-            delivery, _, size = topic.unrouted[0]
-            if delivery.batch is not room:
-                break
-            topic.unrouted.popleft()
+    cdef int _route_one(self, TopicQueue topic, Delivery delivery, tuple record) except -1:
+        key, value, partition, headers, headers_size, timestamp_ms = record
+        cdef PartitionQueue queue = self._choose(topic, key, partition)
+        self._append(
+            queue, self._is_sticky(topic, queue, key, partition), field_of(key), field_of(value),
+            headers, headers_size, timestamp_ms, None, delivery,
+        )
+        return 0
+
+    def _refuse_waiting(self, TopicQueue topic, Delivery delivery, partition, error):
+        cdef RecordBatch refused = RecordBatch(
+            topic.name, -1 if partition is None else partition, self.loop, 0.0
+        )
+        refused.record_count = 1
+        refused.fail(self.topic_events.routing_error(topic, error))
+        delivery._move_to(refused, 0)
+        return refused
+
+    def fail_waiting(self, WaitingRecords waiting, error):
+        """Fail the records that still wait of those that came together; the caller wakes them."""
+        cdef Py_ssize_t size
+        for _, _, size in waiting.records[waiting.routed_count:]:
             self.buffer_used -= size
-        if topic.waiting_room is room:
-            topic.waiting_room = None
-        room.fail(error)
+            self.unrouted.held_bytes -= size
+        waiting.topic.waiting.remove(waiting)
+        waiting.topic.is_open = waiting.topic.partition_count > 0 and not waiting.topic.waiting
+        waiting.batch.record_count = <int32_t>waiting.count
+        waiting.batch.fail(error)
+        waiting.records = []
+        waiting.routed_count = 0
 
-    def rooms(self, TopicQueue topic):
-        """The waiting rooms of a topic's held records, oldest first."""
-        cdef Delivery delivery
-        found = []
-        for delivery, _, _ in topic.unrouted:
-            if not found or found[len(found) - 1] is not delivery.batch:
-                found.append(delivery.batch)
-        return found
+    cdef int _charge(self, RecordBatch batch, BufferShare share, Py_ssize_t size) except -1:
+        batch.share = share
+        batch.charged_bytes = size
+        if share is not None:
+            share.held_bytes += size
+        self.buffer_used += size
+        return 0
 
     def release(self, RecordBatch batch):
         """Give the bytes of a finished batch back to the buffer."""
+        cdef BufferShare share = batch.share
+        if share is not None:
+            share.held_bytes -= batch.charged_bytes
         self.buffer_used -= batch.charged_bytes
         batch.charged_bytes = 0
 
     def recharge(self, RecordBatch parent, list children):
         """Move what a split batch was charged to its children."""
         cdef RecordBatch child
+        cdef BufferShare share = parent.share
         # Once for all of them: the headers of the others come on top of what was accepted, and
         # might not fit.
         cdef Py_ssize_t overhead = BATCH_OVERHEAD
         self.release(parent)
         for child in children:
-            child.charged_bytes = overhead + child.size
-            self.buffer_used += child.charged_bytes
+            self._charge(child, share, overhead + child.size)
             overhead = 0
 
     def forget_topic(self, str name):
@@ -507,13 +718,10 @@ cdef class RecordAccumulator:
         if self.last_topic is not None and self.last_topic.name == name:
             self.last_topic = None
 
-    def held_records(self, TopicQueue topic):
-        """The held records of a topic: (key, value, partition, headers, timestamp_ms)."""
-        return [
-            (key, value, partition, headers, timestamp_ms)
-            for _, (key, value, partition, headers, _, timestamp_ms), _ in topic.unrouted
-        ]
+    def topic(self, str name):
+        """The queue of a topic, made if there is none yet."""
+        return self._topic(name)
 
     @property
-    def topic_queues(self):
+    def topics_by_name(self):
         return self.topics

@@ -47,9 +47,14 @@ void aioproducer_crc32c_init(void)
         for (int slice = 1; slice < 8; slice++)
             slices[slice][byte] =
                 slices[0][slices[slice - 1][byte] & 0xff] ^ (slices[slice - 1][byte] >> 8);
+    /* Linear: a byte's bits are moved one by one, and their sum is where the byte comes to. */
     for (int position = 0; position < 4; position++)
-        for (uint32_t byte = 0; byte < 256; byte++)
-            skip_stripe[position][byte] = move_past_zeros(byte << (8 * position), STRIPE);
+        for (uint32_t byte = 1; byte < 256; byte++) {
+            uint32_t lowest = byte & -byte, others = byte ^ lowest;
+            uint32_t *skip = skip_stripe[position];
+            skip[byte] = others ? skip[lowest] ^ skip[others]
+                                : move_past_zeros(byte << (8 * position), STRIPE);
+        }
 #if defined(HARDWARE_X86)
     __builtin_cpu_init();
     has_hardware = __builtin_cpu_supports("sse4.2");

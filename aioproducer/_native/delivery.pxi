@@ -1,27 +1,38 @@
 # cython: language_level=3
-"""The deliveries of a batch's records: the future protocol over a batch and an index.
+"""The deliveries of a batch's records, and the waits for them.
 
 Included by record_batch.pyx, in whose module it is compiled: a batch makes deliveries and a
 delivery asks its batch, once per record each.
 
+Who waits how
+    await delivery, send_and_wait    a `DeliveryWait` of its own for each await; only it can be
+                                     cancelled, with the message of whoever cancels
+    asyncio.gather, shield, wait_for a task that awaits, made by asyncio: a pending delivery is no
+                                     future to `asyncio.isfuture`, so two of them share nothing
+    asyncio.wait, add_done_callback  a callback, called with the delivery
+
 Invariants
+* A wait that is cancelled ends; the record, its delivery and every other wait go on.
 * Nothing here keeps an exception, a task or a callback once the outcome was told: a delivery takes
   no part in garbage collection, so a circle through it would never be found.
-* `cancel()` touches those who wait, never the record.
+* What user code raises while it is notified goes to the loop's exception handler; only
+  KeyboardInterrupt and SystemExit pass, and then the loop notifies the others.
 """
 
+from cpython.exc cimport PyErr_WarnEx
 from cpython.ref cimport Py_INCREF
 
-from asyncio import CancelledError, InvalidStateError, Task
-from contextvars import copy_context
+from asyncio import CancelledError, InvalidStateError
 from types import GenericAlias
 
 from aioproducer.records import RecordMetadata
 
-include "send_slot.pxi"
+include "awaitable.pxi"
 
 
 cdef extern from "Python.h":
+    object PyContext_CopyCurrent()
+    object PyContext_Copy(object context)
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
     void PyTuple_SET_ITEM(object values, Py_ssize_t index, object value) noexcept
@@ -37,8 +48,25 @@ cdef extern from *:
     #else
     #define HAS_NO_HASH_YET(values) ((void)(values))
     #endif
+
+    /* The context that the caller runs in, left; None where there is none to leave. */
+    static PyObject* leave_context(void)
+    {
+        PyObject *context = PyThreadState_Get()->context;
+        if (context == NULL)
+            Py_RETURN_NONE;
+        Py_INCREF(context);
+        if (PyContext_Exit(context) < 0) {
+            /* Nobody entered it: it is the thread's own. */
+            PyErr_Clear();
+            Py_DECREF(context);
+            Py_RETURN_NONE;
+        }
+        return context;
+    }
     """
     void HAS_NO_HASH_YET(object values) noexcept
+    object leave_context()
 
 
 cdef object new_metadata(
@@ -69,14 +97,14 @@ cdef inline void set_item(object metadata, Py_ssize_t index, object value) noexc
 cdef class Delivery:
     """The result of one record, now or later.
 
-    Await it for the `RecordMetadata`, or use it as a future: `done()`, `result()`,
-    `exception()`, `add_done_callback(fn)`. `asyncio.gather`, `wait`, `wait_for` and `shield`
-    take it as it is; no task and no future is made for it.
+    Await it for the `RecordMetadata`, as often as wanted and from as many tasks. `done()`,
+    `result()`, `exception()` and `add_done_callback(fn)` are a future's; `asyncio.gather`,
+    `wait`, `wait_for` and `shield` take it.
 
-    The record is on its way already. Cancelling an `await` of a delivery, or calling `cancel()`,
-    ends the wait at once and never the record: it can be awaited again, and `on_delivery` still
-    gets its true outcome. A failed delivery that nobody looks at logs nothing; the producer
-    counts it and tells `on_error`.
+    The record is on its way already. Cancelling an `await` of a delivery ends that wait at once
+    and never the record: it can be awaited again, and `on_delivery` still gets its true outcome.
+    A failed delivery that nobody looks at logs nothing; the producer counts it and tells
+    `on_error`.
 
     Raises (when awaited):
         KafkaError: The record was not stored, or it is not known whether it was:
@@ -84,8 +112,10 @@ cdef class Delivery:
     """
 
     def __init__(self):
-        # Only `__new__` makes them, for a batch: without one every method would read through NULL.
         raise TypeError("a Delivery is made by Producer.send")
+
+    def __reduce__(self):
+        raise TypeError("a Delivery can be neither copied nor pickled: it belongs to one record")
 
     def __repr__(self):
         outcome = self._outcome()
@@ -107,14 +137,21 @@ cdef class Delivery:
         return self.batch.outcome
 
     cdef void _follow_split(self):
-        # To the last child that begins at or before this record; it may have been split again.
+        # To the last part that begins at or before this record; its batch may have been split
+        # again.
+        cdef Py_ssize_t low, high, middle
         while self.batch.outcome == SPLIT:
-            position = len(self.batch.children) - 1
-            while self.batch.children[position][0] > self.index:
-                position -= 1
-            start, child = self.batch.children[position]
-            self.index -= <int32_t>start
-            self.batch = <RecordBatch>child
+            low = 0
+            high = len(self.batch.parts) - 1
+            while low < high:
+                middle = (low + high + 1) // 2
+                if (<tuple>self.batch.parts[middle])[0] <= self.index:
+                    low = middle
+                else:
+                    high = middle - 1
+            start, batch, first_index = self.batch.parts[low]
+            self.index = <int32_t>(self.index - start + first_index)
+            self.batch = <RecordBatch>batch
 
     cdef void _enrol(self):
         if not self.is_enrolled:
@@ -131,125 +168,159 @@ cdef class Delivery:
             self._enrol()
 
     cdef object _metadata(self):
-        # Made when somebody looks, and once: a task that awaits looks twice.
         cdef RecordBatch batch = self.batch
         cdef bint by_broker = batch.log_append_time_ms >= 0
-        if self.metadata is None:
-            self.metadata = new_metadata(
-                batch.topic,
-                batch.partition,
-                batch.base_offset + self.index if batch.base_offset >= 0 else -1,
-                batch.log_append_time_ms if by_broker else self.timestamp_ms,
-                by_broker,
-            )
-        return self.metadata
+        return new_metadata(
+            batch.topic,
+            batch.partition,
+            batch.base_offset + self.index if batch.base_offset >= 0 else -1,
+            batch.log_append_time_ms if by_broker else self.timestamp_ms,
+            by_broker,
+        )
 
     cdef object _error(self):
         # A fresh instance for whoever looks. One kept here would hold, by its traceback, the
         # frame that holds this delivery, and no garbage collector would see the circle.
-        template = self.batch.error
-        if self.batch.record_errors is not None:
-            template = self.batch.record_errors.get(self.index, template)
-        return template.again()
+        return self.batch.error.again()
+
+    # ---- notifying
+
+    cdef void _add_waiter(self, object waiter):
+        if self.waiters is None:
+            self.waiters = waiter
+            self._enrol()
+        elif type(self.waiters) is list:
+            (<list>self.waiters).append(waiter)
+        else:
+            self.waiters = [self.waiters, waiter]
+
+    cdef void _remove_waiter(self, DeliveryWait wait):
+        if self.waiters is wait:
+            self.waiters = None
+        elif type(self.waiters) is list:
+            (<list>self.waiters).remove(wait)
 
     cdef int _notify(self, bint direct) except -1:
-        callbacks = self.callbacks
-        on_delivery = self.on_delivery
-        self.callbacks = None
+        waiters, on_delivery = self.waiters, self.on_delivery
+        self.waiters = None
         self.on_delivery = None
         self.is_enrolled = False
-        if type(callbacks) is not list:
-            callbacks = [] if callbacks is None else [callbacks]
         if on_delivery is not None:
             try:
-                if direct:
-                    self._run_on_delivery(on_delivery)
-                else:
-                    self.batch.loop.call_soon(self._run_on_delivery, on_delivery)
+                self._report(on_delivery, direct)
             except BaseException:
-                # KeyboardInterrupt or SystemExit from the callback: the loop runs the others.
-                self._run_callbacks(callbacks, False)
+                # KeyboardInterrupt or SystemExit: the loop notifies the others.
+                self._notify_all(waiters, False)
                 raise
-        return self._run_callbacks(callbacks, direct)
+        return self._notify_all(waiters, direct)
 
-    cdef int _run_callbacks(self, list callbacks, bint direct) except -1:
+    cdef int _notify_all(self, object waiters, bint direct) except -1:
         cdef Py_ssize_t position = 0
+        if waiters is None:
+            return 0
+        if type(waiters) is not list:
+            return self._notify_one(waiters, direct)
         try:
-            for position in range(len(callbacks)):
-                entry = callbacks[position]
-                run_callback(self, entry[0], entry[1], direct)
+            for position in range(len(<list>waiters)):
+                self._notify_one((<list>waiters)[position], direct)
         except BaseException:
-            # KeyboardInterrupt or SystemExit from one of them: the loop runs the others.
-            for entry in callbacks[position + 1:]:
-                run_callback(self, entry[0], entry[1], False)
+            for waiter in (<list>waiters)[position + 1:]:
+                self._notify_one(waiter, False)
             raise
         return 0
 
-    def _run_on_delivery(self, on_delivery):
+    cdef int _notify_one(self, object waiter, bint direct) except -1:
+        cdef DeliveryWait wait
+        if type(waiter) is not DeliveryWait:
+            callback, context = <tuple>waiter
+            return self._call(callback, self, context, direct)
+        wait = <DeliveryWait>waiter
+        callback, context, others = wait.wake_up, wait.context, wait.others
+        if callback is None:
+            # Cancelled by one that was notified before it.
+            return 0
+        wait.wake_up = wait.context = wait.others = None
+        if others is None:
+            return self._call(callback, wait, context, direct)
+        for callback, context in [(callback, context), *others]:
+            self.batch.loop.call_soon(callback, wait, context=context)
+        return 0
+
+    cdef int _call(self, object callback, object argument, object context, bint direct) except -1:
+        if not direct or not enter(context):
+            self.batch.loop.call_soon(callback, argument, context=context)
+            return 0
+        try:
+            callback(argument)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            self._blame(callback, error)
+        finally:
+            PyContext_Exit(context)
+        return 0
+
+    cdef int _report(self, tuple on_delivery, bint direct) except -1:
+        callback, context = on_delivery
+        # A copy: what one callback sets is nothing to the others of the same context.
+        context = PyContext_Copy(context)
+        if not direct:
+            self.batch.loop.call_soon(self._call_on_delivery, callback, context=context)
+            return 0
+        PyContext_Enter(context)
+        try:
+            self._call_on_delivery(callback)
+        finally:
+            PyContext_Exit(context)
+        return 0
+
+    def _call_on_delivery(self, callback):
         try:
             if self._outcome() == DELIVERED:
-                on_delivery(self._metadata(), None)
+                callback(self._metadata(), None)
             else:
-                on_delivery(None, self._error())
-        except Exception as error:
-            self.batch.loop.call_exception_handler({
-                "message": f"on_delivery callback for {self.batch.topic} raised",
-                "exception": error,
-            })
+                callback(None, self._error())
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            self._blame(callback, error)
 
-    # ---- the future protocol
+    cdef int _blame(self, object callback, object error) except -1:
+        self.batch.loop.call_exception_handler({
+            "message": f"callback {callback!r} of a record for {self.batch.topic} raised",
+            "exception": error,
+        })
+        return 0
+
+    # ---- what a future has
 
     def get_loop(self):
         """The loop of the producer that this delivery belongs to."""
         return self.batch.loop
 
     @property
-    def _loop(self):
-        return self.batch.loop
+    def _asyncio_future_blocking(self):
+        # What makes something a future to asyncio, which then cancels it where it only wants to
+        # end a wait. Nothing can be cancelled once the outcome is known: so it may be one then,
+        # and `asyncio.gather` needs no task for it.
+        return None if self._outcome() == PENDING else False
+
+    def _record_batch(self):
+        """The batch that the record is in now."""
+        self._outcome()
+        return self.batch
 
     def done(self):
-        """True when the outcome is known, or the wait was cancelled."""
-        return self._outcome() != PENDING or self.is_detached
-
-    def cancelled(self):
-        """True after `cancel()`, until it is awaited again or the record's outcome is known."""
-        return self.is_releasing or (self.is_detached and self._outcome() == PENDING)
-
-    def _make_cancelled_error(self):
-        return CancelledError()
-
-    @property
-    def _cancel_message(self):
-        return None
+        """True when the outcome is known."""
+        return self._outcome() != PENDING
 
     def cancel(self, msg=None):
-        """Detach whoever waits; the record goes on. Returns False when there is nothing to end.
+        """Return False: an accepted record cannot be recalled. Cancel the task that waits."""
+        return False
 
-        A task that awaits this delivery and is not itself being cancelled goes on waiting.
-        """
-        if self._outcome() != PENDING:
-            return False
-        callbacks = self.callbacks
-        if type(callbacks) is not list:
-            callbacks = [] if callbacks is None else [callbacks]
-        staying = [entry for entry in callbacks if is_uncancelled_task(entry)]
-        leaving = [entry for entry in callbacks if not is_uncancelled_task(entry)]
-        if not leaving and (staying or self.is_detached):
-            return False
-        self.callbacks = staying if staying else None
-        self.is_detached = True
-        self.was_detached = True
-        self.batch.loop.call_soon(self._release, leaving)
-        return True
-
-    def _release(self, leaving):
-        # A task reads its outcome from result(), and must find the cancellation there even when
-        # the broker's answer came between cancel() and now.
-        self.is_releasing = True
-        try:
-            self._run_callbacks(leaving, True)
-        finally:
-            self.is_releasing = False
+    def cancelled(self):
+        """Return False: see `cancel`."""
+        return False
 
     def result(self):
         """The `RecordMetadata`; raises what went wrong, or InvalidStateError when not done."""
@@ -263,8 +334,6 @@ cdef class Delivery:
 
     cdef Outcome _known_outcome(self) except *:
         cdef Outcome outcome = self._outcome()
-        if self.is_releasing or (outcome == PENDING and self.was_detached):
-            raise CancelledError
         if outcome == PENDING:
             raise InvalidStateError(
                 "the record's outcome is not known yet: await the delivery"
@@ -272,62 +341,53 @@ cdef class Delivery:
         return outcome
 
     def add_done_callback(self, fn, *, context=None):
-        """Have `fn(delivery)` called by the loop when the outcome is known."""
+        """Have `fn(delivery)` called by the loop when the outcome is known.
+
+        Args:
+            fn: What it raises goes to the loop's exception handler.
+            context: What it runs in; a copy of the caller's when None.
+        """
         if context is None:
-            context = copy_context()
+            context = PyContext_CopyCurrent()
         if self._outcome() != PENDING:
             self.batch.loop.call_soon(fn, self, context=context)
-            return
-        self.is_detached = False
-        if self.callbacks is None:
-            self.callbacks = (fn, context)
-            self._enrol()
-        elif type(self.callbacks) is list:
-            (<list>self.callbacks).append((fn, context, cancel_count(fn)))
         else:
-            # Two wait: from now on it matters who of them is cancelled.
-            first, first_context = self.callbacks
-            self.callbacks = [
-                (first, first_context, cancel_count(first)), (fn, context, cancel_count(fn))
-            ]
+            self._add_waiter((fn, context))
 
     def remove_done_callback(self, fn):
         """Take back a callback; returns how many were removed."""
-        callbacks = self.callbacks
-        if callbacks is None:
+        waiters = self.waiters
+        if waiters is None:
             return 0
-        if type(callbacks) is not list:
-            callbacks = [callbacks]
-        left = [entry for entry in <list>callbacks if entry[0] != fn]
-        self.callbacks = left if left else None
-        return len(callbacks) - len(left)
+        if type(waiters) is not list:
+            waiters = [waiters]
+        left = [
+            waiter for waiter in <list>waiters
+            if type(waiter) is DeliveryWait or waiter[0] != fn
+        ]
+        self.waiters = left if left else None
+        return len(<list>waiters) - len(left)
 
     # ---- awaiting. No send, throw and close: with them it would be a coroutine to asyncio, and
     # asyncio.wait() takes futures only.
 
     def __await__(self):
-        return self
+        cdef DeliveryWait wait = DeliveryWait.__new__(DeliveryWait)
+        wait.delivery = self
+        return wait
 
-    def __iter__(self):
-        return self
 
-    def __next__(self):
-        cdef Outcome outcome = self._outcome()
-        if outcome == DELIVERED:
-            raise StopIteration(self._metadata())
-        if outcome == FAILED:
-            raise self._error()
-        self._asyncio_future_blocking = True
-        return self
+refuse_new(Delivery, "a Delivery is made by Producer.send")
 
 
 @cython.final
 @cython.no_gc
 @cython.freelist(256)
 cdef class DeliveryWait:
-    """What `send_and_wait` returns: awaiting it gives the `RecordMetadata`.
+    """One await of one record: what `send_and_wait` returns, and `Delivery.__await__`.
 
-    A coroutine to asyncio, so that `create_task(producer.send_and_wait(...))` works.
+    A coroutine to asyncio, so that `create_task(producer.send_and_wait(...))` works, and the
+    future that its task waits for once it was begun.
     """
 
     __class_getitem__ = classmethod(GenericAlias)
@@ -335,6 +395,20 @@ cdef class DeliveryWait:
     def __init__(self):
         raise TypeError("a DeliveryWait is made by Producer.send_and_wait")
 
+    def __reduce__(self):
+        raise TypeError("a coroutine can be neither copied nor pickled")
+
+    def __dealloc__(self):
+        if self.is_forgotten:
+            PyErr_WarnEx(
+                RuntimeWarning,
+                b"coroutine 'Producer.send_and_wait' was never awaited: its record is sent, and"
+                b" nobody looks at the outcome; send_nowait is for fire and forget",
+                1,
+            )
+
+    # ---- the coroutine
+
     def __await__(self):
         return self
 
@@ -342,48 +416,100 @@ cdef class DeliveryWait:
         return self
 
     def __next__(self):
-        return self.delivery.__next__()
+        return self.send(None)
 
     def send(self, value):
-        return self.delivery.__next__()
+        """Begin to wait, or end with the outcome, as asyncio has a coroutine do."""
+        cdef Outcome outcome = self._begin()
+        if outcome == DELIVERED:
+            raise StopIteration(self.delivery._metadata())
+        if outcome == FAILED:
+            raise self.delivery._error()
+        return self
 
     def throw(self, typ, val=None, tb=None):
+        """End the wait with an exception: the caller was cancelled."""
+        self._leave()
         raise_thrown(typ, val)
 
     def close(self):
-        pass
+        """End the wait without an outcome."""
+        self._leave()
+
+    cdef Outcome _begin(self) except *:
+        self.is_forgotten = False
+        cdef Outcome outcome = self.delivery._outcome()
+        if outcome == PENDING:
+            if self.wake_up is not None:
+                raise RuntimeError("coroutine is being awaited already")
+            self.is_cancelled = False
+            self._asyncio_future_blocking = True
+        return outcome
+
+    cdef void _leave(self):
+        self.is_forgotten = False
+        if self.wake_up is not None:
+            self.wake_up = self.context = self.others = None
+            self.delivery._remove_waiter(self)
+
+    # ---- the future that a task waits for
+
+    def get_loop(self):
+        """The loop of the producer."""
+        return self.delivery.batch.loop
+
+    def add_done_callback(self, fn, *, context=None):
+        """Have the task woken up, once, by the outcome or by a cancellation."""
+        if context is None:
+            context = PyContext_CopyCurrent()
+        if self.done():
+            self.delivery.batch.loop.call_soon(fn, self, context=context)
+        elif self.wake_up is None:
+            self.wake_up = fn
+            self.context = context
+            self.delivery._add_waiter(self)
+        elif self.others is None:
+            self.others = [(fn, context)]
+        else:
+            self.others.append((fn, context))
+
+    def cancel(self, msg=None):
+        """End this wait; False when it is over already."""
+        wake_up, context, others = self.wake_up, self.context, self.others
+        if wake_up is None:
+            return False
+        self._leave()
+        self.is_cancelled = True
+        self.cancel_message = msg
+        for callback, its_context in [(wake_up, context), *(others or ())]:
+            self.delivery.batch.loop.call_soon(callback, self, context=its_context)
+        return True
+
+    def cancelled(self):
+        """Whether this wait was cancelled."""
+        return self.is_cancelled
+
+    def done(self):
+        """Whether this wait is over."""
+        return self.is_cancelled or self.delivery._outcome() != PENDING
+
+    def result(self):
+        """Raise the cancellation if there is one; the outcome comes from the next step."""
+        if self.is_cancelled:
+            message = self.cancel_message
+            raise CancelledError() if message is None else CancelledError(message)
 
 
-cdef object cancel_count(callback):
-    """How often the task that a callback wakes was asked to end; it may have declined."""
-    waiter = getattr(callback, "__self__", None)
-    return waiter.cancelling() if isinstance(waiter, Task) else 0
+refuse_new(DeliveryWait, "a DeliveryWait is made by Producer.send_and_wait")
 
 
-cdef bint is_uncancelled_task(tuple entry):
-    waiter = getattr(entry[0], "__self__", None)
-    if not isinstance(waiter, Task):
-        return False
-    before = entry[2] if len(entry) == 3 else 0
-    # `_must_cancel`: asked within the very step in which it began to wait, so it was counted.
-    return waiter.cancelling() <= before and not waiter._must_cancel
-
-
-cdef int run_callback(Delivery delivery, callback, context, bint direct) except -1:
-    if not direct:
-        delivery.batch.loop.call_soon(callback, delivery, context=context)
-        return 0
-    PyContext_Enter(context)
+cdef bint enter(object context) except -1:
+    """Enter a context; False where it is in use further up, by a loop inside of a task."""
     try:
-        callback(delivery)
-    except Exception as error:
-        delivery.batch.loop.call_exception_handler({
-            "message": f"done callback {callback!r} of a delivery raised",
-            "exception": error,
-        })
-    finally:
-        PyContext_Exit(context)
-    return 0
+        PyContext_Enter(context)
+    except RuntimeError:
+        return False
+    return True
 
 
 cdef void set_raised(error) noexcept:
@@ -391,23 +517,22 @@ cdef void set_raised(error) noexcept:
     PyErr_SetObject(type(error), error)
 
 
-cdef PySendResult delivery_am_send(PyObject* this, PyObject* value, PyObject** result) noexcept:
-    # `await delivery` without raising and catching a StopIteration (PEP 479's slot, am_send).
-    cdef Delivery delivery = <Delivery>this
+cdef PySendResult wait_am_send(PyObject* this, PyObject* value, PyObject** result) noexcept:
+    # `await` without raising and catching a StopIteration (PEP 479's slot, am_send).
+    cdef DeliveryWait wait = <DeliveryWait>this
     cdef Outcome outcome
     try:
-        outcome = delivery._outcome()
+        outcome = wait._begin()
         if outcome == DELIVERED:
-            outcome_value = delivery._metadata()
-            Py_INCREF(outcome_value)
-            result[0] = <PyObject*>outcome_value
+            metadata = wait.delivery._metadata()
+            Py_INCREF(metadata)
+            result[0] = <PyObject*>metadata
             return PYGEN_RETURN
         if outcome == FAILED:
-            set_raised(delivery._error())
+            set_raised(wait.delivery._error())
             result[0] = NULL
             return PYGEN_ERROR
-        delivery._asyncio_future_blocking = True
-        Py_INCREF(delivery)
+        Py_INCREF(wait)
         result[0] = this
         return PYGEN_NEXT
     except BaseException as error:
@@ -415,10 +540,5 @@ cdef PySendResult delivery_am_send(PyObject* this, PyObject* value, PyObject** r
         result[0] = NULL
         return PYGEN_ERROR
 
-use_send_slot(Delivery, <void*>delivery_am_send)
-
-
-cdef PySendResult wait_am_send(PyObject* this, PyObject* value, PyObject** result) noexcept:
-    return delivery_am_send(<PyObject*>(<DeliveryWait>this).delivery, value, result)
 
 use_send_slot(DeliveryWait, <void*>wait_am_send)

@@ -28,6 +28,17 @@ cdef class BlockPool:
     cdef void give(self, char* block) noexcept
 
 
+cdef class RecordMemory:
+    cdef char* data
+    cdef Py_ssize_t size       # what a buffer shows: all of the records once the batch is closed
+    cdef Py_ssize_t capacity
+    cdef BlockPool pool        # where `data` came from; None: from the system
+
+    cdef int use_block(self, BlockPool pool) except -1
+    cdef int resize(self, Py_ssize_t capacity, Py_ssize_t used) except -1
+    cdef void _give_back(self) noexcept
+
+
 cdef class RecordBatch:
     cdef readonly str topic
     cdef readonly int partition
@@ -41,8 +52,7 @@ cdef class RecordBatch:
     cdef readonly int32_t base_sequence
     cdef public Py_ssize_t charged_bytes
     cdef public int attempts
-    cdef public double retry_at
-    cdef public double last_sent_at
+    cdef public int times_taken   # as `attempts`, and those of the batch that it is a part of
     cdef public object last_error
     cdef public bint possibly_persisted
     cdef public bint is_in_flight
@@ -50,18 +60,15 @@ cdef class RecordBatch:
     cdef public bint is_prepared
     cdef Outcome outcome
     cdef int64_t log_append_time_ms
-    cdef dict record_errors
-    cdef list children
+    cdef list parts            # of a split batch: (first index, batch, first index there)
     cdef list enrolled
-    cdef BlockPool pool      # where `memory` came from; None: from the system
-    cdef char* memory
+    cdef object share          # the BufferShare that its bytes count for
+    cdef RecordMemory memory   # None when the batch is done or compressed
     cdef Py_ssize_t size
-    cdef Py_ssize_t capacity
-    cdef Py_ssize_t exports
-    cdef Py_ssize_t told_at   # the size at which the sender is told next that it has grown
+    cdef Py_ssize_t announce_at   # the size at which the sender is told next that it has grown
     cdef bytes compressed
     cdef int codec_attributes
-    cdef int64_t base_timestamp_ms
+    cdef readonly int64_t base_timestamp_ms
     cdef readonly int64_t max_timestamp_ms
 
     cdef Py_ssize_t size_with(
@@ -78,23 +85,19 @@ cdef class RecordBatch:
     ) except -1
     cdef Delivery deliver_last(self, int64_t timestamp_ms, object on_delivery)
     cdef int use_block(self, BlockPool pool) except -1
+    cdef const char* _records(self) except NULL
     cdef int _reserve(self, Py_ssize_t needed, Py_ssize_t limit) except -1
-    cdef char* _resize(self, Py_ssize_t capacity) noexcept
-    cdef void _free_memory(self) noexcept
+    cdef RecordBatch _part(self)
+    cdef int _end_split(self, list parts) except -1
 
 
 cdef class Delivery:
     cdef RecordBatch batch
-    cdef object callbacks
-    cdef object on_delivery
-    cdef object metadata
+    cdef object waiters        # None, a DeliveryWait, a (callback, context), or a list of these
+    cdef object on_delivery    # None or (callback, context)
     cdef int64_t timestamp_ms
     cdef int32_t index
-    cdef public bint _asyncio_future_blocking
     cdef bint is_enrolled
-    cdef bint is_detached    # cancel() was called, and nobody has waited since
-    cdef bint was_detached   # cancel() was called at some time
-    cdef bint is_releasing   # those who waited then are being told
 
     cdef Outcome _outcome(self) noexcept
     cdef void _follow_split(self)
@@ -102,13 +105,29 @@ cdef class Delivery:
     cdef void _move_to(self, RecordBatch batch, int32_t index)
     cdef object _metadata(self)
     cdef object _error(self)
+    cdef void _add_waiter(self, object waiter)
+    cdef void _remove_waiter(self, DeliveryWait wait)
     cdef int _notify(self, bint direct) except -1
-    cdef int _run_callbacks(self, list callbacks, bint direct) except -1
+    cdef int _notify_all(self, object waiters, bint direct) except -1
+    cdef int _notify_one(self, object waiter, bint direct) except -1
+    cdef int _call(self, object callback, object argument, object context, bint direct) except -1
+    cdef int _report(self, tuple on_delivery, bint direct) except -1
+    cdef int _blame(self, object callback, object error) except -1
     cdef Outcome _known_outcome(self) except *
 
 
 cdef class DeliveryWait:
     cdef Delivery delivery
+    cdef object wake_up        # what steps the task that waits; None while none does
+    cdef object context
+    cdef list others           # whoever else wants to know: (callback, context) each
+    cdef object cancel_message
+    cdef bint is_cancelled
+    cdef bint is_forgotten     # nobody has awaited it so far, though somebody should
+    cdef public object _asyncio_future_blocking
+
+    cdef Outcome _begin(self) except *
+    cdef void _leave(self)
 
 
 cdef Py_ssize_t measure_headers(object headers) except -1

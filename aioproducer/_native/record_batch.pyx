@@ -3,14 +3,13 @@
 """A record batch on its way to the log; its records' deliveries are in delivery.pxi.
 
 A batch takes encoded records (magic 2, KIP-98) until it is closed, is sealed once per attempt
-with a fresh 61-byte header, and ends exactly once: delivered, failed, or split into children.
+with a fresh 61-byte header, and ends exactly once: delivered, failed, or split into parts.
 
 Invariants
-* The encoded records never change after the batch is closed. Whoever reads them (a socket, a
-  compressor in a thread) holds a buffer export, and memory with exports is never freed: a retry
-  cannot corrupt an attempt that the transport still writes (KAFKA-19012).
-* A `Delivery` knows its batch and its index, nothing else. The batch knows a delivery only once
-  somebody waits for it (it is *enrolled*), so a fire-and-forget record costs no completion work.
+* The encoded records never change after the batch is closed: a retry cannot corrupt an attempt
+  that the transport still writes. A batch that is done lets go of them.
+* A `Delivery` knows its batch and its index. The batch knows a delivery only once somebody waits
+  for it (it is *enrolled*), so a fire-and-forget record costs no completion work.
 * A batch leaves PENDING once. Its waiters run after that, in the order they were enrolled.
 """
 
@@ -27,9 +26,6 @@ cdef extern from "crc32c.h":
     uint32_t aioproducer_crc32c(uint32_t crc, const void* data, size_t length) nogil
     uint32_t aioproducer_crc32c_portable(uint32_t crc, const void* data, size_t length) nogil
 
-cdef extern from "Python.h":
-    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
-
 aioproducer_crc32c_init()
 
 cdef enum:
@@ -38,7 +34,6 @@ cdef enum:
     CRC_AT = 17
     CRC_COVERS_FROM = 21
     FIRST_CAPACITY = 1024
-    MOST_SPARE_BYTES = 8388608
 
 BATCH_HEADER_SIZE = HEADER_SIZE
 
@@ -59,149 +54,8 @@ def crc32c_portable(data, uint32_t crc=0):
     return aioproducer_crc32c_portable(crc, &view[0], view.shape[0])
 
 
-# ---- varints: zigzag, seven bits a byte, as in protocol buffers
-
-cdef inline int varint_size(int64_t value) noexcept nogil:
-    cdef uint64_t zigzag = (<uint64_t>value << 1) ^ <uint64_t>(value >> 63)
-    cdef int size = 1
-    while zigzag >= 0x80:
-        zigzag >>= 7
-        size += 1
-    return size
-
-
-cdef inline char* put_varint(char* at, int64_t value) noexcept nogil:
-    cdef uint64_t zigzag = (<uint64_t>value << 1) ^ <uint64_t>(value >> 63)
-    while zigzag >= 0x80:
-        at[0] = <char>((zigzag & 0x7F) | 0x80)
-        at += 1
-        zigzag >>= 7
-    at[0] = <char>zigzag
-    return at + 1
-
-
-cdef inline int64_t take_varint(const char** at) noexcept nogil:
-    # Only ever reads what put_varint wrote.
-    cdef uint64_t zigzag = 0
-    cdef int shift = 0
-    cdef unsigned char byte
-    while True:
-        byte = <unsigned char>at[0][0]
-        at[0] += 1
-        zigzag |= <uint64_t>(byte & 0x7F) << shift
-        if byte < 0x80:
-            return <int64_t>(zigzag >> 1) ^ -<int64_t>(zigzag & 1)
-        shift += 7
-
-
-cdef inline char* put_field(char* at, Field field) noexcept nogil:
-    at = put_varint(at, field.length)
-    if field.length > 0:
-        memcpy(at, field.data, field.length)
-        at += field.length
-    return at
-
-
-cdef inline Field take_field(const char** at) noexcept nogil:
-    cdef Field field
-    field.length = take_varint(at)
-    field.data = at[0]
-    if field.length > 0:
-        at[0] += field.length
-    return field
-
-
-cdef inline Py_ssize_t field_size(Field field) noexcept nogil:
-    return varint_size(field.length) + (field.length if field.length > 0 else 0)
-
-
-cdef inline object field_bytes(Field field):
-    if field.length < 0:
-        return None
-    return PyBytes_FromStringAndSize(field.data, field.length)
-
-
-# ---- big-endian integers of the batch header
-
-cdef inline char* put_int(char* at, int64_t value, int size) noexcept nogil:
-    cdef int shift = 8 * (size - 1)
-    while shift >= 0:
-        at[0] = <char>((value >> shift) & 0xFF)
-        at += 1
-        shift -= 8
-    return at
-
-
-# ---- headers: `headers` is a list or tuple of (str, bytes | None), checked by the caller
-
-cdef Field header_value(object value) noexcept:
-    cdef Field field
-    if value is None:
-        field.data = NULL
-        field.length = -1
-    else:
-        field.data = PyBytes_AS_STRING(value)
-        field.length = PyBytes_GET_SIZE(value)
-    return field
-
-
-cdef Py_ssize_t measure_headers(object headers) except -1:
-    cdef Field name
-    cdef Py_ssize_t size = 0
-    if headers is None:
-        return varint_size(0)
-    for header in headers:
-        name.data = PyUnicode_AsUTF8AndSize((<tuple>header)[0], &name.length)
-        size += field_size(name) + field_size(header_value((<tuple>header)[1]))
-    return size + varint_size(len(headers))
-
-
-cdef char* put_headers(char* at, object headers) except NULL:
-    cdef Field name
-    if headers is None:
-        return put_varint(at, 0)
-    at = put_varint(at, len(headers))
-    for header in headers:
-        name.data = PyUnicode_AsUTF8AndSize((<tuple>header)[0], &name.length)
-        at = put_field(at, name)
-        at = put_field(at, header_value((<tuple>header)[1]))
-    return at
-
-
-# ---- memory
-
-@cython.final
-cdef class BlockPool:
-    """Keeps the memory of full batches for the next ones.
-
-    The system takes large blocks back at once when they are freed, and clears each page anew when
-    it gives them out: a good part of what a record costs.
-    """
-
-    def __cinit__(self, Py_ssize_t block_size):
-        self.block_size = block_size
-        self.limit = min(MOST_SPARE_BLOCKS, MOST_SPARE_BYTES // block_size)
-
-    def __dealloc__(self):
-        while self.count:
-            self.count -= 1
-            free(self.blocks[self.count])
-
-    cdef char* take(self) except NULL:
-        if self.count:
-            self.count -= 1
-            return self.blocks[self.count]
-        cdef char* block = <char*>malloc(self.block_size)
-        if block is NULL:
-            raise MemoryError
-        return block
-
-    cdef void give(self, char* block) noexcept:
-        if self.count >= self.limit:
-            free(block)
-            return
-        self.blocks[self.count] = block
-        self.count += 1
+include "encoding.pxi"
+include "memory.pxi"
 
 
 @cython.final
@@ -218,9 +72,6 @@ cdef class RecordBatch:
         self.producer_id = -1
         self.producer_epoch = -1
         self.base_sequence = -1
-
-    def __dealloc__(self):
-        self._free_memory()
 
     def __repr__(self):
         return (
@@ -252,7 +103,7 @@ cdef class RecordBatch:
         int64_t timestamp_ms,
         Py_ssize_t limit,
     ) except -1:
-        """Encode one record at the end; return the bytes it took. The caller checked the room."""
+        """Encode one record at the end; return the bytes it took. The caller checked the limit."""
         if self.record_count == 0:
             self.base_timestamp_ms = timestamp_ms
             self.max_timestamp_ms = timestamp_ms
@@ -264,9 +115,9 @@ cdef class RecordBatch:
             + field_size(key) + field_size(value) + headers_size
         )
         cdef Py_ssize_t taken = varint_size(body) + body
-        if self.size + taken > self.capacity:
+        if self.memory is None or self.size + taken > self.memory.capacity:
             self._reserve(self.size + taken, limit)
-        cdef char* at = self.memory + self.size
+        cdef char* at = self.memory.data + self.size
         at = put_varint(at, body)
         at[0] = 0   # record attributes: none are defined
         at = put_varint(at + 1, timestamp_delta)
@@ -282,36 +133,21 @@ cdef class RecordBatch:
         return taken
 
     cdef int use_block(self, BlockPool pool) except -1:
-        """Take a whole block at once, for a batch that is likely to get full."""
-        self.memory = pool.take()
-        self.capacity = pool.block_size
-        self.pool = pool
-        return 0
+        self.memory = RecordMemory.__new__(RecordMemory)
+        return self.memory.use_block(pool)
 
     cdef int _reserve(self, Py_ssize_t needed, Py_ssize_t limit) except -1:
         # Doubling up to the batch size: an idle partition holds a kilobyte, not a full batch.
-        cdef Py_ssize_t capacity = self.capacity * 2 if self.capacity else FIRST_CAPACITY
+        cdef Py_ssize_t capacity = FIRST_CAPACITY
+        if self.memory is None:
+            self.memory = RecordMemory.__new__(RecordMemory)
+        else:
+            capacity = self.memory.capacity * 2
         if capacity > limit:
             capacity = limit
         if capacity < needed:
             capacity = needed
-        if self._resize(capacity) is NULL:
-            raise MemoryError
-        return 0
-
-    cdef char* _resize(self, Py_ssize_t capacity) noexcept:
-        cdef char* memory
-        if self.pool is None:
-            memory = <char*>realloc(self.memory, capacity)
-        else:
-            memory = <char*>malloc(capacity)
-            if memory is not NULL:
-                memcpy(memory, self.memory, self.size)
-                self._free_memory()
-        if memory is not NULL:
-            self.memory = memory
-            self.capacity = capacity
-        return memory
+        return self.memory.resize(capacity, self.size)
 
     cdef Delivery deliver_last(self, int64_t timestamp_ms, object on_delivery):
         """The delivery of the record appended last."""
@@ -326,10 +162,14 @@ cdef class RecordBatch:
 
     def close(self):
         """Take no more records; give back the memory that was reserved beyond the last one."""
+        cdef RecordMemory memory = self.memory
+        if memory is None:
+            return
         # A block from the pool may go on as it is when it is nearly full.
-        cdef Py_ssize_t spare = 0 if self.pool is None else self.capacity // 16
-        if self.size and self.size + spare < self.capacity:
-            self._resize(self.size)
+        cdef Py_ssize_t spare = 0 if memory.pool is None else memory.capacity // 16
+        if self.size + spare < memory.capacity:
+            memory.resize(self.size, self.size)
+        memory.size = self.size
 
     # ---- sealing
 
@@ -350,28 +190,31 @@ cdef class RecordBatch:
         return self.compressed is not None
 
     def set_compressed(self, bytes payload, int codec_attributes):
-        """Keep `payload` in place of the records when it is smaller; free the larger one."""
+        """Keep `payload` in place of the records when it is smaller."""
         if PyBytes_GET_SIZE(payload) < self.size:
             self.compressed = payload
             self.codec_attributes = codec_attributes
-            if self.exports == 0:
-                self._free_memory()
+            self.memory = None
 
     def restore_records(self, bytes records):
-        """Undo `set_compressed`, given the decompressed records (before a split or a report)."""
+        """Undo `set_compressed`, given the decompressed records (before a split)."""
         if PyBytes_GET_SIZE(records) != self.size:
             raise ValueError(f"the records have {self.size} bytes, not {len(records)}")
-        if self.memory is NULL:
-            # Else somebody still reads them: they are here, and must not move.
-            self._reserve(self.size, self.size)
-            memcpy(self.memory, PyBytes_AS_STRING(records), self.size)
+        self._reserve(self.size, self.size)
+        memcpy(self.memory.data, PyBytes_AS_STRING(records), self.size)
+        self.memory.size = self.size
         self.compressed = None
         self.codec_attributes = 0
 
+    cdef const char* _records(self) except NULL:
+        if self.memory is None:
+            raise ValueError("the batch has no records, or has let go of them")
+        return self.memory.data
+
     @property
     def payload(self):
-        """The records as they go over the wire, without a copy."""
-        return self.compressed if self.compressed is not None else memoryview(self)
+        """The records as they go over the wire, without a copy; of a closed batch."""
+        return self.compressed if self.compressed is not None else memoryview(self.memory)
 
     def assign_sequence(self, int64_t producer_id, int16_t producer_epoch, int32_t base_sequence):
         self.producer_id = producer_id
@@ -387,9 +230,14 @@ cdef class RecordBatch:
 
         Returns a new object each time: an earlier attempt may still be in a transport's buffer.
         """
-        cdef object payload = self.payload
-        cdef const unsigned char[::1] records = payload
-        cdef Py_ssize_t length = records.shape[0]
+        cdef const char* records
+        cdef Py_ssize_t length
+        if self.compressed is not None:
+            records = PyBytes_AS_STRING(self.compressed)
+            length = PyBytes_GET_SIZE(self.compressed)
+        else:
+            records = self._records()
+            length = self.size
         cdef object header = PyBytes_FromStringAndSize(NULL, HEADER_SIZE)
         cdef char* start = PyBytes_AS_STRING(header)
         cdef int attributes = self.codec_attributes | (0x10 if is_transactional else 0)
@@ -409,59 +257,9 @@ cdef class RecordBatch:
         cdef uint32_t crc = aioproducer_crc32c(
             0, start + CRC_COVERS_FROM, HEADER_SIZE - CRC_COVERS_FROM
         )
-        if length:
-            crc = aioproducer_crc32c(crc, &records[0], length)
+        crc = aioproducer_crc32c(crc, records, length)
         put_int(start + CRC_AT, crc, 4)
         return header
-
-    # ---- buffer protocol: the encoded records, read-only
-
-    def __getbuffer__(self, Py_buffer* buffer, int flags):
-        PyBuffer_FillInfo(buffer, self, self.memory, self.size if self.memory else 0, 1, flags)
-        self.exports += 1
-
-    def __releasebuffer__(self, Py_buffer* buffer):
-        self.exports -= 1
-        if self.exports == 0 and (
-            self.outcome == DELIVERED or self.outcome == SPLIT or self.compressed is not None
-        ):
-            self._free_memory()
-
-    cdef void _free_memory(self) noexcept:
-        # `size` stays: it is what the records measured.
-        if self.pool is None:
-            free(self.memory)
-        else:
-            self.pool.give(self.memory)
-            self.pool = None
-        self.memory = NULL
-        self.capacity = 0
-
-    # ---- reading back
-
-    def records(self):
-        """Decode the records: a list of (key, value, headers, timestamp_ms)."""
-        cdef const char* at = self.memory
-        cdef int64_t timestamp_ms, header_count
-        cdef Field key, value, name
-        found = []
-        if self.memory is NULL:
-            return found
-        for _ in range(self.record_count):
-            take_varint(&at)
-            at += 1
-            timestamp_ms = self.base_timestamp_ms + take_varint(&at)
-            take_varint(&at)
-            key = take_field(&at)
-            value = take_field(&at)
-            header_count = take_varint(&at)
-            headers = []
-            while header_count > 0:
-                name = take_field(&at)
-                headers.append((field_bytes(name).decode(), field_bytes(take_field(&at))))
-                header_count -= 1
-            found.append((field_bytes(key), field_bytes(value), tuple(headers), timestamp_ms))
-        return found
 
     # ---- ending
 
@@ -480,70 +278,95 @@ cdef class RecordBatch:
         # An offset that has no room for the last record behind it is not where they are stored.
         self.base_offset = base_offset if base_offset <= INT64_MAX - self.record_count + 1 else -1
         self.log_append_time_ms = log_append_time_ms
-        if self.exports == 0:
-            self._free_memory()
+        self.memory = None
+        self.compressed = None
 
-    def fail(self, error, dict record_errors=None):
-        """No record of this batch is known to be stored. `record_errors` says more of some.
-
-        The encoded records are kept for whoever reports them; they go with the last reference.
-        """
+    def fail(self, error):
+        """No record of this batch is known to be stored."""
         assert self.outcome == PENDING
         self.outcome = FAILED
         self.error = error
-        self.record_errors = record_errors
+        self.memory = None
+        self.compressed = None
 
     def split(self, Py_ssize_t limit):
         """Move the records to new batches of at most `limit` bytes each (KIP-126).
 
         Deliveries, waiters and creation time go along. A record larger than `limit` gets a
-        batch of its own.
+        batch of its own. Returns the new batches in order.
         """
-        assert self.outcome == PENDING
-        if self.compressed is not None:
-            raise ValueError("restore the records before a split")
-        cdef const char* at = self.memory
-        cdef const char* end
+        assert self.outcome == PENDING and self.compressed is None
+        cdef const char* at = self._records()
         cdef int32_t index
-        cdef int64_t timestamp_ms
-        cdef Py_ssize_t headers_size, needed
-        cdef Field key, value
-        cdef RecordBatch child = None
-        cdef Delivery delivery
-        children = []
+        cdef EncodedRecord record
+        cdef RecordBatch part = None
+        parts = []
         for index in range(self.record_count):
-            end = at
-            needed = take_varint(&end)
-            end += needed
-            take_varint(&at)
-            at += 1
-            timestamp_ms = self.base_timestamp_ms + take_varint(&at)
-            take_varint(&at)
-            key = take_field(&at)
-            value = take_field(&at)
-            headers_size = end - at
-            if (
-                child is not None
-                and child.size_with(key, value, headers_size, timestamp_ms) > limit
+            record = take_record(&at, self.base_timestamp_ms)
+            if part is not None and limit < part.size_with(
+                record.key, record.value, record.headers_size, record.timestamp_ms
             ):
-                child.close()
-                child = None
-            if child is None:
-                child = RecordBatch(self.topic, self.partition, self.loop, self.created_at)
-                # A split is no attempt: nothing was tried in the size that is sent next.
-                child.attempts = max(self.attempts - 1, 0)
-                child.last_error = self.last_error
-                child.possibly_persisted = self.possibly_persisted
-                children.append((index, child))
-            # The encoded headers (count and all) are copied as they are, over append's empty
-            # list: one byte is reserved by it, the rest here.
-            child.append(key, value, None, headers_size, timestamp_ms, limit)
-            memcpy(child.memory + child.size - headers_size, at, headers_size)
-            at = end
-        if child is not None:
-            child.close()
+                part = None
+            if part is None:
+                part = self._part()
+                parts.append((index, part, 0))
+            append_encoded(part, record, limit)
+        self._end_split(parts)
+        return [batch for _, batch, _ in parts]
+
+    def refuse(self, errors):
+        """Fail the records that the broker refused by index; move the others to a new batch.
+
+        The broker appended none of them (KIP-467). Returns the new batch, None if no record is
+        left, and the failed ones, of one record each, for the caller to wake.
+        """
+        assert self.outcome == PENDING and self.compressed is None
+        cdef const char* at = self._records()
+        cdef int32_t index
+        cdef EncodedRecord record
+        cdef RecordBatch others = None
+        cdef RecordBatch refused
+        cdef bint is_run = False
+        parts = []
+        failed = []
+        for index in range(self.record_count):
+            record = take_record(&at, self.base_timestamp_ms)
+            error = errors.get(index)
+            if error is not None:
+                refused = self._part()
+                refused.record_count = 1
+                refused.fail(error)
+                failed.append(refused)
+                parts.append((index, refused, 0))
+                is_run = False
+                continue
+            if others is None:
+                others = self._part()
+            if not is_run:
+                parts.append((index, others, others.record_count))
+                is_run = True
+            append_encoded(others, record, self.size)
+        self._end_split(parts)
+        return others, failed
+
+    cdef RecordBatch _part(self):
+        cdef RecordBatch part = RecordBatch(
+            self.topic, self.partition, self.loop, self.created_at
+        )
+        # A split is no attempt: nothing was tried in the form that is sent next.
+        part.attempts = max(self.attempts - 1, 0)
+        part.times_taken = self.times_taken
+        part.last_error = self.last_error
+        part.possibly_persisted = self.possibly_persisted
+        return part
+
+    cdef int _end_split(self, list parts) except -1:
+        cdef Delivery delivery
+        for _, part, _ in parts:
+            (<RecordBatch>part).close()
         self.outcome = SPLIT
-        self.children = children
+        self.parts = parts
+        self.memory = None
         enrolled = self.enrolled
         self.enrolled = None
         if enrolled is not None:
@@ -551,14 +374,12 @@ cdef class RecordBatch:
                 delivery.is_enrolled = False
                 delivery._outcome()
                 delivery._enrol()
-        if self.exports == 0:
-            self._free_memory()
-        return [child for _, child in children]
+        return 0
 
     def wake(self, bint direct):
-        """Run whoever waits for a record of this batch.
+        """Notify whoever waits for a record of this batch.
 
-        `direct` runs them here and now, which is only legal where no task is running: from the
+        `direct` does so here and now, which is only legal where no task is running: from the
         loop's own callbacks, never from inside a caller's `send`. Otherwise the loop is asked to.
         """
         cdef Delivery delivery
@@ -567,20 +388,41 @@ cdef class RecordBatch:
         if enrolled is None:
             return
         self.enrolled = None
+        # A loop that is run inside of a woken task (nest_asyncio) calls the reader of the socket
+        # again, which asyncio enters in the very context that we are in now.
+        outer = leave_context() if direct else None
         try:
-            for position in range(len(enrolled)):
-                delivery = <Delivery>enrolled[position]
-                delivery._notify(direct)
+            for position in range(len(<list>enrolled)):
+                delivery = <Delivery>(<list>enrolled)[position]
+                # Else its record has waited for metadata here, and is in another batch now.
+                if delivery.batch is self:
+                    delivery._notify(direct)
         except BaseException:
             # KeyboardInterrupt or SystemExit from a task: the others still get their result.
-            for position in range(position + 1, len(enrolled)):
-                delivery = <Delivery>enrolled[position]
-                delivery._notify(False)
+            for position in range(position + 1, len(<list>enrolled)):
+                delivery = <Delivery>(<list>enrolled)[position]
+                if delivery.batch is self:
+                    delivery._notify(False)
             raise
+        finally:
+            if outer is not None:
+                PyContext_Enter(outer)
 
     @property
     def waiter_count(self):
         return 0 if self.enrolled is None else len(self.enrolled)
+
+
+cdef int append_encoded(RecordBatch batch, EncodedRecord record, Py_ssize_t limit) except -1:
+    # The encoded headers are copied as they are, over append's empty list: one byte is reserved by
+    # it, the rest here.
+    batch.append(
+        record.key, record.value, None, record.headers_size, record.timestamp_ms, limit
+    )
+    memcpy(
+        batch.memory.data + batch.size - record.headers_size, record.headers, record.headers_size
+    )
+    return 0
 
 
 include "delivery.pxi"

@@ -8,20 +8,70 @@ nothing but the `Delivery` (and for `send` its `Admission`) is made.
 """
 
 cimport cython
+from cpython.exc cimport PyErr_WarnEx
+from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_INCREF
+from libc.stdint cimport int64_t
 
 from aioproducer._native.accumulator cimport RecordAccumulator
 from aioproducer._native.record_batch cimport Delivery, DeliveryWait, measure_headers
 
-from types import GenericAlias
+from functools import partial
+from inspect import iscoroutinefunction
+from types import FunctionType, GenericAlias, MethodType
 
 from aioproducer.records import ProducerRecord
 
 cdef type ProducerRecordType = ProducerRecord
 
+cdef extern from "Python.h":
+    object PyContext_CopyCurrent()
+    long long PyLong_AsLongLongAndOverflow(object number, int* overflow) except? -1
 
-include "send_slot.pxi"
+cdef extern from *:
+    """
+    #define current_context() (PyThreadState_Get()->context)
+
+    /* The beginning of a Context, the same from Python 3.7 to 3.14: what it was entered from, and
+       its variables, in a mapping that never changes. */
+    typedef struct {
+        PyObject_HEAD
+        PyObject *previous;
+        PyObject *variables;
+    } ContextHead;
+
+    /* Whether the context that runs now has the same variables as a copy of an earlier one. */
+    static int is_same_context(PyObject *copy)
+    {
+    #if PY_VERSION_HEX < 0x030F0000
+        PyObject *now = current_context();
+        return now != NULL
+            && ((ContextHead*)now)->variables == ((ContextHead*)copy)->variables;
+    #else
+        return 0;
+    #endif
+    }
+    #define FUNCTION_FLAGS(function) \
+        (((PyCodeObject*)PyFunction_GET_CODE(function))->co_flags)
+    #define SET_CODE(function, code) do { \
+            Py_INCREF(code); \
+            Py_SETREF(((__pyx_CyFunctionObject*)(function))->func_code, code); \
+        } while (0)
+    """
+    PyObject* current_context() noexcept
+    bint is_same_context(PyObject* copy) noexcept
+    int FUNCTION_FLAGS(object function) noexcept
+    void SET_CODE(object function, object code) noexcept
+
+cdef enum:
+    CO_COROUTINE = 0x80
+    # A generator, a coroutine, either of them by a decorator, an async generator: none of them
+    # runs when it is called.
+    CO_RUNS_LATER = 0x20 | 0x80 | 0x100 | 0x200
+
+
+include "awaitable.pxi"
 
 
 @cython.final
@@ -35,8 +85,24 @@ cdef class Admission:
 
     cdef Delivery delivery
     cdef bint yields
+    cdef bint is_forgotten   # nobody has awaited it so far
 
     __class_getitem__ = classmethod(GenericAlias)
+
+    def __init__(self):
+        raise TypeError("an Admission is made by Producer.send")
+
+    def __reduce__(self):
+        raise TypeError("a coroutine can be neither copied nor pickled")
+
+    def __dealloc__(self):
+        if self.is_forgotten:
+            PyErr_WarnEx(
+                RuntimeWarning,
+                b"coroutine 'Producer.send' was never awaited: its record is sent;"
+                b" send_nowait is for fire and forget",
+                1,
+            )
 
     def __await__(self):
         return self
@@ -48,20 +114,23 @@ cdef class Admission:
         return self.send(None)
 
     def send(self, value):
+        self.is_forgotten = False
         if self.yields:
             self.yields = False
             return None
         raise StopIteration(self.delivery)
 
     def throw(self, typ, val=None, tb=None):
+        self.is_forgotten = False
         raise_thrown(typ, val)
 
     def close(self):
-        pass
+        self.is_forgotten = False
 
 
 cdef PySendResult admission_am_send(PyObject* this, PyObject* value, PyObject** result) noexcept:
     cdef Admission admission = <Admission>this
+    admission.is_forgotten = False
     if admission.yields:
         admission.yields = False
         Py_INCREF(None)
@@ -73,6 +142,54 @@ cdef PySendResult admission_am_send(PyObject* this, PyObject* value, PyObject** 
 
 
 use_send_slot(Admission, <void*>admission_am_send)
+refuse_new(Admission, "an Admission is made by Producer.send")
+
+
+cdef int64_t MAX_PARTITION = 2**31 - 1
+cdef int64_t MAX_TIMESTAMP_MS = 2**62
+# As milliseconds these are days in 1970; as seconds they go from 2001 to 2100.
+cdef int64_t FIRST_SECOND = 978307200
+cdef int64_t LAST_SECOND = 4102444800
+
+
+cdef bint is_whole(object number, int64_t highest):
+    """Whether it is an int from 0 to `highest`; a bool is none."""
+    cdef int overflow = 0
+    cdef int64_t value
+    if type(number) is not int:
+        return False
+    value = PyLong_AsLongLongAndOverflow(number, &overflow)
+    return not overflow and 0 <= value <= highest
+
+
+cdef int check_on_delivery(object on_delivery) except -1:
+    """Refuse what cannot be called, or of which nothing would run if it were."""
+    function = on_delivery
+    while True:
+        if type(function) is MethodType:
+            function = function.__func__
+        elif type(function) is partial:
+            function = function.func
+        else:
+            break
+    if type(function) is FunctionType:
+        if FUNCTION_FLAGS(function) & CO_RUNS_LATER:
+            refuse_on_delivery(function)
+    elif not callable(function):
+        raise TypeError(
+            f"on_delivery is a function of (metadata, error), not a {type(function).__name__}"
+        )
+    elif iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__):
+        refuse_on_delivery(function)
+    return 0
+
+
+cdef int refuse_on_delivery(object function) except -1:
+    name = getattr(function, "__qualname__", type(function).__name__)
+    raise TypeError(
+        f"on_delivery is called by the loop, and nobody would await {name}: pass a plain function"
+        " of (metadata, error), in which asyncio.create_task may start one, or await the Delivery"
+    )
 
 
 cdef class SendPath:
@@ -82,6 +199,9 @@ cdef class SendPath:
     cdef object serialize_key
     cdef object serialize_value
     cdef unsigned long thread_id
+    cdef bint warned_of_seconds
+    cdef object checked_context   # a call from it was found to be from the producer's loop
+    cdef tuple last_callback      # the last `on_delivery` and the context of its call
     cdef tuple refused
 
     __class_getitem__ = classmethod(GenericAlias)
@@ -90,10 +210,14 @@ cdef class SendPath:
         self.serialize_key = serialize_key
         self.serialize_value = serialize_value
         self.thread_id = PyThread_get_thread_ident()
+        self.checked_context = None
+        self.last_callback = None
         self.accumulator = accumulator
 
     def _close_path(self):
         self.accumulator = None
+        self.checked_context = None
+        self.last_callback = None
 
     def send(
         self, topic, value=None, *, key=None, partition=None, headers=None, timestamp_ms=None,
@@ -127,7 +251,7 @@ cdef class SendPath:
             SerializationError: Key, value or headers are of a wrong type; nothing was accepted.
             RecordTooLargeError: Larger than `max_request_size`.
             InvalidTopicError, InvalidPartitionError: No such place.
-            KafkaTimeoutError: No room within `max_block_ms`.
+            BufferExhaustedError: No room within `max_block_ms`; a `KafkaTimeoutError`, too.
             ProducerClosedError, ProducerNotStartedError, WrongEventLoopError: Not usable here.
 
         Example:
@@ -139,9 +263,10 @@ cdef class SendPath:
             topic, value, key, partition, headers, timestamp_ms, on_delivery
         )
         if delivery is None:
-            return self._send_when_room(*self._take_refused(), on_delivery)
+            return self._send_when_room(self._take_refused())
         admission = Admission.__new__(Admission)
         admission.delivery = delivery
+        admission.is_forgotten = True
         # A partitioner may have closed the producer.
         admission.yields = self.accumulator is not None and self.accumulator.takes_turn()
         return admission
@@ -185,8 +310,8 @@ cdef class SendPath:
 
         Args:
             topic, value, key, partition, headers, timestamp_ms: As for `send`.
-            timeout: Seconds to wait at most; raises KafkaTimeoutError when they are over, with
-                `possibly_persisted` set: the record goes on.
+            timeout: Seconds to wait at most; raises KafkaTimeoutError when they are over. Only
+                this wait is: `is_pending` says that the record goes on.
 
         Raises:
             KafkaError: It was not stored, or it is not known whether it was; the error says
@@ -200,13 +325,12 @@ cdef class SendPath:
         )
         if delivery is None:
             record = self._take_refused()
-            return self._deliver_when_room(
-                self._send_when_room(*record, None), record[0], timeout
-            )
+            return self._deliver_when_room(self._send_when_room(record), record[0], timeout)
         if timeout is not None:
             return self._wait_for_delivery(delivery, delivery.batch.topic, timeout)
         cdef DeliveryWait wait = DeliveryWait.__new__(DeliveryWait)
         wait.delivery = delivery
+        wait.is_forgotten = True
         return wait
 
     def _accept_many(self, topic, list values, Py_ssize_t start, list deliveries):
@@ -241,6 +365,12 @@ cdef class SendPath:
             )
         if self.accumulator is None or PyThread_get_thread_ident() != self.thread_id:
             self._refuse_call()
+        # Another loop runs in another context. So the loop is looked at once per context, and not
+        # once per record, which would cost an eighth of it.
+        if current_context() != <PyObject*>self.checked_context and self._check_running_loop():
+            self._remember_context()
+        if on_delivery is not None:
+            on_delivery = self._with_context(on_delivery)
         if self.serialize_value is None:
             if type(value) is not bytes and value is not None:
                 value = self._to_bytes(topic, "value", value)
@@ -253,8 +383,14 @@ cdef class SendPath:
             key = self._serialize(topic, "key", key, self.serialize_key)
         if headers is not None:
             headers = self._check_headers(topic, headers)
-        if timestamp_ms is not None or partition is not None:
-            self._check_numbers(topic, partition, timestamp_ms)
+        if partition is not None and not is_whole(partition, MAX_PARTITION):
+            self._refuse_partition(topic, partition)
+        if timestamp_ms is not None:
+            if not is_whole(timestamp_ms, MAX_TIMESTAMP_MS):
+                self._refuse_timestamp(timestamp_ms)
+            if FIRST_SECOND < <int64_t>timestamp_ms < LAST_SECOND and not self.warned_of_seconds:
+                self.warned_of_seconds = True
+                self._warn_of_seconds(topic, timestamp_ms)
         # Kept, for a partitioner may close the producer.
         cdef RecordAccumulator accumulator = self.accumulator
         if accumulator is None:
@@ -264,8 +400,30 @@ cdef class SendPath:
             topic, key, value, partition, headers, timestamp_ms, on_delivery
         )
         if delivery is None:
-            self.refused = (topic, key, value, partition, headers, timestamp_ms)
+            partition = accumulator.refused_partition(partition)
+            self.refused = (topic, key, value, partition, headers, timestamp_ms, on_delivery)
         return delivery
+
+    cdef tuple _with_context(self, object on_delivery):
+        """A callback with the context of this call, a copy of which it is to run in.
+
+        One copy serves all calls until a variable changes: a context for each record would keep
+        the garbage collector busy, at five times the cost of the record.
+        """
+        cdef tuple entry = self.last_callback
+        if entry is None or not is_same_context(<PyObject*>entry[1]):
+            entry = None
+        if entry is not None and entry[0] is on_delivery:
+            return entry
+        check_on_delivery(on_delivery)
+        context = PyContext_CopyCurrent() if entry is None else entry[1]
+        self.last_callback = (on_delivery, context)
+        return self.last_callback
+
+    cdef int _remember_context(self) except -1:
+        cdef PyObject* context = current_context()
+        self.checked_context = None if context == NULL else <object>context
+        return 0
 
     cdef tuple _take_refused(self):
         refused = self.refused
@@ -280,7 +438,9 @@ cdef class SendPath:
     cdef object _serialize(self, topic, field, value, serialize):
         try:
             data = serialize(topic, value)
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
             raise self._serialization_error(topic, field, value, error) from error
         if type(data) is not bytes:
             return self._to_bytes(topic, field, data)
@@ -294,14 +454,14 @@ cdef class SendPath:
         # A copy, for what runs before they are encoded (a partitioner, or a wait for room) may
         # change the caller's list, and they are measured only once.
         headers = tuple(headers)
-        for header in headers:
+        for position, header in enumerate(headers):
             if (
                 type(header) is not tuple
                 or len(<tuple>header) != 2
                 or type((<tuple>header)[0]) is not str
                 or not ((<tuple>header)[1] is None or type((<tuple>header)[1]) is bytes)
             ):
-                raise self._serialization_error(topic, "headers", header, None)
+                raise self._header_error(topic, position, header)
         try:
             measure_headers(headers)
         except UnicodeEncodeError as error:
@@ -332,3 +492,17 @@ cdef class SendPath:
         if isinstance(topic, str):
             return str.__str__(topic)
         self._refuse_topic(topic)
+
+
+def _mark_coroutine_functions():
+    """Have `inspect.iscoroutinefunction` say what is true: these are to be awaited.
+
+    Whoever asks (Starlette's background tasks, mocks made by a spec) would call them in a thread,
+    or not await them. The flag of a function's code is what every supported Python looks at.
+    """
+    for function in (SendPath.send, SendPath.send_and_wait):
+        code = function.__code__
+        SET_CODE(function, code.replace(co_flags=code.co_flags | CO_COROUTINE))
+
+
+_mark_coroutine_functions()

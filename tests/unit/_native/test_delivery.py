@@ -1,10 +1,13 @@
-"""Deliveries as futures: who waits, is told, gives up, and what is left behind."""
+"""Deliveries: who waits, is notified, gives up, and what is left behind."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import gc
+import pickle
+import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
@@ -12,68 +15,54 @@ from typing import Any, cast
 
 import pytest
 
-from aioproducer._native.record_batch import Delivery, DeliveryWait, RecordBatch
+from aioproducer._native.record_batch import Delivery, RecordBatch
 from aioproducer.errors import NetworkError
 from aioproducer.records import RecordMetadata
-from tests.support.core import Core, Outcome, noting, noting_outcome
+from tests.support.core import TOPIC, Core, Outcome, noting, noting_outcome
+from tests.support.deliveries import (
+    STORED,
+    complete,
+    fail,
+    from_the_loop,
+    one,
+    turn,
+    wait_for_it,
+    waiting,
+)
 
 SOON = 0.005
 """A bound that is to be reached, in seconds."""
 
-STORED = RecordMetadata("clicks", 0, 7, 0)
 number: contextvars.ContextVar[int] = contextvars.ContextVar("number")
-
-
-def one(core: Core | None = None) -> tuple[Delivery, RecordBatch]:
-    """Return a record's delivery and the batch that the record is alone in."""
-    core = core or Core(asyncio.get_running_loop())
-    delivery = core.put()
-    return delivery, core.take()
-
-
-def complete(batch: RecordBatch, *, direct: bool = True) -> None:
-    batch.complete(7)
-    batch.wake(direct)
-
-
-def fail(batch: RecordBatch, *, direct: bool = True) -> None:
-    batch.fail(NetworkError("gone"))
-    batch.wake(direct)
-
-
-async def wait_for_it(delivery: Delivery) -> RecordMetadata:
-    metadata: RecordMetadata = await delivery
-    return metadata
-
-
-def waiting(delivery: Delivery) -> asyncio.Task[RecordMetadata]:
-    return asyncio.get_running_loop().create_task(wait_for_it(delivery))
-
-
-async def turn() -> None:
-    """Let whatever is ready run, and what that makes ready."""
-    for _ in range(4):
-        await asyncio.sleep(0)
-
-
-def from_the_loop(*functions: Callable[[], object]) -> None:
-    """Have something happen outside of any task, in one turn, as an answer does."""
-
-    def run() -> None:
-        for function in functions:
-            function()
-
-    asyncio.get_running_loop().call_soon(run)
 
 
 # ---- what asyncio takes it for
 
 
-async def test_a_delivery_is_a_future_to_asyncio() -> None:
-    delivery, _ = one()
+async def test_a_pending_delivery_is_no_future_to_asyncio() -> None:
+    # Who takes it for one cancels it where he only wants to end his wait.
+    delivery, batch = one()
+    anything: Any = delivery
+    assert not asyncio.isfuture(anything)
+    task = asyncio.ensure_future(anything)
+    assert isinstance(task, asyncio.Task)
+    from_the_loop(lambda: complete(batch))
+    assert await task == STORED
+
+
+@pytest.mark.parametrize("end", [complete, fail])
+async def test_a_delivery_whose_outcome_is_known_is_a_future_to_asyncio(
+    end: Callable[[RecordBatch], None],
+) -> None:
+    delivery, batch = one()
+    end(batch)
     anything: Any = delivery
     assert asyncio.isfuture(anything)
     assert asyncio.ensure_future(anything) is delivery
+
+
+async def test_a_delivery_knows_the_loop_of_its_producer() -> None:
+    delivery, _ = one()
     assert delivery.get_loop() is asyncio.get_running_loop()
 
 
@@ -239,16 +228,57 @@ async def test_cancelling_a_gather_ends_the_wait_and_not_the_records() -> None:
 
 async def test_a_gather_after_a_cancelled_one_waits_for_the_records() -> None:
     delivery, batch = one()
-    delivery.cancel()
+
+    async def gather() -> list[RecordMetadata]:
+        return await asyncio.gather(*[delivery])
+
+    task = asyncio.create_task(gather())
     await turn()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     from_the_loop(lambda: complete(batch))
-    found: list[RecordMetadata] = await asyncio.gather(*[delivery])
-    assert found == [STORED]
+    assert await gather() == [STORED]
+
+
+async def test_a_cancelled_gather_leaves_another_gather_alone() -> None:
+    delivery, batch = one()
+
+    async def gather() -> list[RecordMetadata]:
+        return await asyncio.gather(*[delivery])
+
+    leaving, staying = asyncio.create_task(gather()), asyncio.create_task(gather())
+    await turn()
+    leaving.cancel()
+    await turn()
+    assert not staying.done()
+    from_the_loop(lambda: complete(batch))
+    assert await staying == [STORED]
+
+
+async def test_a_timeout_of_one_caller_leaves_the_others_waiting() -> None:
+    delivery, batch = one()
+    staying = waiting(delivery)
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(delivery, SOON)
+    assert not staying.done()
+    from_the_loop(lambda: complete(batch))
+    assert await staying == STORED
+
+
+async def test_wait_returns_in_time_and_leaves_the_delivery_pending() -> None:
+    delivery, batch = one()
+    future = cast("asyncio.Future[RecordMetadata]", delivery)
+    done, pending = await asyncio.wait({future}, timeout=SOON)
+    assert (done, pending) == (set(), {future})
+    complete(batch)
+    assert await delivery == STORED
 
 
 async def test_as_completed_gives_each_result_as_it_comes() -> None:
     (first, first_batch), (second, second_batch) = one(), one()
-    from_the_loop(lambda: fail(second_batch), lambda: complete(first_batch))
+    # Once the tasks that asyncio makes for the two have begun to wait.
+    from_the_loop(lambda: from_the_loop(lambda: fail(second_batch), lambda: complete(first_batch)))
     found: list[object] = []
     coming: Awaitable[RecordMetadata]
     for coming in asyncio.as_completed([first, second]):
@@ -362,7 +392,7 @@ async def test_cancelling_a_task_does_not_stop_the_record() -> None:
     await turn()
     task.cancel()
     await turn()
-    assert delivery.cancelled()
+    assert (delivery.done(), delivery.cancelled()) == (False, False)
     complete(batch)
     assert (delivery.done(), delivery.cancelled()) == (True, False)
     assert await delivery == STORED
@@ -432,16 +462,18 @@ async def test_a_task_that_waits_again_after_its_cancellation_gets_the_outcome()
     assert await task == STORED
 
 
-async def test_cancelling_a_delivery_itself_tells_its_callbacks() -> None:
+async def test_a_delivery_itself_cannot_be_cancelled() -> None:
     delivery, batch = one()
-    told: list[bool] = []
-    delivery.add_done_callback(lambda it: told.append(it.cancelled()))
-    assert delivery.cancel()
-    assert told == []
+    told: list[Delivery] = []
+    delivery.add_done_callback(told.append)
+    assert not delivery.cancel()
+    assert not delivery.cancel("why")
+    assert not delivery.cancelled()
     await turn()
-    assert told == [True]
-    complete(batch)
-    assert told == [True]
+    assert told == []
+    from_the_loop(lambda: complete(batch))
+    assert await delivery == STORED
+    assert told == [delivery]
 
 
 async def test_cancelling_a_delivery_with_an_outcome_does_nothing() -> None:
@@ -450,18 +482,6 @@ async def test_cancelling_a_delivery_with_an_outcome_does_nothing() -> None:
     assert not delivery.cancel()
     assert not delivery.cancelled()
     assert await delivery == STORED
-
-
-async def test_a_cancelled_delivery_raises_the_cancellation_until_its_outcome_is_known() -> None:
-    delivery, batch = one()
-    delivery.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        delivery.result()
-    with pytest.raises(asyncio.CancelledError):
-        delivery.exception()
-    await turn()
-    complete(batch)
-    assert delivery.result() == STORED
 
 
 async def test_on_delivery_gets_the_true_outcome_after_a_cancelled_wait() -> None:
@@ -725,6 +745,32 @@ async def test_on_delivery_gets_the_error_of_a_failed_record() -> None:
     ]
 
 
+@pytest.mark.parametrize("direct", [True, False])
+async def test_on_delivery_runs_in_the_context_of_its_send(direct: bool) -> None:
+    core = Core(asyncio.get_running_loop())
+    seen: list[int] = []
+    for request in (1, 2):
+        number.set(request)
+        core.put(on_delivery=lambda metadata, error: seen.append(number.get()))
+    number.set(3)
+    complete(core.take(), direct=direct)
+    await turn()
+    assert seen == [1, 2]
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_what_on_delivery_sets_in_its_context_is_seen_by_nobody_else(direct: bool) -> None:
+    core = Core(asyncio.get_running_loop())
+    seen: list[int] = []
+    number.set(1)
+    core.put(on_delivery=lambda metadata, error: number.set(2))
+    core.put(on_delivery=lambda metadata, error: seen.append(number.get()))
+    complete(core.take(), direct=direct)
+    await turn()
+    assert seen == [1]
+    assert number.get() == 1
+
+
 async def test_on_delivery_is_called_once() -> None:
     core = Core(asyncio.get_running_loop())
     told: list[Outcome] = []
@@ -746,16 +792,82 @@ async def test_a_callback_may_wait_for_the_next_record() -> None:
     assert told == ["second"]
 
 
-def test_an_interrupt_in_a_callback_leaves_the_others_to_the_loop() -> None:
+class Escape(BaseException):
+    """What no `except Exception` catches."""
+
+
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, GeneratorExit, Escape, ValueError])
+@pytest.mark.parametrize("by", ["on_delivery", "done callback"])
+@pytest.mark.parametrize("direct", [True, False])
+def test_what_a_callback_raises_is_reported_and_costs_nobody_else_anything(
+    kind: type[BaseException], by: str, direct: bool
+) -> None:
+    core = Core()
+    told: list[int] = []
+
+    def breaks(*_: object) -> None:
+        raise kind("mine")
+
+    if by == "on_delivery":
+        delivery = core.put(on_delivery=breaks)
+    else:
+        delivery = core.put()
+        delivery.add_done_callback(breaks)
+    delivery.add_done_callback(noting(told, 1))
+    core.put(on_delivery=noting(told, 2))
+    complete(core.take(), direct=direct)
+    core.manual.run_once()
+    assert told == [1, 2]
+    (reported,) = core.manual.reported
+    assert isinstance(reported["exception"], kind)
+    assert reported["exception"].args == ("mine",)
+
+
+def test_the_report_of_a_callback_names_it_and_the_topic_and_no_payload() -> None:
+    def my_callback(*_: object) -> None:
+        raise ValueError
+
+    core = Core()
+    core.put(b"secret", key=b"hidden", on_delivery=my_callback)
+    complete(core.take())
+    message: str = core.manual.reported[0]["message"]
+    assert "my_callback" in message
+    assert "clicks" in message
+    assert "secret" not in message
+    assert "hidden" not in message
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_in_a_callback_leaves_the_others_to_the_loop(
+    kind: type[BaseException],
+) -> None:
+    core = Core()
+    told: list[int] = []
+
+    def interrupts(*_: object) -> None:
+        raise kind
+
+    core.put(on_delivery=noting(told, 0))
+    core.put(on_delivery=interrupts)
+    core.put(on_delivery=noting(told, 2))
+    with pytest.raises(kind):
+        complete(core.take())
+    assert told == [0]
+    assert core.manual.reported == []
+    core.manual.run_once()
+    assert told == [0, 2]
+
+
+def test_an_interrupt_in_one_of_several_callbacks_leaves_the_others_to_the_loop() -> None:
     core = Core()
     told: list[int] = []
 
     def interrupts(*_: object) -> None:
         raise KeyboardInterrupt
 
-    core.put(on_delivery=noting(told, 0))
-    core.put(on_delivery=interrupts)
-    core.put(on_delivery=noting(told, 2))
+    delivery = core.put()
+    for callback in (noting(told, 0), interrupts, noting(told, 2)):
+        delivery.add_done_callback(callback)
     with pytest.raises(KeyboardInterrupt):
         complete(core.take())
     assert told == [0]
@@ -775,6 +887,103 @@ def test_an_interrupt_in_a_callback_leaves_the_records_other_callbacks_to_the_lo
     with pytest.raises(KeyboardInterrupt):
         complete(core.take())
     core.manual.run_once()
+    assert told == [delivery]
+
+
+# ---- a loop that is run inside of what it wakes
+
+
+def test_a_read_callback_may_be_entered_again_by_what_it_wakes() -> None:
+    # nest_asyncio runs the loop inside of a task, and asyncio runs the reader of a socket in one
+    # context, which can be entered only once at a time.
+    core = Core()
+    told: list[str] = []
+    first, second = core.put(), core.put()
+    outer = core.take()
+    third, inner = one(core)
+    reader = contextvars.copy_context()
+    first.add_done_callback(lambda _: reader.run(complete, inner))
+    second.add_done_callback(noting(told, "second"))
+    third.add_done_callback(noting(told, "third"))
+    reader.run(complete, outer)
+    assert told == ["third", "second"]
+    assert core.manual.reported == []
+
+
+def test_after_the_waking_the_read_callback_is_in_its_context_again() -> None:
+    core = Core()
+    seen: list[int] = []
+    delivery, batch = one(core)
+    delivery.add_done_callback(lambda _: number.set(2))
+    reader = contextvars.copy_context()
+
+    def read() -> None:
+        number.set(1)
+        complete(batch)
+        seen.append(number.get())
+
+    reader.run(read)
+    assert seen == [1]
+    assert reader[number] == 1
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_the_read_callback_is_in_its_context_again_after_an_interrupt_too(
+    kind: type[BaseException],
+) -> None:
+    core = Core()
+    seen: list[int] = []
+    delivery, batch = one(core)
+
+    def interrupts(_: Delivery) -> None:
+        raise kind
+
+    delivery.add_done_callback(interrupts)
+
+    def read() -> None:
+        number.set(1)
+        with pytest.raises(kind):
+            complete(batch)
+        seen.append(number.get())
+
+    contextvars.copy_context().run(read)
+    assert seen == [1]
+
+
+def test_a_callback_whose_context_is_in_use_further_up_is_left_to_the_loop() -> None:
+    core = Core()
+    told: list[Delivery] = []
+    delivery, batch = one(core)
+    busy = contextvars.copy_context()
+    delivery.add_done_callback(told.append, context=busy)
+    busy.run(lambda: contextvars.copy_context().run(complete, batch))
+    assert told == []
+    core.manual.run_once()
+    assert told == [delivery]
+
+
+def test_an_on_delivery_whose_context_is_in_use_further_up_runs_in_a_copy_of_it() -> None:
+    core = Core()
+    told: list[Outcome] = []
+    busy = contextvars.copy_context()
+    core.accumulator.accept_record(TOPIC, None, b"v", None, None, 0, (noting_outcome(told), busy))
+    batch = core.take()
+    busy.run(lambda: contextvars.copy_context().run(complete, batch))
+    assert told == [(STORED, None)]
+
+
+def test_waking_works_outside_of_any_context_that_was_entered() -> None:
+    core = Core()
+    told: list[Delivery] = []
+    delivery, batch = one(core)
+    delivery.add_done_callback(told.append)
+
+    def bare() -> None:
+        complete(batch)
+
+    thread = threading.Thread(target=bare)
+    thread.start()
+    thread.join()
     assert told == [delivery]
 
 
@@ -863,7 +1072,17 @@ def test_metadata_is_hashed_as_the_tuple_that_it_is() -> None:
     assert hash(delivery.result()) == hash(tuple(delivery.result())) == hash(STORED)
 
 
-@pytest.mark.parametrize("kind", [Delivery, DeliveryWait])
-def test_a_delivery_without_a_record_cannot_be_made(kind: type[Delivery | DeliveryWait]) -> None:
-    with pytest.raises(TypeError, match="is made by Producer"):
-        kind()
+def test_a_delivery_without_a_record_cannot_be_made() -> None:
+    with pytest.raises(TypeError, match=r"is made by Producer\.send"):
+        Delivery()
+    with pytest.raises(TypeError, match=r"is made by Producer\.send"):
+        Delivery.__new__(Delivery)
+    with pytest.raises(TypeError):
+        object.__new__(Delivery)
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_delivery_cannot_be_copied(duplicate: Callable[[object], object]) -> None:
+    delivery, _ = one(Core())
+    with pytest.raises(TypeError, match="neither copied nor pickled"):
+        duplicate(delivery)

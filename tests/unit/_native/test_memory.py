@@ -14,8 +14,9 @@ from collections.abc import Callable
 import pytest
 
 from aioproducer._native.record_batch import Delivery, RecordBatch
-from aioproducer.errors import NetworkError
-from tests.support.core import Core, noting
+from aioproducer.errors import KafkaError, NetworkError
+from tests.support.core import NO_LIMIT, Core, noting, records_of
+from tests.support.deliveries import begin
 
 # Each counts thousands of records, after collections that look at all that other tests left.
 pytestmark = pytest.mark.timeout(120)
@@ -79,18 +80,52 @@ def _call_back(core: Core) -> None:
 
 def _fail(core: Core) -> None:
     batch, deliveries = _filled(core)
-    batch.fail(NetworkError("gone"), {1: NetworkError("this one")})
+    batch.fail(NetworkError("gone"))
     assert all(delivery.exception() for delivery in deliveries)
+
+
+def _wait(core: Core) -> None:
+    batch, deliveries = _filled(core)
+    told: list[int] = []
+    for number, delivery in enumerate(deliveries):
+        for _ in range(2):
+            begin(delivery).add_done_callback(noting(told, number))
+    batch.complete(7)
+    batch.wake(True)
+    assert len(told) == 2 * RECORDS
 
 
 def _cancel(core: Core) -> None:
     batch, deliveries = _filled(core)
-    for delivery in deliveries:
-        delivery.add_done_callback(noting([], 0))
-        delivery.cancel()
+    told: list[int] = []
+    for number, delivery in enumerate(deliveries):
+        for is_cancelled in (True, False):
+            wait = begin(delivery)
+            wait.add_done_callback(noting(told, number))
+            if is_cancelled:
+                wait.cancel("why")
     core.manual.run_once()
     batch.complete(7)
     batch.wake(True)
+    assert len(told) == 2 * RECORDS
+
+
+def _leave(core: Core) -> None:
+    batch, deliveries = _filled(core)
+    for delivery in deliveries:
+        wait = begin(delivery)
+        wait.add_done_callback(noting([], 0))
+        wait.close()
+    batch.complete(7)
+    batch.wake(True)
+
+
+def _refuse(core: Core) -> None:
+    batch, deliveries = _filled(core)
+    others, _ = batch.refuse({number: KafkaError("bad") for number in range(0, RECORDS, 5)})
+    assert others is not None
+    others.complete(7)
+    assert all(delivery.done() for delivery in deliveries)
 
 
 def _split(core: Core) -> None:
@@ -103,38 +138,42 @@ def _split(core: Core) -> None:
 
 def _compress_and_restore(core: Core) -> None:
     batch, _ = _filled(core)
-    with memoryview(batch) as view:
-        records = bytes(view)
-        batch.seal()
-        batch.set_compressed(b"squeezed", 3)
+    view = batch.payload
+    records = bytes(view)
+    batch.seal()
+    batch.set_compressed(b"squeezed", 3)
+    del view
     batch.restore_records(records)
     batch.set_compressed(b"squeezed", 3)
     batch.restore_records(records)
-    assert len(batch.records()) == RECORDS
+    assert len(records_of(batch)) == RECORDS
 
 
 def _read_after_the_end(core: Core) -> None:
-    batch, _ = _filled(core)
-    view = memoryview(batch)
-    batch.complete(7)
-    assert view.nbytes == batch.records_size
+    for fails in (False, True):
+        batch, _ = _filled(core)
+        view = batch.payload
+        if fails:
+            batch.fail(NetworkError("gone"))
+        else:
+            batch.complete(7)
+        assert len(view) == batch.records_size
 
 
-def _hold(core: Core) -> None:
-    for number in range(2):
+def _wait_for_metadata(core: Core) -> None:
+    for number in range(3):
         name = f"new-{number}"
-        held = [core.offer(topic=name) for _ in range(RECORDS)]
+        deliveries = [core.put(topic=name) for _ in range(RECORDS)]
         topic = core.topic(name)
         if number:
             core.set_partitions(name, 1)
-            core.accumulator.route(topic)
+            core.accumulator.route(topic, RECORDS // number)
             core.take(name=name).complete(7)
-        else:
-            (room,) = core.accumulator.rooms(topic)
-            core.accumulator.fail_room(topic, room, NetworkError("unknown"))
-        assert all(delivery is not None and delivery.done() for delivery in held)
+        if topic.waiting:
+            core.accumulator.fail_waiting(topic.waiting[0], NetworkError("unknown"))
+        assert all(delivery.done() for delivery in deliveries)
         core.accumulator.forget_topic(name)
-    core.events.needed.clear()
+    core.topics.forget()
     core.accumulator.take_touched()
 
 
@@ -145,11 +184,14 @@ def _hold(core: Core) -> None:
         _deliver_unseen,
         _call_back,
         _fail,
+        _wait,
         _cancel,
+        _leave,
         _split,
+        _refuse,
         _compress_and_restore,
         _read_after_the_end,
-        _hold,
+        _wait_for_metadata,
     ],
 )
 def test_a_record_leaves_no_memory_behind_whatever_becomes_of_it(
@@ -181,7 +223,7 @@ def _full_batch(core: Core, value: bytes) -> RecordBatch:
 
 
 def _values(batch: RecordBatch) -> list[bytes | None]:
-    return [value for _, value, _, _ in batch.records()]
+    return [value for _, value, _, _ in records_of(batch)]
 
 
 def test_a_batch_in_the_memory_of_an_earlier_one_has_its_own_records() -> None:
@@ -190,29 +232,32 @@ def test_a_batch_in_the_memory_of_an_earlier_one_has_its_own_records() -> None:
     for number in range(20):
         value = b"%03d" % number * 20
         batch = _full_batch(core, value)
-        assert len(_values(batch)) == batch.record_count > 400
-        assert _values(batch)[0] == before or number == 0
-        assert set(_values(batch)[1:]) == {value}
+        values = _values(batch)
+        assert len(values) == batch.record_count > 400
+        assert values[0] == before or number == 0
+        assert set(values[1:]) == {value}
         batch.complete(0)
         before = value
 
 
-@pytest.mark.parametrize("end", ["delivered", "compressed", "split"])
+@pytest.mark.parametrize("end", ["delivered", "failed", "compressed", "split"])
 def test_memory_that_somebody_reads_is_not_given_to_the_next_batch(end: str) -> None:
     core = Core(batch_size=BLOCK)
     _full_batch(core, b"a" * 50).complete(0)
     batch = _full_batch(core, b"b" * 50)
-    view = memoryview(batch)
+    view = batch.payload
     expected = bytes(view)
     if end == "delivered":
         batch.complete(0)
+    elif end == "failed":
+        batch.fail(NetworkError("gone"))
     elif end == "compressed":
         batch.set_compressed(b"small", 4)
     else:
         batch.split(10_000)
     following = [_full_batch(core, b"c" * 50) for _ in range(5)]
     assert view == expected
-    view.release()
+    del view
     following.append(_full_batch(core, b"d" * 50))
     assert [_values(batch)[1] for batch in following] == [b"c" * 50] * 5 + [b"d" * 50]
 
@@ -224,8 +269,7 @@ def test_a_batch_that_did_not_get_full_after_one_that_did_keeps_only_its_records
     core.put(b"x" * size)
     rest = [core.take() for _ in range(2 if size > BLOCK else 1)]
     for batch in rest:
-        with memoryview(batch) as view:
-            assert view.nbytes == batch.records_size
+        assert len(batch.payload) == batch.records_size
     assert [value for batch in rest for value in _values(batch)] == [b"a" * 50, b"x" * size]
     for batch in full:
         assert set(_values(batch)) == {b"a" * 50}
@@ -247,3 +291,56 @@ def test_the_memory_of_many_full_batches_is_kept_only_in_part() -> None:
     del core
     gc.collect()
     assert _malloc_bytes() - before < BLOCK
+
+
+# ---- what is done lets go
+
+
+def _kept_by(end: Callable[[RecordBatch], object]) -> int:
+    """Return the bytes that deliveries of ended batches keep from the C library's allocator."""
+    core = Core(batch_size=NO_LIMIT)
+    batches: list[RecordBatch] = []
+    deliveries: list[Delivery] = []
+    gc.collect()
+    before = _malloc_bytes()
+    for _ in range(20):
+        deliveries.append(core.put(b"v" * 1_000_000))
+        batch = core.take()
+        end(batch)
+        batches.append(batch)
+    kept = _malloc_bytes() - before
+    assert all(delivery.done() for delivery in deliveries)
+    return kept
+
+
+@pytest.mark.parametrize("end", ["complete", "fail", "refuse"])
+def test_deliveries_that_are_kept_keep_no_records(end: str) -> None:
+    ends: dict[str, Callable[[RecordBatch], object]] = {
+        "complete": lambda batch: batch.complete(7),
+        "fail": lambda batch: batch.fail(NetworkError("gone")),
+        "refuse": lambda batch: batch.refuse({0: KafkaError("bad")}),
+    }
+    assert _kept_by(ends[end]) < 1_000_000
+
+
+def test_the_last_reader_of_a_failed_batch_gives_its_memory_back() -> None:
+    core = Core(batch_size=NO_LIMIT)
+    core.put(b"v" * 10_000_000)
+    batch = core.take()
+    gc.collect()
+    before = _malloc_bytes()
+    request = batch.payload
+    batch.fail(NetworkError("gone"))
+    assert before - _malloc_bytes() < 1_000_000
+    del request
+    assert before - _malloc_bytes() > 9_000_000 or not before
+
+
+def test_a_block_of_a_failed_batch_goes_on_to_the_next_one() -> None:
+    core = Core(batch_size=BLOCK)
+    _full_batch(core, b"a" * 500).complete(0)
+    gc.collect()
+    before = _malloc_bytes()
+    for _ in range(200):
+        _full_batch(core, b"a" * 500).fail(NetworkError("gone"))
+    assert _malloc_bytes() - before < 2 * BLOCK

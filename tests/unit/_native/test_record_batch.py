@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import sys
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -13,13 +14,15 @@ from kio.records.readers import read_batch
 
 from aioproducer._native.record_batch import (
     BATCH_HEADER_SIZE,
+    Delivery,
     RecordBatch,
     crc32c,
     crc32c_portable,
+    decode_records,
 )
 from aioproducer.errors import KafkaError, NetworkError
 from tests.support import kafka_python, reference_batch
-from tests.support.core import Core, Outcome, noting_outcome
+from tests.support.core import Core, Outcome, noting_outcome, records_of
 from tests.support.reference_batch import Record, encode_batch, encode_records
 
 quick = settings(max_examples=60, deadline=None, database=None)
@@ -65,7 +68,7 @@ def test_a_batch_has_the_bytes_of_the_reference_encoder(records: list[Record]) -
 @quick
 @given(lists_of_records)
 def test_a_batch_decodes_to_the_records_put_in(records: list[Record]) -> None:
-    assert batch_of(records).records() == [tuple(record) for record in records]
+    assert records_of(batch_of(records)) == [tuple(record) for record in records]
 
 
 @quick
@@ -98,7 +101,7 @@ def test_kio_reads_the_records_put_in(records: list[Record]) -> None:
 
 def test_the_first_timestamp_is_the_base_also_when_later_ones_are_earlier() -> None:
     records = [Record(None, b"", (), at) for at in (2**62, 5, 0, 2**62, 2**41)]
-    assert batch_of(records).records() == [tuple(record) for record in records]
+    assert records_of(batch_of(records)) == [tuple(record) for record in records]
     base, newest = struct.unpack_from(">qq", wire_bytes(batch_of(records)), 27)
     assert (base, newest) == (2**62, 2**62)
 
@@ -112,7 +115,7 @@ def test_a_large_record_takes_varints_of_four_bytes() -> None:
 def test_a_timestamp_left_out_is_now() -> None:
     core = Core()
     core.put(b"v", timestamp_ms=None)
-    ((_, _, _, timestamp_ms),) = core.take().records()
+    ((_, _, _, timestamp_ms),) = records_of(core.take())
     assert timestamp_ms > 1_700_000_000_000
 
 
@@ -205,76 +208,100 @@ def test_crc32c_is_continued_from_an_earlier_part(source: bytes, cut: int) -> No
 # ---- memory
 
 
+def readable(batch: RecordBatch) -> bool:
+    """Whether the batch still has its records."""
+    try:
+        return len(batch.payload) > 0
+    except TypeError:
+        return False
+
+
 def test_the_payload_is_the_batchs_own_memory() -> None:
     batch = some_batch()
-    with memoryview(batch) as first, memoryview(batch) as second:
-        assert first.obj is batch
-        assert first.readonly
-        assert first == second
+    first, second = batch.payload, batch.payload
+    assert isinstance(first, memoryview)
+    assert isinstance(second, memoryview)
+    assert first.obj is second.obj
+    assert first.readonly
+    assert first == second
 
 
-def test_exported_memory_stays_when_the_batch_is_delivered() -> None:
+def test_memory_that_is_read_stays_when_the_batch_is_delivered() -> None:
     batch = some_batch(100)
-    expected = bytes(batch.payload)
-    view = memoryview(batch)
+    view = batch.payload
+    expected = bytes(view)
     batch.complete(0)
     junk = [bytes(len(expected)) for _ in range(20)]
     assert view == expected
-    view.release()
     del junk
 
 
-def test_exported_memory_stays_when_a_compressed_payload_takes_its_place() -> None:
+def test_memory_that_is_read_stays_when_the_batch_fails() -> None:
     batch = some_batch(100)
-    expected = bytes(batch.payload)
-    view = memoryview(batch)
+    view = batch.payload
+    expected = bytes(view)
+    batch.fail(NetworkError())
+    junk = [bytes(len(expected)) for _ in range(20)]
+    assert view == expected
+    del junk
+
+
+def test_memory_that_is_read_stays_when_a_compressed_payload_takes_its_place() -> None:
+    batch = some_batch(100)
+    view = batch.payload
+    expected = bytes(view)
     batch.set_compressed(b"small", 4)
     junk = [bytes(len(expected)) for _ in range(20)]
     assert view == expected
-    view.release()
     del junk
 
 
-def test_exported_memory_stays_when_the_batch_is_split() -> None:
+def test_memory_that_is_read_stays_when_the_batch_is_split() -> None:
     batch = some_batch(100)
-    expected = bytes(batch.payload)
-    view = memoryview(batch)
+    view = batch.payload
+    expected = bytes(view)
     batch.split(200)
     junk = [bytes(len(expected)) for _ in range(20)]
     assert view == expected
-    view.release()
     del junk
 
 
-def test_the_memory_of_a_delivered_batch_is_given_back() -> None:
+def test_memory_that_is_read_outlives_the_batch() -> None:
+    batch = some_batch(100)
+    view = batch.payload
+    expected = bytes(view)
+    del batch
+    junk = [bytes(len(expected)) for _ in range(20)]
+    assert view == expected
+    del junk
+
+
+@pytest.mark.parametrize("end", ["complete", "fail", "split", "refuse"])
+def test_a_batch_that_is_done_lets_go_of_its_records(end: str) -> None:
     batch = some_batch()
-    batch.complete(0)
-    assert batch.records() == []
+    assert readable(batch)
+    ends: dict[str, Callable[[], object]] = {
+        "complete": lambda: batch.complete(0),
+        "fail": lambda: batch.fail(NetworkError()),
+        "split": lambda: batch.split(1),
+        "refuse": lambda: batch.refuse({0: KafkaError("bad")}),
+    }
+    ends[end]()
+    assert not readable(batch)
     assert batch.records_size > 0
 
 
-def test_the_memory_of_a_delivered_batch_is_given_back_by_its_last_reader() -> None:
-    batch = some_batch()
-    first, second = memoryview(batch), memoryview(batch)
-    batch.complete(0)
-    first.release()
-    assert len(batch.records()) == 3
-    second.release()
-    assert batch.records() == []
-
-
-def test_a_failed_batch_keeps_its_records_for_the_report() -> None:
-    batch = some_batch()
-    batch.fail(NetworkError())
-    assert [value for _, value, _, _ in batch.records()] == [b"value 0", b"value 1", b"value 2"]
-
-
-def test_a_failed_batch_keeps_its_records_also_when_a_request_carried_it() -> None:
-    batch = some_batch()
-    view = memoryview(batch)
-    batch.fail(NetworkError())
-    view.release()
-    assert [value for _, value, _, _ in batch.records()] == [b"value 0", b"value 1", b"value 2"]
+@pytest.mark.parametrize("end", ["complete", "fail"])
+def test_a_compressed_batch_that_is_done_lets_go_of_its_payload(end: str) -> None:
+    batch = some_batch(100)
+    payload = b"squeezed" * 2
+    kept = sys.getrefcount(payload)
+    batch.set_compressed(payload, 4)
+    if end == "complete":
+        batch.complete(0)
+    else:
+        batch.fail(NetworkError())
+    assert sys.getrefcount(payload) == kept
 
 
 def test_closing_a_batch_trims_its_memory_to_its_records() -> None:
@@ -282,9 +309,43 @@ def test_closing_a_batch_trims_its_memory_to_its_records() -> None:
     size = batch.records_size
     assert 0 < size < 1024  # what the first record reserves
     batch.close()
-    with memoryview(batch) as view:
-        assert view.nbytes == size
-    assert len(batch.records()) == 3
+    assert len(batch.payload) == size
+    assert len(records_of(batch)) == 3
+
+
+def test_closing_a_batch_twice_changes_nothing() -> None:
+    batch = some_batch()
+    view = batch.payload
+    expected = bytes(view)
+    batch.close()
+    assert view == expected == batch.payload
+
+
+def test_a_batch_without_records_has_none_to_seal_or_split() -> None:
+    batch = RecordBatch("clicks", 0, Core().loop, 0.0)
+    for act in (batch.seal, lambda: batch.split(1), lambda: batch.refuse({})):
+        with pytest.raises(ValueError, match="no records"):
+            act()
+
+
+def test_a_batch_that_has_let_go_of_its_records_cannot_be_sealed() -> None:
+    batch = some_batch()
+    batch.complete(0)
+    with pytest.raises(ValueError, match="has let go of them"):
+        batch.seal()
+
+
+def test_the_payload_of_an_open_batch_is_not_decoded() -> None:
+    core = Core()
+    core.put()
+    batch = core.queue().open
+    assert batch is not None
+    with pytest.raises(ValueError, match="the batch is open"):
+        records_of(batch)
+
+
+def test_no_records_decode_to_none() -> None:
+    assert decode_records(b"", 0, 0) == []
 
 
 # ---- compression
@@ -312,10 +373,10 @@ def test_restored_records_are_sent_and_read_as_before() -> None:
     batch = batch_of(records)
     original = bytes(batch.payload)
     batch.set_compressed(b"squeezed", 3)
-    assert batch.records() == []
+    assert batch.payload == b"squeezed"
     batch.restore_records(original)
     assert wire_bytes(batch) == encode_batch(records)
-    assert batch.records() == [tuple(record) for record in records]
+    assert records_of(batch) == [tuple(record) for record in records]
 
 
 @pytest.mark.parametrize("change", [-1, 1])
@@ -331,18 +392,18 @@ def test_only_all_the_records_can_be_restored(change: int) -> None:
 
 def test_restoring_writes_nothing_over_memory_that_somebody_reads() -> None:
     batch = some_batch()
-    records = batch.records()
-    with memoryview(batch) as view:
-        batch.set_compressed(b"squeezed", 3)
-        batch.restore_records(b"x" * batch.records_size)
-        assert batch.payload == view
-    assert batch.records() == records
+    view = batch.payload
+    expected = bytes(view)
+    batch.set_compressed(b"squeezed", 3)
+    batch.restore_records(b"x" * batch.records_size)
+    assert view == expected
+    assert batch.payload == b"x" * batch.records_size
 
 
 def test_a_compressed_batch_is_split_only_when_its_records_are_restored() -> None:
     batch = some_batch()
     batch.set_compressed(b"squeezed", 3)
-    with pytest.raises(ValueError, match="restore"):
+    with pytest.raises(AssertionError):
         batch.split(1)
     assert not batch.is_done
 
@@ -354,7 +415,7 @@ def test_a_compressed_batch_is_split_only_when_its_records_are_restored() -> Non
 @given(lists_of_records, st.integers(1, 400))
 def test_a_split_keeps_every_record_in_order(records: list[Record], limit: int) -> None:
     children = batch_of(records).split(limit)
-    assert [r for child in children for r in child.records()] == [tuple(r) for r in records]
+    assert [r for child in children for r in records_of(child)] == [tuple(r) for r in records]
 
 
 @quick
@@ -364,7 +425,7 @@ def test_the_parts_of_a_split_have_the_bytes_of_batches_of_their_own(
 ) -> None:
     children = batch_of(records).split(limit)
     for child in children:
-        own = [Record(*fields) for fields in child.records()]
+        own = [Record(*fields) for fields in records_of(child)]
         assert wire_bytes(child) == encode_batch(own)
 
 
@@ -424,12 +485,126 @@ def test_who_waits_for_a_record_waits_for_its_part_after_a_split() -> None:
     assert offsets == [(2, 7), (3, 8), (0, 1), (1, 2)]
 
 
-def test_a_split_batch_is_done_and_its_memory_given_back() -> None:
+def test_a_split_batch_is_done_and_not_delivered() -> None:
     batch = some_batch()
     batch.split(1)
     assert batch.is_done
     assert not batch.is_delivered
-    assert batch.records() == []
+
+
+# ---- refusing some records (KIP-467)
+
+
+def refusing(count: int, *refused: int) -> tuple[list[Delivery], RecordBatch | None]:
+    """Refuse these of so many records; return all deliveries and the batch of the others."""
+    core = Core()
+    deliveries = [core.put(b"value %d" % index, timestamp_ms=index) for index in range(count)]
+    others, failed = core.take().refuse({index: KafkaError(f"bad {index}") for index in refused})
+    assert [batch.record_count for batch in failed] == [1] * len(refused)
+    assert all(batch.is_done and not batch.is_delivered for batch in failed)
+    return deliveries, others
+
+
+@quick
+@given(lists_of_records, st.sets(st.integers(0, 11)))
+def test_the_records_that_are_not_refused_make_a_batch_of_their_own(
+    records: list[Record], refused: set[int]
+) -> None:
+    others, _ = batch_of(records).refuse({index: KafkaError() for index in refused})
+    left = [record for index, record in enumerate(records) if index not in refused]
+    if others is None:
+        assert left == []
+    else:
+        assert wire_bytes(others) == encode_batch(left)
+
+
+def test_a_refused_record_fails_with_its_own_error() -> None:
+    deliveries, _ = refusing(4, 1, 3)
+    said = [str(delivery.exception()) for delivery in deliveries if delivery.done()]
+    assert said == ["bad 1.", "bad 3."]
+    assert [delivery.done() for delivery in deliveries] == [False, True, False, True]
+
+
+def test_the_records_that_are_not_refused_get_the_offsets_of_their_new_batch() -> None:
+    deliveries, others = refusing(6, 0, 3, 4)
+    assert others is not None
+    others.complete(50)
+    found = [(m.offset, m.timestamp_ms) for m in (deliveries[n].result() for n in (1, 2, 5))]
+    assert found == [(50, 1), (51, 2), (52, 5)]
+
+
+def test_when_every_record_is_refused_no_batch_is_left() -> None:
+    deliveries, others = refusing(2, 0, 1)
+    assert others is None
+    assert all(delivery.exception() is not None for delivery in deliveries)
+
+
+def test_refusing_none_moves_all_records_to_the_new_batch() -> None:
+    deliveries, others = refusing(3)
+    assert others is not None
+    others.complete(7)
+    assert [delivery.result().offset for delivery in deliveries] == [7, 8, 9]
+
+
+def test_who_waits_for_a_refused_record_is_notified_with_the_refused_batches() -> None:
+    told: list[Outcome] = []
+    core = Core()
+    for index in range(3):
+        core.put(timestamp_ms=index, on_delivery=noting_outcome(told))
+    batch = core.take()
+    others, (refused,) = batch.refuse({1: KafkaError("bad")})
+    assert others is not None
+    assert (batch.waiter_count, others.waiter_count, refused.waiter_count) == (0, 2, 1)
+    refused.wake(True)
+    assert [(metadata, str(error)) for metadata, error in told] == [(None, "bad.")]
+    others.complete(7)
+    others.wake(True)
+    assert [m.timestamp_ms for m, _ in told if m is not None] == [0, 2]
+
+
+def test_what_is_left_after_a_refusal_can_be_refused_and_split_again() -> None:
+    core = Core()
+    deliveries = [core.put(b"x" * 40, timestamp_ms=index) for index in range(6)]
+    others, _ = core.take().refuse({0: KafkaError("first")})
+    assert others is not None
+    rest, _ = others.refuse({1: KafkaError("second")})
+    assert rest is not None
+    for offset, part in enumerate(rest.split(1)):
+        part.complete(100 * offset)
+    errors = [str(delivery.exception()) for delivery in (deliveries[0], deliveries[2])]
+    assert errors == ["first.", "second."]
+    left = [deliveries[index].result().offset for index in (1, 3, 4, 5)]
+    assert left == [0, 100, 200, 300]
+
+
+def test_what_is_left_after_a_refusal_keeps_the_creation_time_and_what_is_in_doubt() -> None:
+    core = Core()
+    core.now = 42.0
+    core.put()
+    core.put()
+    batch = core.take()
+    batch.attempts = 3
+    batch.possibly_persisted = True
+    batch.last_error = NetworkError("gone")
+    others, _ = batch.refuse({0: KafkaError()})
+    assert others is not None
+    assert (others.created_at, others.attempts, others.possibly_persisted) == (42.0, 2, True)
+    assert others.last_error is batch.last_error
+
+
+def test_a_batch_with_refused_records_is_done_and_not_delivered() -> None:
+    batch = some_batch()
+    batch.refuse({0: KafkaError()})
+    assert batch.is_done
+    assert not batch.is_delivered
+
+
+def test_a_compressed_batch_is_refused_only_when_its_records_are_restored() -> None:
+    batch = some_batch()
+    batch.set_compressed(b"squeezed", 3)
+    with pytest.raises(AssertionError):
+        batch.refuse({0: KafkaError()})
+    assert not batch.is_done
 
 
 # ---- ending
@@ -444,26 +619,26 @@ def test_a_batch_that_ended_is_done() -> None:
     assert (failed.is_done, failed.is_delivered) == (True, False)
 
 
-@pytest.mark.parametrize("end", ["complete", "fail", "split"])
-@pytest.mark.parametrize("again", ["complete", "fail", "split"])
+@pytest.mark.parametrize("end", ["complete", "fail", "split", "refuse"])
+@pytest.mark.parametrize("again", ["complete", "fail", "split", "refuse"])
 def test_a_batch_ends_once(end: str, again: str) -> None:
     batch = some_batch()
     actions: dict[str, Callable[[], object]] = {
         "complete": lambda: batch.complete(0),
         "fail": lambda: batch.fail(NetworkError()),
         "split": lambda: batch.split(1),
+        "refuse": lambda: batch.refuse({0: KafkaError()}),
     }
     actions[end]()
     with pytest.raises(AssertionError):
         actions[again]()
 
 
-def test_the_error_of_one_record_stands_for_itself_and_the_batchs_for_the_rest() -> None:
+def test_every_record_of_a_failed_batch_has_the_error_of_the_batch() -> None:
     core = Core()
     deliveries = [core.put() for _ in range(3)]
-    core.take().fail(KafkaError("went down with it"), {1: KafkaError("is bad")})
-    said = [str(delivery.exception()) for delivery in deliveries]
-    assert said == ["went down with it.", "is bad.", "went down with it."]
+    core.take().fail(KafkaError("went down"))
+    assert [str(delivery.exception()) for delivery in deliveries] == ["went down."] * 3
 
 
 def test_a_repr_shows_no_payload() -> None:

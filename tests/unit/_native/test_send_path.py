@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import copy
 import enum
+import gc
+import inspect
+import pickle
+import sys
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any
+import types
+import warnings
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Literal, cast
+from unittest.mock import AsyncMock, Mock, create_autospec
 
 import pytest
 
 from aioproducer._native.record_batch import Delivery
 from aioproducer._native.send_path import SendPath
+from aioproducer.hooks import OnDelivery
 from aioproducer.records import ProducerRecord, RecordMetadata
-from tests.support.core import TOPIC, Core, noting
+from tests.support.core import TOPIC, Core, noting, records_of
 
 RECORDS_PER_TURN = 2000
+
+request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id")
 
 
 class Refused(Exception):
@@ -23,7 +37,13 @@ class Refused(Exception):
 
 
 class Path(SendPath[Any, Any]):
-    """The hooks of `Producer`, as stubs that say that they were called."""
+    """The hooks of `Producer`, as stubs that say that they were called.
+
+    Attributes:
+        warned: Timestamps that can only be seconds.
+        looked: How often a call looked at which loop runs.
+        runs: The loop that is said to run: ours, another one, or none.
+    """
 
     def __init__(
         self,
@@ -33,6 +53,9 @@ class Path(SendPath[Any, Any]):
     ) -> None:
         self.core = core
         self.blocked: list[tuple[object, ...]] = []
+        self.warned: list[tuple[str, int]] = []
+        self.looked = 0
+        self.runs: Literal["ours", "another", "none"] = "ours"
         self._open_path(core.accumulator, serialize_key, serialize_value)
 
     def _refuse_call(self) -> None:
@@ -41,19 +64,33 @@ class Path(SendPath[Any, Any]):
     def _refuse_topic(self, topic: object) -> None:
         raise Refused("topic", topic)
 
-    def _check_numbers(self, topic: str, partition: object, timestamp_ms: object) -> None:
-        if type(partition) not in (int, type(None)) or type(timestamp_ms) not in (int, type(None)):
-            raise Refused("numbers", partition, timestamp_ms)
+    def _refuse_partition(self, topic: str, partition: object) -> None:
+        raise Refused("partition", topic, partition)
+
+    def _refuse_timestamp(self, timestamp_ms: object) -> None:
+        raise Refused("timestamp", timestamp_ms)
+
+    def _check_running_loop(self) -> bool:
+        self.looked += 1
+        if self.runs == "another":
+            raise Refused("loop")
+        return self.runs == "ours"
 
     def _serialization_error(
         self, topic: str, field: str, value: object, cause: Exception | None
     ) -> Exception:
         return Refused(topic, field, value, cause)
 
+    def _header_error(self, topic: str, position: int, header: object) -> Exception:
+        return Refused(topic, "header", position, header)
+
+    def _warn_of_seconds(self, topic: str, timestamp_ms: int) -> None:
+        self.warned.append((topic, timestamp_ms))
+
     def _no_room_error(self, topic: str) -> Exception:
         return Refused("room", topic)
 
-    async def _send_when_room(self, *record: object) -> object:
+    async def _send_when_room(self, record: tuple[object, ...]) -> object:
         self.blocked.append(record)
         return "admitted later"
 
@@ -74,7 +111,7 @@ def path(
 
 def sent(its: Path) -> list[object]:
     """Return the records accepted, as (key, value, headers, timestamp)."""
-    return [*its.core.take().records()]
+    return [*records_of(its.core.take())]
 
 
 def utf8(topic: str, value: str) -> bytes:
@@ -147,6 +184,227 @@ def test_on_delivery_goes_along_with_a_record() -> None:
     batch.complete(0)
     batch.wake(True)
     assert told == [1]
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_one_function_runs_in_the_context_of_each_of_its_calls(direct: bool) -> None:
+    its = path()
+    seen: list[str] = []
+
+    def note(*_: object) -> None:
+        seen.append(request_id.get())
+
+    for request in ("a", "a", "b", "a", "b"):
+        request_id.set(request)
+        its.send_nowait(TOPIC, b"v", on_delivery=note)
+    request_id.set("of whoever opened the connection")
+    batch = its.core.take()
+    batch.complete(0)
+    batch.wake(direct)
+    its.core.manual.run_once()
+    assert seen == ["a", "a", "b", "a", "b"]
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_what_an_on_delivery_sets_is_not_seen_by_the_next_one_of_the_same_context(
+    direct: bool,
+) -> None:
+    its = path()
+    seen: list[str] = []
+
+    def note_and_change(*_: object) -> None:
+        seen.append(request_id.get())
+        request_id.set("changed")
+
+    request_id.set("a")
+    for _ in range(3):
+        its.send_nowait(TOPIC, b"v", on_delivery=note_and_change)
+    batch = its.core.take()
+    batch.complete(0)
+    batch.wake(direct)
+    its.core.manual.run_once()
+    assert seen == ["a", "a", "a"]
+    assert request_id.get() == "a"
+
+
+def test_on_delivery_works_in_a_thread_without_any_context() -> None:
+    told: list[int] = []
+
+    def send() -> None:
+        its = path()
+        for _ in range(2):
+            its.send_nowait(TOPIC, b"v", on_delivery=noting(told, 1))
+        batch = its.core.take()
+        batch.complete(0)
+        batch.wake(True)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    thread.join()
+    assert told == [1, 1]
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_on_delivery_runs_in_the_context_of_the_call(direct: bool) -> None:
+    its = path()
+    seen: list[str] = []
+    for request in ("a", "b"):
+        request_id.set(request)
+        its.send_nowait(
+            TOPIC, b"v", on_delivery=lambda metadata, error: seen.append(request_id.get())
+        )
+    request_id.set("of whoever opened the connection")
+    batch = its.core.take()
+    batch.complete(0)
+    batch.wake(direct)
+    its.core.manual.run_once()
+    assert seen == ["a", "b"]
+
+
+def test_on_delivery_keeps_the_context_of_the_call_while_the_topic_is_not_known() -> None:
+    its = Path(Core(partitions=0))
+    seen: list[str] = []
+    request_id.set("a")
+    its.send_nowait(TOPIC, b"v", on_delivery=lambda metadata, error: seen.append(request_id.get()))
+    request_id.set("b")
+    its.core.route()
+    batch = its.core.take()
+    batch.complete(0)
+    batch.wake(True)
+    assert seen == ["a"]
+
+
+async def test_on_delivery_keeps_the_context_of_the_call_while_there_is_no_room() -> None:
+    its = on_this_loop()
+    its.core.accumulator.has_blocked = its.core.accumulator.is_full = True
+    request_id.set("a")
+    await its.send(TOPIC, b"v", on_delivery=print)
+    request_id.set("b")
+    callback, context = cast("tuple[object, contextvars.Context]", its.blocked[0][6])
+    assert callback is print
+    assert context[request_id] == "a"
+
+
+class Told:
+    """A callable object, with a method that is one as well."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, *_: object) -> None:
+        self.count += 1
+
+    def method(self, *_: object) -> None:
+        self.count += 1
+
+
+def as_object(told: Told) -> OnDelivery:
+    return told
+
+
+def as_method(told: Told) -> OnDelivery:
+    return told.method
+
+
+def as_partial(told: Told) -> OnDelivery:
+    return partial(told.method)
+
+
+def as_partial_of_a_partial(told: Told) -> OnDelivery:
+    return partial(partial(told))
+
+
+def as_function(told: Told) -> OnDelivery:
+    return lambda metadata, error: told()
+
+
+@pytest.mark.parametrize(
+    "callback_of",
+    [as_object, as_method, as_partial, as_partial_of_a_partial, as_function],
+)
+def test_on_delivery_may_be_anything_that_can_be_called(
+    callback_of: Callable[[Told], OnDelivery],
+) -> None:
+    its = path()
+    told = Told()
+    its.send_nowait(TOPIC, b"v", on_delivery=callback_of(told))
+    batch = its.core.take()
+    batch.complete(0)
+    batch.wake(True)
+    assert told.count == 1
+
+
+def test_on_delivery_may_be_a_builtin_or_a_mock() -> None:
+    its = path()
+    told: list[object] = []
+    noted: list[object] = []
+    builtin: Any = noted.append
+    its.send_nowait(TOPIC, b"v", on_delivery=Mock(side_effect=noting(told, 1)))
+    its.send_nowait(TOPIC, b"v", on_delivery=builtin)
+    batch = its.core.take()
+    batch.complete(0)
+    batch.wake(True)
+    assert told == [1]
+    # It was called with two arguments.
+    assert [type(context["exception"]) for context in its.core.manual.reported] == [TypeError]
+
+
+async def later(*_: object) -> None:
+    """What nobody would await."""
+
+
+def yields(*_: object) -> Iterator[None]:
+    yield
+
+
+async def yields_later(*_: object) -> AsyncIterator[None]:
+    yield
+
+
+class Awaited:
+    """Objects that would have to be awaited, in several ways."""
+
+    async def __call__(self, *_: object) -> None: ...
+
+    async def method(self, *_: object) -> None: ...
+
+    @classmethod
+    async def class_method(cls, *_: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "on_delivery",
+    [
+        later,
+        yields,
+        yields_later,
+        types.coroutine(yields),
+        partial(later, 1),
+        partial(partial(later), 1),
+        Awaited(),
+        Awaited().method,
+        Awaited.class_method,
+        partial(Awaited().method),
+        AsyncMock(),
+    ],
+    ids=lambda it: f"{type(it).__name__} {getattr(it, '__name__', '')}",
+)
+@pytest.mark.parametrize("call", ["send", "send_nowait"])
+def test_an_on_delivery_that_would_have_to_be_awaited_is_refused(
+    call: str, on_delivery: object
+) -> None:
+    its = path()
+    with pytest.raises(TypeError, match="pass a plain function"):
+        getattr(its, call)(TOPIC, b"v", on_delivery=on_delivery)
+    assert its.core.queue().open is None
+
+
+@pytest.mark.parametrize("on_delivery", [3, "text", [print], object()])
+def test_an_on_delivery_that_cannot_be_called_is_refused(on_delivery: Any) -> None:
+    its = path()
+    with pytest.raises(TypeError, match=f"not a {type(on_delivery).__name__}"):
+        its.send_nowait(TOPIC, b"v", on_delivery=on_delivery)
+    assert its.core.queue().open is None
 
 
 def test_several_values_are_accepted_in_order() -> None:
@@ -224,7 +482,7 @@ def test_a_header_is_a_pair_of_str_and_bytes_or_none(header: object) -> None:
     headers: Any = [("good", b""), header]
     with pytest.raises(Refused) as caught:
         its.send_nowait(TOPIC, b"v", headers=headers)
-    assert caught.value.args == (TOPIC, "headers", header, None)
+    assert caught.value.args == (TOPIC, "header", 1, header)
     assert its.core.queue().open is None
 
 
@@ -235,10 +493,54 @@ def test_headers_are_a_list_or_a_tuple(headers: Any) -> None:
     assert caught.value.args == (TOPIC, "headers", headers, None)
 
 
-@pytest.mark.parametrize("numbers", [{"partition": "0"}, {"timestamp_ms": 1.5}])
-def test_partition_and_timestamp_are_checked(numbers: dict[str, Any]) -> None:
-    with pytest.raises(Refused, match="numbers"):
-        path().send_nowait(TOPIC, b"v", **numbers)
+@pytest.mark.parametrize("wrong", ["0", 1.0, 1.7, True, -1, 2**31, 2**70, -(2**70)])
+@pytest.mark.parametrize("call", ["send", "send_nowait", "send_and_wait"])
+def test_a_partition_is_a_whole_number_that_kafka_has_room_for(call: str, wrong: object) -> None:
+    its = path()
+    with pytest.raises(Refused) as caught:
+        getattr(its, call)(TOPIC, b"v", partition=wrong)
+    assert caught.value.args == ("partition", TOPIC, wrong)
+    assert its.core.queue().open is None
+
+
+@pytest.mark.parametrize("wrong", ["0", 1.0, 1.7, True, -1, 2**62 + 1, 2**70, -(2**70)])
+@pytest.mark.parametrize("call", ["send", "send_nowait", "send_and_wait"])
+def test_a_timestamp_is_a_whole_number_that_kafka_has_room_for(call: str, wrong: object) -> None:
+    its = path()
+    with pytest.raises(Refused) as caught:
+        getattr(its, call)(TOPIC, b"v", timestamp_ms=wrong)
+    assert caught.value.args == ("timestamp", wrong)
+    assert its.core.queue().open is None
+
+
+@pytest.mark.parametrize("timestamp_ms", [0, 1, 2**31, 2**62])
+def test_timestamps_up_to_the_highest_are_taken(timestamp_ms: int) -> None:
+    its = path()
+    its.send_nowait(TOPIC, b"v", timestamp_ms=timestamp_ms)
+    assert sent(its) == [(None, b"v", (), timestamp_ms)]
+
+
+@pytest.mark.parametrize("timestamp_ms", [1_000_000_000, 1_767_225_600, 4_000_000_000])
+def test_timestamps_that_can_only_be_seconds_are_warned_of_once(timestamp_ms: int) -> None:
+    its = path()
+    for _ in range(3):
+        its.send_nowait(TOPIC, b"v", timestamp_ms=timestamp_ms)
+        its.send_nowait(ProducerRecord(TOPIC, b"v", timestamp_ms=timestamp_ms))
+    assert its.warned == [(TOPIC, timestamp_ms)]
+    assert its.core.count() == 6
+
+
+@pytest.mark.parametrize("timestamp_ms", [None, 0, 5, 978_307_200, 1_767_225_600_000, 2**62])
+def test_timestamps_that_may_be_milliseconds_are_not_warned_of(timestamp_ms: int | None) -> None:
+    its = path()
+    its.send_nowait(TOPIC, b"v", timestamp_ms=timestamp_ms)
+    assert its.warned == []
+
+
+def test_the_highest_partition_is_taken_for_a_topic_that_is_not_known_yet() -> None:
+    its = Path(Core(partitions=0))
+    its.send_nowait(TOPIC, b"v", partition=2**31 - 1)
+    assert its.core.topic().waiting_count == 1
 
 
 def test_a_call_from_another_thread_is_refused() -> None:
@@ -258,6 +560,81 @@ def test_a_call_from_another_thread_is_refused() -> None:
     assert its.core.queue().open is None
 
 
+async def test_a_call_looks_at_the_running_loop_once_per_context() -> None:
+    its = on_this_loop()
+
+    async def send_twice() -> None:
+        its.send_nowait(TOPIC, b"v")
+        await asyncio.sleep(0)
+        its.send_nowait(TOPIC, b"v")
+
+    for task_count in (1, 2):
+        await asyncio.create_task(send_twice())
+        assert its.looked == task_count
+
+
+@pytest.mark.parametrize("call", ["send", "send_nowait", "send_and_wait"])
+def test_a_call_from_another_loop_is_refused(call: str) -> None:
+    its = path()
+    its.runs = "another"
+    with pytest.raises(Refused, match="loop"):
+        getattr(its, call)(TOPIC, b"v")
+    assert its.core.queue().open is None
+
+
+def test_a_call_from_another_loop_is_refused_for_a_topic_that_is_not_known_yet() -> None:
+    its = Path(Core(partitions=0))
+    its.runs = "another"
+    with pytest.raises(Refused, match="loop"):
+        its.send_nowait(TOPIC, b"v")
+    assert its.core.accumulator.topics_by_name == {}
+
+
+def test_a_call_from_another_loop_is_refused_after_one_from_its_own() -> None:
+    its = path()
+    contextvars.copy_context().run(its.send_nowait, TOPIC, b"ours")
+    its.runs = "another"
+    with pytest.raises(Refused, match="loop"):
+        contextvars.copy_context().run(its.send_nowait, TOPIC, b"another's")
+    assert its.core.values() == [b"ours"]
+
+
+def test_without_a_running_loop_each_call_looks_again() -> None:
+    its = path()
+    its.runs = "none"
+    its.send_nowait(TOPIC, b"1")
+    its.send_nowait(TOPIC, b"2")
+    assert its.looked == 2
+    its.runs = "another"
+    with pytest.raises(Refused, match="loop"):
+        its.send_nowait(TOPIC, b"3")
+
+
+@pytest.mark.parametrize("on_delivery", [None, noting([], 1)])
+def test_contexts_of_calls_are_forgotten_when_the_path_is_closed(
+    on_delivery: OnDelivery | None,
+) -> None:
+    class Canary:
+        """Something that a context holds."""
+
+    variable: contextvars.ContextVar[Canary] = contextvars.ContextVar("variable")
+    its = path()
+
+    def send() -> weakref.ref[Canary]:
+        canary = Canary()
+        variable.set(canary)
+        its.send_nowait(TOPIC, b"v", on_delivery=on_delivery)
+        return weakref.ref(canary)
+
+    gone = contextvars.copy_context().run(send)
+    batch = its.core.take()
+    batch.complete(0)
+    batch.wake(True)
+    its._close_path()
+    gc.collect()
+    assert gone() is None
+
+
 def test_a_call_after_the_close_is_refused() -> None:
     its = path()
     its._close_path()
@@ -272,9 +649,60 @@ def test_without_room_send_nowait_raises() -> None:
         its.send_nowait(TOPIC, bytes(150))
 
 
+def test_nobody_passes_a_caller_who_waits_for_room_for_the_same_partition() -> None:
+    its = Path(Core(partitions=2))
+    for partition in (0, 1):
+        its.send_nowait(TOPIC, b"v", partition=partition)
+    accumulator = its.core.accumulator
+    accumulator.has_blocked = True
+    accumulator.lines[its.core.queue(0)] = 1
+    with pytest.raises(Refused, match="room"):
+        its.send_nowait(TOPIC, b"v", partition=0)
+    assert accumulator.refused_line is its.core.queue(0)
+    its.send_nowait(TOPIC, b"v", partition=1)
+    assert its.core.count(1) == 2
+
+
+def test_nobody_passes_a_caller_who_waits_for_room_for_the_same_unknown_topic() -> None:
+    its = Path(Core(partitions=0))
+    for topic in (TOPIC, "other"):
+        its.send_nowait(topic, b"v")
+    accumulator = its.core.accumulator
+    accumulator.has_blocked = True
+    accumulator.lines[its.core.topic()] = 1
+    with pytest.raises(Refused, match="room"):
+        its.send_nowait(TOPIC, b"v")
+    its.send_nowait("other", b"v")
+    assert its.core.topic("other").waiting_count == 2
+
+
+@pytest.mark.parametrize("partition", [None, 0, 1])
+def test_nobody_passes_a_caller_who_waits_for_the_buffer_itself(partition: int | None) -> None:
+    its = Path(Core(partitions=2))
+    its.core.accumulator.has_blocked = its.core.accumulator.is_full = True
+    with pytest.raises(Refused, match="room"):
+        its.send_nowait(TOPIC, b"v", partition=partition)
+    assert its.core.accumulator.refused_share is None
+
+
+async def test_a_partitioner_is_asked_once_for_a_record_that_has_to_wait() -> None:
+    asked: list[int] = []
+
+    def choose(*_: object) -> int:
+        asked.append(1)
+        return 1
+
+    its = Path(Core(asyncio.get_running_loop(), partitions=2, partitioner=choose))
+    its.core.accumulator.has_blocked = its.core.accumulator.is_full = True
+    await its.send(TOPIC, b"v")
+    its.core.accumulator.has_blocked = its.core.accumulator.is_full = False
+    ((_, _, _, partition, *_),) = its.blocked
+    assert (partition, asked) == (1, [1])
+
+
 def test_nobody_passes_a_caller_who_waits_for_room() -> None:
     its = path()
-    its.core.accumulator.has_blocked = True
+    its.core.accumulator.has_blocked = its.core.accumulator.is_full = True
     with pytest.raises(Refused, match="room"):
         its.send_nowait(TOPIC, b"v")
     assert its.core.queue().open is None
@@ -326,6 +754,33 @@ def test_a_serializer_that_raises_fails_the_call_and_is_its_cause(field: str) ->
     assert its.core.queue().open is None
 
 
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, GeneratorExit, BaseException])
+def test_whatever_a_serializer_raises_is_the_cause_of_one_refusal(
+    kind: type[BaseException],
+) -> None:
+    def breaks(topic: str, value: object) -> bytes:
+        raise kind("mine")
+
+    its = path(serialize_value=breaks)
+    with pytest.raises(Refused) as caught:
+        its.send_nowait(TOPIC, 3)
+    assert type(caught.value.__cause__) is kind
+    assert its.core.queue().open is None
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_of_a_serializer_passes_and_nothing_is_accepted(
+    kind: type[BaseException],
+) -> None:
+    def interrupts(topic: str, value: object) -> bytes:
+        raise kind
+
+    its = path(serialize_value=interrupts)
+    with pytest.raises(kind):
+        its.send_nowait(TOPIC, 3)
+    assert its.core.queue().open is None
+
+
 def test_what_a_serializer_returns_is_checked() -> None:
     def to_text(topic: str, value: object) -> Any:
         return "text"
@@ -359,20 +814,148 @@ async def test_send_takes_the_record_at_the_call() -> None:
     assert isinstance(await admission, Delivery)
 
 
-async def test_send_never_awaited_is_no_mistake() -> None:
+@pytest.mark.parametrize("call", ["send", "send_and_wait"])
+async def test_a_call_that_is_never_awaited_warns_and_the_record_goes_on(call: str) -> None:
     its = on_this_loop()
-    _ = its.send(TOPIC, b"v")
+    name = f"coroutine 'Producer.{call}' was never awaited: its record is sent"
+    with pytest.warns(RuntimeWarning, match=name):
+        getattr(its, call)(TOPIC, b"v")
     assert its.core.values() == [b"v"]
 
 
-async def test_an_admission_gives_the_delivery_without_suspending() -> None:
+@pytest.mark.parametrize("call", ["send", "send_and_wait"])
+async def test_a_warning_of_a_call_that_is_never_awaited_names_the_line_that_drops_it(
+    call: str,
+) -> None:
     its = on_this_loop()
-    turns: list[int] = []
-    asyncio.get_running_loop().call_soon(turns.append, 1)
-    delivery = await its.send(TOPIC, b"v", timestamp_ms=0)
-    assert turns == []
-    await finish(its)
-    assert await delivery == STORED
+    with pytest.warns(RuntimeWarning) as caught:
+        getattr(its, call)(TOPIC, b"v")
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("call", ["send", "send_and_wait"])
+@pytest.mark.parametrize("how", ["await", "task", "close", "throw", "cancelled task"])
+async def test_a_call_that_somebody_looked_after_does_not_warn(call: str, how: str) -> None:
+    its = on_this_loop()
+    coroutine: Any = getattr(its, call)(TOPIC, b"v")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if how == "await":
+            await finish(its)
+            await coroutine
+        elif how == "task":
+            await finish(its)
+            await asyncio.create_task(coroutine)
+        elif how == "close":
+            coroutine.close()
+        elif how == "throw":
+            with pytest.raises(KeyError):
+                coroutine.throw(KeyError())
+        else:
+            task = asyncio.create_task(coroutine)
+            task.cancel()
+            await asyncio.wait([task])
+        del coroutine
+    assert len(its.core.topic().queues) == 1
+
+
+@pytest.mark.parametrize("call", ["send", "send_and_wait"])
+async def test_a_never_awaited_warning_that_is_an_error_leaves_what_was_raised(call: str) -> None:
+    its = on_this_loop()
+    unraisable: list[Any] = []
+
+    def drops_it() -> None:
+        coroutine: Any = getattr(its, call)(TOPIC, b"v")
+        assert coroutine
+        raise KeyError("mine")
+
+    hook, sys.unraisablehook = sys.unraisablehook, unraisable.append
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(KeyError, match="mine") as caught:
+                drops_it()
+            caught.value.__traceback__ = None
+            del caught
+            gc.collect()
+    finally:
+        sys.unraisablehook = hook
+    assert [type(each.exc_value) for each in unraisable] == [RuntimeWarning]
+
+
+def test_a_call_that_is_refused_warns_of_nothing() -> None:
+    its = path()
+    wrong: Any = "text"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for call in (its.send, its.send_and_wait):
+            with pytest.raises(Refused):
+                call(TOPIC, wrong)
+
+
+@pytest.mark.parametrize("name", ["send", "send_and_wait"])
+@pytest.mark.parametrize("of", ["class", "instance", "subclass", "partial"])
+def test_what_is_to_be_awaited_counts_as_a_coroutine_function(name: str, of: str) -> None:
+    its = path()
+    found: dict[str, Any] = {
+        "class": getattr(SendPath, name),
+        "subclass": getattr(Path, name),
+        "instance": getattr(its, name),
+        "partial": partial(getattr(its, name), TOPIC),
+    }
+    assert inspect.iscoroutinefunction(found[of])
+    # Starlette's and others' test, until Python 3.16.
+    assert asyncio.iscoroutinefunction(found[of])  # pyright: ignore[reportDeprecated]
+
+
+def test_what_is_not_to_be_awaited_does_not_count_as_a_coroutine_function() -> None:
+    assert not inspect.iscoroutinefunction(path().send_nowait)
+
+
+@pytest.mark.parametrize(
+    "make", [partial(create_autospec, SendPath, instance=True), partial(AsyncMock, spec=SendPath)]
+)
+async def test_mocks_that_are_made_by_the_spec_can_be_awaited_like_the_path(
+    make: Callable[[], Any],
+) -> None:
+    mock = make()
+    for name in ("send", "send_and_wait", "send_nowait"):
+        getattr(mock, name).return_value = "stored"
+    assert await mock.send(TOPIC, b"v") == "stored"
+    assert await mock.send_and_wait(TOPIC, b"v") == "stored"
+    assert mock.send_nowait(TOPIC, b"v") == "stored"
+
+
+def test_an_admission_cannot_be_made_without_a_record() -> None:
+    admission = path().send(TOPIC, b"v")
+    kind: Any = type(admission)
+    with pytest.raises(TypeError, match=r"is made by Producer\.send"):
+        kind()
+    with pytest.raises(TypeError, match=r"is made by Producer\.send"):
+        kind.__new__(kind)
+    admission.close()
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_an_admission_cannot_be_copied(duplicate: Callable[[object], object]) -> None:
+    admission = path().send(TOPIC, b"v")
+    with pytest.raises(TypeError, match="neither copied nor pickled"):
+        duplicate(admission)
+    admission.close()
+
+
+async def test_the_message_of_a_cancellation_reaches_who_awaits_a_send_and_wait() -> None:
+    its = on_this_loop()
+
+    async def sends() -> None:
+        await its.send_and_wait(TOPIC, b"v")
+
+    task = asyncio.create_task(sends())
+    await asyncio.sleep(0)
+    task.cancel("why")
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    assert caught.value.args == ("why",)
 
 
 async def test_an_admission_is_a_coroutine_to_create_task() -> None:
@@ -404,7 +987,7 @@ async def test_sending_without_pause_lets_others_run_now_and_then() -> None:
     turns: list[int] = []
 
     def count() -> None:
-        turns.append(len(its.core.values()))
+        turns.append(its.core.count())
         asyncio.get_running_loop().call_soon(count) if len(turns) < 3 else None
 
     asyncio.get_running_loop().call_soon(count)
@@ -428,7 +1011,7 @@ async def test_a_new_turn_of_the_sender_starts_the_count_again() -> None:
 
 async def test_without_room_send_waits_for_it() -> None:
     its = Path(Core(asyncio.get_running_loop()))
-    its.core.accumulator.has_blocked = True
+    its.core.accumulator.has_blocked = its.core.accumulator.is_full = True
     waiting: Any = its.send(TOPIC, b"v", key=b"k", partition=0, headers=[("h", None)])
     assert await waiting == "admitted later"
     ((topic, key, value, partition, headers, timestamp_ms, on_delivery),) = its.blocked
@@ -477,7 +1060,7 @@ async def test_send_and_wait_with_a_timeout_is_left_to_the_producer() -> None:
 
 async def test_send_and_wait_without_room_waits_for_it_first() -> None:
     its = on_this_loop()
-    its.core.accumulator.has_blocked = True
+    its.core.accumulator.has_blocked = its.core.accumulator.is_full = True
     storing: Any = its.send_and_wait(TOPIC, b"v")
     assert await storing == ("admitted later", TOPIC, None)
     assert len(its.blocked) == 1
@@ -488,8 +1071,7 @@ def test_headers_changed_after_the_call_are_not_sent() -> None:
     headers: list[tuple[str, bytes | None]] = [("h", b"as it was")]
     its.send_nowait(TOPIC, b"v", headers=headers, timestamp_ms=0)
     headers[0] = ("h", b"as it is")
-    its.core.set_partitions(TOPIC, 1)
-    its.core.accumulator.route(its.core.topic())
+    its.core.route()
     assert sent(its) == [(None, b"v", (("h", b"as it was"),), 0)]
 
 

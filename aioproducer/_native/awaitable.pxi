@@ -1,10 +1,13 @@
 # cython: language_level=3
-"""The send slot (`am_send`) of an awaitable: `await` without raising a StopIteration.
+"""What the awaitables that run once per record have in common; Cython has no syntax for it.
 
-Included by the modules whose awaitables run once per record; Cython has no syntax for the slot.
+Included by the modules that define them: the send slot (`am_send`), by which `await` raises no
+StopIteration; what `throw` does; and that only the module itself makes instances.
 """
 
 from cpython.object cimport PyObject
+
+from functools import partial
 
 
 cdef extern from "Python.h":
@@ -18,6 +21,7 @@ cdef extern from "Python.h":
 
     ctypedef struct PyTypeObject:
         PyAsyncMethods* tp_as_async
+        PyObject* tp_dict
         object (*tp_alloc)(PyTypeObject* cls, Py_ssize_t items)
 
     void PyType_Modified(PyTypeObject* type)
@@ -26,6 +30,21 @@ cdef extern from "Python.h":
 cdef void use_send_slot(type cls, void* function):
     (<PyTypeObject*>cls).tp_as_async.am_send = function
     PyType_Modified(<PyTypeObject*>cls)
+
+
+def refuse_instance(message, *args, **kwargs):
+    raise TypeError(message)
+
+
+cdef int refuse_new(type cls, str message) except -1:
+    """Have `cls.__new__(cls)` raise: what it made would read through NULL.
+
+    The module's own `Class.__new__(Class)` is a call of the C function, which stays.
+    """
+    cdef dict attributes = <dict>(<PyTypeObject*>cls).tp_dict
+    attributes["__new__"] = staticmethod(partial(refuse_instance, message))
+    PyType_Modified(<PyTypeObject*>cls)
+    return 0
 
 
 cdef int raise_thrown(kind, value) except -1:
