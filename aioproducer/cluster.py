@@ -1,14 +1,22 @@
-"""The cluster as the producer sees it: connections by node id, and fresh metadata.
+"""What any broker can answer: the brokers, the leaders of topics, a producer id.
 
-Owned by the producer; the sender asks it for connections and hears of changes through a
-`ClusterListener`. Two kinds of task live here and nowhere else: one refreshes metadata, and one
-per broker connects.
+Owned by the sender, which hears of changes through a `ClusterListener` and gets connections here.
+Owns the brokers (brokers.py), the addresses to begin with, and one task that keeps metadata fresh:
+
+    asked for                            when
+    the brokers and all topics in use    every `metadata_max_age_ms`, and soon after `refresh()` (a
+                                         connection was lost): paced by the backoff, which grows
+                                         while the answers bring no news
+    topics that are due                  at `topics.next_due_at`: a new one at once, alone and
+                                         coalesced with others; some tens of requests a second
 
 Invariants
-* One connection per broker. Brokers are connected side by side: a slow one delays no other.
-* Metadata is asked for by one request at a time. A new topic is asked for at once; anything that
-  repeats waits for the backoff.
-* The last failure to connect to each broker is kept, to explain a later timeout.
+* One question at a time; but a broker that is silent for a second delays it no longer, another one
+  is asked beside it.
+* A producer belongs to one cluster, by its id. An address that has told this cluster's id may tell
+  another one later: the cluster was rebuilt behind it, and everything known of it is forgotten with
+  one warning. An address that never did is another cluster's, and is refused: as a bootstrap
+  server, or as a broker whose address somebody else has by now.
 """
 
 from __future__ import annotations
@@ -16,121 +24,172 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import async_timeout
 
+from aioproducer.background import Background
+from aioproducer.brokers import Brokers, ConnectionListener, leave_task_behind
 from aioproducer.config import ProducerConfig
-from aioproducer.connecting import connect, first_to_answer
+from aioproducer.connecting import Progress, connect, first_to_answer
 from aioproducer.errors import (
-    InvalidTopicError,
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
     NetworkError,
     RebootstrapRequiredError,
-    TopicAuthorizationFailedError,
     broker_error,
 )
-from aioproducer.metadata import BrokerAddress, ClusterMetadata, PartitionLeader
+from aioproducer.errors.base import seconds
+from aioproducer.metadata import BrokerAddress, broker_address
 from aioproducer.protocol.init_producer_id import INIT_PRODUCER_ID, InitProducerIdRequest
-from aioproducer.protocol.metadata import METADATA, MetadataRequest, MetadataRequestTopic
+from aioproducer.protocol.metadata import (
+    METADATA,
+    MetadataRequest,
+    MetadataRequestTopic,
+    MetadataResponse,
+    MetadataResponseTopic,
+)
+from aioproducer.protocol.schema import Api
 from aioproducer.retry import backoff
 from aioproducer.transaction import ProducerIdentity
 from aioproducer.transport import Connection, ConnectionOptions
+from aioproducer.version import __version__
 
-__all__ = ["Cluster", "ClusterListener"]
+__all__ = ["Cluster", "ClusterListener", "TopicsInUse"]
 
 logger = logging.getLogger(__name__)
 
+Req = TypeVar("Req", bound="tuple[object, ...]")
+Resp = TypeVar("Resp", bound="tuple[object, ...]")
 
-class ClusterListener(Protocol):
-    """What the sender hears."""
+_SILENT_AFTER: Final = 1.0
+"""Seconds after which another broker is asked beside one that has not answered."""
 
-    def metadata_changed(self, topics: Iterable[str]) -> None:
-        """`cluster.metadata` is a new snapshot, with news of these topics."""
+_SLOW_AFTER: Final = 3.0
+"""The same for a producer id, which brokers get from the controller: they all may be slow, and what
+is asked behind it on their connections waits."""
 
-    def topic_failed(self, topic: str, error: KafkaError) -> None:
-        """A topic will not appear: its name is invalid, or it is not ours to see."""
+_MOST_ASKED: Final = 3
+"""Brokers that are asked the same question side by side."""
 
-    def connection_ready(self, node_id: int) -> None:
-        """A broker can be sent to."""
+_TOPIC_REQUESTS: Final = 10
+"""Requests for new topics that may follow each other at once; then they are paced."""
 
-    def connection_writable(self, node_id: int) -> None:
-        """A broker's connection took what was waiting to be written."""
-
-    def wants_connection(self, node_id: int) -> bool:
-        """Whether there is something to send to a broker."""
-        ...
+_TOPIC_REQUEST_PAUSE: Final = 0.05
+"""Seconds after which one more such request may follow at once."""
 
 
-class _Node:
-    """One broker: its connection, or the task that makes one."""
-
-    def __init__(self, address: BrokerAddress) -> None:
-        self.address = address
-        self.connection: Connection | None = None
-        self.connecting: asyncio.Task[None] | None = None
-        self.failures = 0
-        self.retry_at = 0.0
-        self.last_error: KafkaError | None = None
+class TopicsInUse(Protocol):
+    """The owner of the topics, as the cluster sees it."""
 
     @property
-    def is_connected(self) -> bool:
-        return self.connection is not None and self.connection.is_open
+    def next_due_at(self) -> float:
+        """When some topic is to be asked about, beside the full refreshes."""
+        ...
+
+    def take_due(self) -> list[str]:
+        """The topics to ask about now; they are not due any more."""
+        ...
+
+    def all_names(self) -> list[str]:
+        """The topics of a full refresh."""
+        ...
+
+    def answered(
+        self, asked: Sequence[str], answers: Iterable[MetadataResponseTopic], broker: str
+    ) -> bool:
+        """Take what a broker said of topics; whether it changes anything."""
+        ...
+
+    def unanswered(self, asked: Iterable[str]) -> None:
+        """No broker answered: the topics are due again."""
+
+    def cluster_changed(self) -> None:
+        """Another cluster has taken the place of the one that was."""
+
+
+class ClusterListener(ConnectionListener, Protocol):
+    """What the sender hears, beside what concerns topics."""
+
+    def metadata_changed(self) -> None:
+        """Brokers and leaders are as new as an answer that has just come."""
+
+    def cluster_changed(self) -> None:
+        """Another cluster has taken the place of the one that was."""
 
 
 class Cluster:
-    """Connections and metadata of one producer.
+    """The cluster of one producer.
+
+    Args:
+        config: The producer's options.
+        background: Where tasks and timers run.
+        listener: Hears of connections and changes.
 
     Attributes:
-        metadata: The newest snapshot.
-        metadata_at: When it was taken, on the loop's clock.
+        brokers: The brokers and their connections.
+        cluster_id: What brokers say that the cluster is; None while none said so.
+        metadata_at: When brokers answered last, on the loop's clock.
         last_metadata_error: Why the last refresh failed; None after a success.
     """
 
     def __init__(
         self,
         config: ProducerConfig,
-        options: ConnectionOptions,
+        background: Background,
         listener: ClusterListener,
-        loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.metadata = ClusterMetadata()
-        self.metadata_at = loop.time()
+        self._options = ConnectionOptions(
+            client_id=config.client_id,
+            client_version=__version__,
+            ssl_context=config.tls_context(),
+            send_buffer_bytes=config.send_buffer_bytes,
+            receive_buffer_bytes=config.receive_buffer_bytes,
+        )
+        self.brokers = Brokers(
+            config, self._options, background, listener, verify=self._verify, lost=self.refresh
+        )
+        self.cluster_id: str | None = None
+        self.metadata_at = background.time()
         self.last_metadata_error: KafkaError | None = None
-        self.topic_errors: dict[str, KafkaError] = {}
         self._config = config
-        self._options = options
+        self._background = background
         self._listener = listener
-        self._loop = loop
-        self._nodes: dict[int, _Node] = {}
-        self._topics: set[str] = set()
-        self._new_topics: set[str] = set()
-        self._is_refresh_wanted = False
-        self._has_lost_all = False
-        self._refresh_failures = 0
-        self._unanswered_since: float | None = None
-        self._wake_refresh = asyncio.Event()
-        self._refreshing: asyncio.Task[None] | None = None
-        self._reaping: asyncio.TimerHandle | None = None
+        # Never without a pause, also with metadata_max_age_ms=0.
+        self._max_age = max(config.metadata_max_age_ms, config.retry_backoff_ms, 1) / 1000
         self._seeds = [
-            BrokerAddress(-1 - index, host, port)
-            for index, (host, port) in enumerate(config.bootstrap_addresses)
+            BrokerAddress(NO_NODE, host, port) for host, port in config.bootstrap_addresses
         ]
+        self._seed_errors: dict[BrokerAddress, KafkaError] = {}
+        self._seed_progress: dict[BrokerAddress, Progress] = {}
+        self._seed_connection: Connection | None = None
+        self._foreign_seeds: set[BrokerAddress] = set()
+        self._told_id: dict[tuple[str, int], str] = {}
+        self._full_at = self.metadata_at
+        self._no_news = 0
+        self._failures = 0
+        self._topic_requests = float(_TOPIC_REQUESTS)
+        self._topic_requests_at = self.metadata_at
+        self._has_lost_all = False
+        self._unanswered_since: float | None = None
+        self._wake = asyncio.Event()
+        self._refreshing: asyncio.Task[None] | None = None
 
     # ---- lifecycle
 
-    async def start(self, timeout: float) -> None:
+    async def start(self, topics: TopicsInUse, timeout: float) -> None:
         """Reach one of the bootstrap servers and learn the brokers.
 
         Raises:
             KafkaConnectionError: None could be reached within `timeout` seconds; says why for
                 each address.
         """
-        deadline = self._loop.time() + timeout
+        self._topics = topics
+        started_at = self._background.time()
+        deadline = started_at + timeout
         failures = 0
         while True:
             try:
@@ -143,456 +202,492 @@ class Cluster:
                 ):
                     raise
                 failures += 1
-                if failures == 1:
-                    logger.warning(
-                        "No bootstrap server answers yet, trying for %g s: %s", timeout, error
-                    )
-                delay = self._reconnect_delay(failures)
-                if self._loop.time() + delay >= deadline:
-                    reasons = self._seed_reasons()
+                delay = backoff(
+                    failures,
+                    base=self._config.reconnect_backoff_ms / 1000,
+                    maximum=self._config.reconnect_backoff_max_ms / 1000,
+                    random=random.random,
+                )
+                if self._background.time() + delay >= deadline:
                     raise KafkaConnectionError(
-                        f"No bootstrap server could be reached within {timeout:g} s",
-                        reasons=reasons,
+                        "No bootstrap server could be reached within"
+                        f" {seconds(self._background.time() - started_at)}",
+                        reasons=self._seed_reasons(),
                         hint="Check bootstrap_servers and that the brokers are up.",
                     ) from error
+                if failures == 1:
+                    logger.warning(
+                        "No bootstrap server answers yet, trying for %s: %s",
+                        seconds(timeout),
+                        error,
+                    )
                 await asyncio.sleep(delay)
-        self._refreshing = self._loop.create_task(
-            self._keep_metadata_fresh(), name="aioproducer-metadata"
+        self._full_at = self.metadata_at + self._max_age
+        self.brokers.start()
+        self._refreshing = self._background.create_task(
+            self._keep_fresh(), name="aioproducer-metadata"
         )
-        self._schedule_reaping()
+
+    async def finish(self) -> None:
+        """Before `close`: wait until brokers have read what they need not answer (`acks=0`)."""
+        await self._stop_refreshing()
+        await self.brokers.finish()
+
+    async def _stop_refreshing(self) -> None:
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.gather(self._refreshing, return_exceptions=True)
 
     async def close(self) -> None:
         """Close every connection; returns when the sockets are closed."""
-        if self._reaping is not None:
-            self._reaping.cancel()
-        tasks = [node.connecting for node in self._nodes.values() if node.connecting is not None]
-        if self._refreshing is not None:
-            tasks.append(self._refreshing)
-        for task in tasks:
-            task.cancel()
         try:
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._stop_refreshing()
         finally:
-            # Also when the caller is cancelled, and again before the tasks of `gather` have run.
-            connections = [node.connection for node in self._nodes.values() if node.connection]
-            for connection in connections:
-                connection.abort(
-                    NetworkError("The client closed the connection", possibly_persisted=True)
-                )
-            await asyncio.gather(*(connection.close() for connection in connections))
+            try:
+                await self.brokers.close()
+            finally:
+                if self._seed_connection is not None:
+                    await self._seed_connection.close()
 
     def leave_behind(self) -> None:
         """In the child of a fork: keep off the parent's connections, and make none."""
-        if self._reaping is not None:
-            self._reaping.cancel()
-        tasks = [node.connecting for node in self._nodes.values()]
-        for task in (self._refreshing, *tasks):
-            if task is not None:
-                task.cancel()
-                # Most often the loop's copy never runs again, which is nothing to complain of.
-                task._log_destroy_pending = False  # type: ignore[attr-defined]  # pyright: ignore
-        for node in self._nodes.values():
-            if node.connection is not None:
-                node.connection.leave_behind()
+        if self._refreshing is not None:
+            leave_task_behind(self._refreshing)
+        self.brokers.leave_behind()
+        if self._seed_connection is not None:
+            self._seed_connection.leave_behind()
 
-    # ---- connections
+    # ---- asked by the sender
 
     def connection(self, node_id: int) -> Connection | None:
         """The open connection to a broker; None starts to make one."""
-        node = self._node(node_id)
-        if node is None:
-            self.refresh()
-            return None
-        if node.is_connected:
-            return node.connection
-        if node.connecting is None:
-            node.connecting = self._loop.create_task(
-                self._keep_connecting(node), name=f"aioproducer-connect-{node_id}"
-            )
+        if node_id in self.brokers:
+            return self.brokers.connection(node_id)
+        self.refresh()
         return None
 
     async def drain(self) -> None:
         """Return once all that was sent has left this process, for requests without answers."""
-        connections = [node.connection for node in self._nodes.values() if node.connection]
-        await asyncio.gather(*(connection.drain() for connection in connections))
+        await asyncio.gather(
+            *(connection.drain() for connection in self.brokers.open_connections())
+        )
+
+    def is_broker(self, node_id: int) -> bool:
+        """Whether the newest metadata names a broker."""
+        return node_id in self.brokers
 
     def throttled_for(self, node_id: int) -> float:
         """How many seconds are left of the pause that a broker asked for (KIP-219)."""
-        node = self._nodes.get(node_id)
-        if node is None or node.connection is None:
+        broker = self.brokers.get(node_id)
+        if broker is None or broker.connection is None:
             return 0.0
-        return max(0.0, node.connection.throttled_until - self._loop.time())
+        return max(0.0, broker.connection.throttled_until - self._background.time())
 
     def last_connect_error(self, node_id: int) -> KafkaError | None:
-        """Why the last attempt to connect to a broker failed, if it did."""
-        node = self._nodes.get(node_id)
-        return None if node is None else node.last_error
-
-    def any_connect_error(self) -> KafkaError | None:
-        """A broker's last failure to connect, if one is unreachable now."""
-        for node in self._nodes.values():
-            if node.last_error is not None:
-                return node.last_error
+        """Why a broker cannot be reached; else why metadata cannot be had, if it cannot."""
+        broker = self.brokers.get(node_id)
+        if broker is not None and broker.last_error is not None:
+            return broker.last_error
+        error = self.last_metadata_error
+        if isinstance(error, (KafkaConnectionError, KafkaTimeoutError, NetworkError)):
+            return error
         return None
 
-    def broker_name(self, node_id: int) -> str:
-        """A broker for the reader of an error: `1 at host:port`."""
-        address = self.metadata.brokers.get(node_id)
-        return str(node_id) if address is None else f"{node_id} at {address}"
-
-    def nodes(self) -> dict[int, bool]:
-        """The known brokers, and whether each is connected."""
-        return {node_id: self.is_connected(node_id) for node_id in self.metadata.brokers}
-
-    def is_connected(self, node_id: int) -> bool:
-        """Whether there is an open connection to a broker."""
-        return node_id in self._nodes and self._nodes[node_id].is_connected
-
-    def _node(self, node_id: int) -> _Node | None:
-        address = self.metadata.brokers.get(node_id)
-        if address is None:
-            return None
-        node = self._nodes.get(node_id)
-        if node is not None and node.address != address:
-            # The broker moved: its connection goes with the old address.
-            self._drop(node_id, "The broker has a new address")
-            node = None
-        if node is None:
-            node = self._nodes[node_id] = _Node(address)
-        return node
-
-    def _drop(self, node_id: int, why: str) -> None:
-        node = self._nodes.pop(node_id)
-        if node.connecting is not None:
-            node.connecting.cancel()
-        if node.connection is not None:
-            node.connection.abort(
-                NetworkError(why, broker=str(node.address), possibly_persisted=True)
-            )
-
-    async def _keep_connecting(self, node: _Node) -> None:
-        node_id = node.address.node_id
-        try:
-            while self._nodes.get(node_id) is node:
-                delay = node.retry_at - self._loop.time()
-                if delay > 0:
-                    await asyncio.sleep(delay)
-                try:
-                    await self._connect(node)
-                except KafkaConnectionError as error:
-                    logger.info("Broker %s cannot be reached: %s", node_id, error)
-                    self.refresh()
-                if node.is_connected:
-                    break
-                if not self._listener.wants_connection(node_id):
-                    return
-        finally:
-            node.connecting = None
-        if node.is_connected:
-            self._listener.connection_ready(node_id)
-
-    async def _connect(self, node: _Node) -> Connection:
-        maximum = self._config.socket_connection_setup_timeout_max_ms / 1000
-        base = self._config.socket_connection_setup_timeout_ms / 1000
-        timeout = min(maximum, base * 2.0 ** min(node.failures, 30))
-        try:
-            connection = await connect(node.address, self._options, timeout=timeout)
-        except KafkaConnectionError as error:
-            node.last_error = error
-            node.failures += 1
-            node.retry_at = self._loop.time() + self._reconnect_delay(node.failures)
-            raise
-        faster = node.connection
-        if faster is not None and faster.is_open:
-            # Another attempt to the same broker was faster. It may end while this one is closed.
-            await connection.close()
-            return faster
-        if self._nodes.get(node.address.node_id) is not node:
-            # Dropped meanwhile, by another task's news: nobody would close it.
-            await connection.close()
-            raise KafkaConnectionError(
-                "Cannot connect",
-                reasons={str(node.address): "the broker is no longer known by this address"},
-                broker=str(node.address),
-            )
-        self._adopt(node, connection)
-        return connection
-
-    def _adopt(self, node: _Node, connection: Connection) -> None:
-        node.connection = connection
-        node.failures = 0
-        node.last_error = None
-        node_id = node.address.node_id
-
-        def on_lost(reason: KafkaError) -> None:
-            node.connection = None
-            node.last_error = reason
-            node.failures = max(node.failures, 1)
-            node.retry_at = self._loop.time() + self._reconnect_delay(node.failures)
-            if self._nodes.get(node_id) is node:
-                logger.info("The connection to broker %s ended: %s", node_id, reason)
-                self.refresh()
-                if self._listener.wants_connection(node_id):
-                    self.connection(node_id)
-
-        connection.on_lost = on_lost
-        connection.on_writable = lambda: self._listener.connection_writable(node_id)
-
-    def _reconnect_delay(self, failures: int) -> float:
-        return backoff(
-            failures,
-            base=self._config.reconnect_backoff_ms / 1000,
-            maximum=self._config.reconnect_backoff_max_ms / 1000,
+    def refresh(self) -> None:
+        """Have everything asked for soon; calls until then are one."""
+        pause = backoff(
+            max(self._no_news, 1),
+            base=self._config.retry_backoff_ms / 1000,
+            maximum=self._config.retry_backoff_max_ms / 1000,
             random=random.random,
         )
+        self._full_at = min(self._full_at, self.metadata_at + pause)
+        self._wake.set()
 
-    def _schedule_reaping(self) -> None:
-        idle = self._config.connections_max_idle_ms / 1000
-        self._reaping = self._loop.call_later(min(idle / 2, 30.0), self._reap_idle, idle)
+    def topic_due(self) -> None:
+        """Some topic is to be asked about, earlier than the others may be."""
+        self._wake.set()
 
-    def _reap_idle(self, idle: float) -> None:
-        now = self._loop.time()
-        for node_id, node in list(self._nodes.items()):
-            connection = node.connection
-            if connection is None or connection.pending_count:
-                continue
-            if now - connection.last_used_at >= idle:
-                logger.debug("Closing the idle connection to broker %s", node_id)
-                self._drop(node_id, "The connection was idle for connections_max_idle_ms")
-        self._schedule_reaping()
+    async def init_producer_id(self) -> ProducerIdentity:
+        """Get a producer id from any broker.
 
-    # ---- bootstrap
-
-    async def _bootstrap(self) -> None:
-        seeds = list(self._seeds)
-        random.shuffle(seeds)
-        connection = await self._first_reachable(seeds)
-        try:
-            await self._fetch_metadata(connection, topics=())
-        except BaseException:
-            await connection.close()
-            raise
-        self._take_over(connection)
-
-    async def _first_reachable(self, addresses: Iterable[BrokerAddress]) -> Connection:
-        """Connect to the first of several addresses to answer."""
-        reasons: dict[str, str] = {}
-
-        def failed(error: Exception) -> None:
-            if not isinstance(error, KafkaConnectionError):
-                raise error
-            reasons.update(error.reasons)
-
-        def unwanted(connection: Connection) -> None:
-            # One to a broker is kept: it will be needed, or is in use already.
-            seed = self._nodes.get(connection.address.node_id)
-            if connection.address.node_id < 0 and seed is not None:
-                self._drop(connection.address.node_id, "Another address answered first")
-
-        nodes = [self._nodes.setdefault(one.node_id, _Node(one)) for one in addresses]
-        connection = await first_to_answer(
-            [partial(self._connect, node) for node in nodes], failed=failed, unwanted=unwanted
+        Raises:
+            KafkaError: As the broker said; `retriable` tells whether to ask again.
+        """
+        response, broker = await self._ask(
+            INIT_PRODUCER_ID, InitProducerIdRequest(None, 2**31 - 1), silent_after=_SLOW_AFTER
         )
-        if connection is None:
-            raise KafkaConnectionError("No address could be reached", reasons=reasons)
-        return connection
+        if response.error_code:
+            raise broker_error(response.error_code, broker=broker)
+        if response.producer_id < 0 or response.producer_epoch < 0:
+            # Batches under it would not be idempotent, to any broker.
+            raise NetworkError(
+                f"The broker gave {response.producer_id} as a producer id, with epoch"
+                f" {response.producer_epoch}",
+                broker=broker,
+            )
+        return ProducerIdentity(response.producer_id, response.producer_epoch)
 
-    def _take_over(self, connection: Connection) -> None:
-        """Keep a bootstrap connection as the one to the broker that it turned out to be."""
-        seed = self._nodes.pop(connection.address.node_id, None)
-        for address in self.metadata.brokers.values():
-            if (address.host, address.port) == (connection.address.host, connection.address.port):
-                node = self._nodes.setdefault(address.node_id, _Node(address))
-                if not node.is_connected:
-                    self._adopt(node, connection)
-                    return
-        if seed is not None:
-            self._nodes[connection.address.node_id] = seed
+    # ---- keeping metadata fresh
 
-    def _seed_reasons(self) -> dict[str, str]:
-        reasons: dict[str, str] = {}
-        for seed in self._seeds:
-            node = self._nodes.get(seed.node_id)
-            error = None if node is None else node.last_error
-            if isinstance(error, KafkaConnectionError):
-                reasons.update(error.reasons)
-            else:
-                reasons[str(seed)] = "no answer" if error is None else error.what()
-        return reasons
-
-    # ---- metadata
-
-    def need_topic(self, topic: str) -> None:
-        """Learn of a topic, at once."""
-        self._topics.add(topic)
-        self._new_topics.add(topic)
-        self._wake_refresh.set()
-
-    def forget_topics(self, topics: Iterable[str]) -> None:
-        """Ask no more about topics that got no record for long."""
-        names = set(topics)
-        self._topics -= names
-        self._new_topics -= names
-        self.metadata = self.metadata.without_topics(names)
-
-    def refresh(self) -> None:
-        """Have the metadata of all topics asked for soon; calls until then are one."""
-        self._is_refresh_wanted = True
-        self._wake_refresh.set()
-
-    def take_leader_hint(
-        self, topic: str, partition: int, leader: PartitionLeader, addresses: list[BrokerAddress]
-    ) -> bool:
-        """Take a new leader from a Produce answer (KIP-951); False when it is no news."""
-        changed = self.metadata.with_leader(topic, partition, leader, addresses)
-        if changed is None:
-            return False
-        self.metadata = changed
-        return True
-
-    async def _keep_metadata_fresh(self) -> None:
-        # Never without a pause, also with metadata_max_age_ms=0.
-        max_age = max(self._config.metadata_max_age_ms, self._config.retry_backoff_ms, 1) / 1000
+    async def _keep_fresh(self) -> None:
         while True:
-            try:
-                async with async_timeout.timeout_at(self.metadata_at + max_age):
-                    await self._wake_refresh.wait()
-            except TimeoutError:
-                self._is_refresh_wanted = True
-            self._wake_refresh.clear()
-            await self._sleep_or_new_topic(self._refresh_delay())
-            all_topics = self._is_refresh_wanted
-            topics = self._topics if all_topics else self._new_topics & self._topics
-            self._is_refresh_wanted = False
-            self._new_topics = set()
+            await self._until_due()
+            is_full = self._background.time() >= self._full_at
+            due = self._topics.take_due()
+            names = self._topics.all_names() if is_full else due
+            if not is_full and not names:
+                continue
             if self._unanswered_since is None:
-                self._unanswered_since = self._loop.time()
+                self._unanswered_since = self._background.time()
             try:
-                connection = await self._any_connection()
-                is_complete = await self._fetch_metadata(connection, tuple(topics))
+                await self._refresh(names, is_full=is_full)
             except KafkaError as error:
                 self.last_metadata_error = error
-                logger.info("Metadata could not be refreshed: %s", error)
-                is_complete = False
+                logger.debug("Metadata could not be refreshed: %s", error)
                 if self._needs_bootstrap(error):
                     self._forget_brokers()
             except Exception:
                 # A defect of ours must not end the refreshing for good: every later topic and
                 # every moved leader depends on it.
                 logger.exception("Metadata could not be refreshed")
-                is_complete = False
-            if is_complete:
-                self._refresh_failures = 0
             else:
-                self._refresh_failures += 1
-                self.refresh()
+                self._failures = 0
+                continue
+            self._topics.unanswered(names)
+            self._failures += 1
+            await asyncio.sleep(
+                backoff(
+                    self._failures,
+                    base=self._config.retry_backoff_ms / 1000,
+                    maximum=self._config.retry_backoff_max_ms / 1000,
+                    random=random.random,
+                )
+            )
 
-    def _refresh_delay(self) -> float:
-        """The pause before a refresh: the backoff, and after a success what is left of its start.
+    async def _until_due(self) -> None:
+        while True:
+            now = self._background.time()
+            at = min(self._full_at, self._next_topic_request_at(now))
+            if at <= now:
+                return
+            self._wake.clear()
+            try:
+                async with async_timeout.timeout_at(at):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
 
-        A success does not end what asks for refreshes: brokers may name each other as leaders, or
-        answer and hang up, for ever.
-        """
-        pause = backoff(
-            max(self._refresh_failures, 1),
-            base=self._config.retry_backoff_ms / 1000,
-            maximum=self._config.retry_backoff_max_ms / 1000,
-            random=random.random,
+    def _next_topic_request_at(self, now: float) -> float:
+        """When to ask about topics next: a bucket of requests that fills by and by (see above)."""
+        due_at = self._topics.next_due_at
+        elapsed = now - self._topic_requests_at
+        self._topic_requests_at = now
+        self._topic_requests = min(
+            float(_TOPIC_REQUESTS), self._topic_requests + elapsed / _TOPIC_REQUEST_PAUSE
         )
-        if self._refresh_failures:
-            return pause
-        return max(0.0, self.metadata_at + pause - self._loop.time())
+        if self._topic_requests >= 1:
+            return due_at
+        return max(due_at, now + (1 - self._topic_requests) * _TOPIC_REQUEST_PAUSE)
 
-    async def _sleep_or_new_topic(self, delay: float) -> None:
+    async def _refresh(self, names: Sequence[str], *, is_full: bool) -> None:
+        if is_full:
+            # Whoever asks from here on asks for another one.
+            self._full_at = self._background.time() + self._max_age
+        else:
+            self._topic_requests -= 1
         try:
-            async with async_timeout.timeout(delay):
-                while not self._new_topics:
-                    await self._wake_refresh.wait()
-                    self._wake_refresh.clear()
-        except TimeoutError:
-            pass
+            response, broker = await self._ask(
+                METADATA, self._metadata_request(names), check=self._check_answer
+            )
+        except BaseException:
+            if is_full:
+                self._full_at = self._background.time()
+            raise
+        is_news = self._take(response, names, broker)
+        if is_full:
+            self._no_news = 0 if is_news else self._no_news + 1
 
-    async def _fetch_metadata(self, connection: Connection, topics: tuple[str, ...]) -> bool:
-        """Ask one broker; True when every topic asked for has a known leader everywhere."""
-        request = MetadataRequest(
-            [MetadataRequestTopic(name=name) for name in topics],
+    def _metadata_request(self, names: Iterable[str]) -> MetadataRequest:
+        return MetadataRequest(
+            [MetadataRequestTopic(name=name) for name in names],
             allow_auto_topic_creation=self._config.allow_auto_create_topics,
         )
-        response = await connection.request(
-            METADATA,
-            connection.version_for(METADATA),
-            request,
-            timeout=self._config.request_timeout_ms / 1000,
-        )
+
+    def _check_answer(self, response: MetadataResponse, address: BrokerAddress) -> None:
+        """Refuse an answer that says nothing, or is another cluster's."""
         if response.error_code:
-            raise broker_error(response.error_code, broker=str(connection.address))
+            raise broker_error(response.error_code, broker=str(address))
         if not response.brokers:
-            raise NetworkError("The broker knows of no brokers", broker=str(connection.address))
+            raise NetworkError("The broker knows of no brokers", broker=str(address))
+        if not self._is_ours(response, address):
+            raise self._foreign(response, address)
+
+    def _take(self, response: MetadataResponse, names: Sequence[str], broker: str) -> bool:
+        """Take an answer; whether it changes anything."""
         self.last_metadata_error = None
         self._unanswered_since = None
-        self._has_lost_all = False
-        self.metadata = self.metadata.merged(response)
-        self.metadata_at = self._loop.time()
-        for node_id in [id_ for id_ in self._nodes if id_ not in self.metadata.brokers]:
-            if self._nodes[node_id].connection is not connection:
-                self._drop(node_id, "The broker left the cluster")
-        # A topic that the answer leaves out is as unknown as before.
-        is_complete = {topic.name for topic in response.topics}.issuperset(topics)
-        for topic in response.topics:
-            if topic.name is None:
-                continue
-            if not topic.error_code:
-                self.topic_errors.pop(topic.name, None)
-                # A leader that is no broker of the cluster is asked for again and again until it
-                # is one: not without the backoff. So are the partitions of a topic without any.
-                leaders = self.metadata.topics[topic.name].leaders
-                is_complete &= bool(leaders) and all(
-                    leader.node_id in self.metadata.brokers for leader in leaders
-                )
-                continue
-            error = broker_error(topic.error_code, broker=str(connection.address))
-            self.topic_errors[topic.name] = error
-            if isinstance(error, (InvalidTopicError, TopicAuthorizationFailedError)):
-                self._topics.discard(topic.name)
-                self._listener.topic_failed(topic.name, error)
-            else:
-                is_complete = False
-        self._listener.metadata_changed(
-            [topic.name for topic in response.topics if topic.name is not None]
+        if self.brokers.open_connections():
+            self._has_lost_all = False
+        self.metadata_at = self._background.time()
+        if self.cluster_id is not None and response.cluster_id not in (None, self.cluster_id):
+            self._change_cluster(response.cluster_id)
+        self.cluster_id = response.cluster_id or self.cluster_id
+        is_news = self.brokers.update(
+            (broker_address(each.node_id, each.host, each.port) for each in response.brokers),
+            told_by=broker,
         )
-        return is_complete
+        self._remember_addresses()
+        seed = self._seed_connection
+        if seed is not None and self.brokers.open_connections():
+            self._seed_connection = None
+            seed.abort(NetworkError("A broker is connected", broker=str(seed.address)))
+        is_news |= self._topics.answered(names, response.topics, broker)
+        self._listener.metadata_changed()
+        return is_news
 
-    async def _any_connection(self) -> Connection:
-        """The least loaded connection, if it can be one that is not throttled.
+    # ---- which cluster
+
+    def _is_ours(self, response: MetadataResponse, address: BrokerAddress) -> bool:
+        told, ours = response.cluster_id, self.cluster_id
+        if told is None or ours is None or told == ours:
+            return True
+        return self._told_id.get((address.host, address.port)) == ours
+
+    def _foreign(self, response: MetadataResponse, address: BrokerAddress) -> KafkaConnectionError:
+        return KafkaConnectionError(
+            "Refused to connect",
+            reasons={
+                str(address): f"it belongs to cluster {response.cluster_id!r}, and this producer to"
+                f" {self.cluster_id!r}"
+            },
+            broker=str(address),
+            hint="Name the brokers of one cluster only in bootstrap_servers.",
+        )
+
+    def _warn_of_foreign(self, seed: BrokerAddress, response: MetadataResponse) -> None:
+        if seed not in self._foreign_seeds:
+            self._foreign_seeds.add(seed)
+            logger.warning(
+                "Bootstrap server %s belongs to cluster %r, and this producer to %r: it is not"
+                " used. Name the brokers of one cluster only in bootstrap_servers.",
+                seed,
+                response.cluster_id,
+                self.cluster_id,
+            )
+
+    def _change_cluster(self, cluster_id: str | None) -> None:
+        logger.warning(
+            "The cluster behind the brokers' addresses is another one, %r instead of %r: going on"
+            " there with a new producer id; records in doubt fail",
+            cluster_id,
+            self.cluster_id,
+        )
+        self._told_id.clear()
+        self._full_at = self._background.time()
+        self._topics.cluster_changed()
+        self._listener.cluster_changed()
+
+    def _remember_addresses(self) -> None:
+        if self.cluster_id is None:
+            return
+        known = {(broker.address.host, broker.address.port) for broker in self.brokers.values()}
+        known.update((seed.host, seed.port) for seed in self._seeds)
+        kept = {at: id_ for at, id_ in self._told_id.items() if at in known}
+        for broker in self.brokers.values():
+            kept[broker.address.host, broker.address.port] = self.cluster_id
+        self._told_id = kept
+
+    async def _verify(self, connection: Connection, timeout: float) -> None:
+        """Refuse a new connection to a broker's address that leads to another cluster by now."""
+        if self.cluster_id is None:
+            return
+        address = connection.address
+        try:
+            response = await connection.request(
+                METADATA,
+                connection.version_for(METADATA),
+                self._metadata_request(()),
+                timeout=timeout,
+            )
+        except KafkaError as error:
+            raise KafkaConnectionError(
+                "Cannot connect", reasons={str(address): error.what()}, broker=str(address)
+            ) from error
+        if response.cluster_id not in (None, self.cluster_id):
+            raise self._foreign(response, address)
+
+    # ---- asking any broker
+
+    async def _ask(
+        self,
+        api: Api[Req, Resp],
+        request: Req,
+        *,
+        silent_after: float = _SILENT_AFTER,
+        check: Callable[[Resp, BrokerAddress], None] | None = None,
+    ) -> tuple[Resp, str]:
+        """Ask one broker, and another one beside it while that one is silent.
+
+        Returns:
+            The first response, and the broker that gave it.
+
+        Raises:
+            KafkaError: No broker gave one.
+        """
+        asked: list[Connection] = []
+
+        async def attempt() -> tuple[Resp, str]:
+            connection = await self._any_connection(asked)
+            asked.append(connection)
+            response = await connection.request(
+                api,
+                connection.version_for(api),
+                request,
+                timeout=self._config.request_timeout_ms / 1000,
+            )
+            if check is not None:
+                check(response, connection.address)
+            return response, str(connection.address)
+
+        return await _first_result(attempt, self._background, silent_after)
+
+    async def _any_connection(self, asked: Sequence[Connection]) -> Connection:
+        """The least loaded connection of those not asked yet, if it can be one that answers.
 
         Without connection, the first broker or bootstrap server to answer.
         """
-        connected = [
-            node.connection
-            for node in self._nodes.values()
-            if node.connection is not None and node.connection.is_open
-        ]
-        if connected:
-            now = self._loop.time()
-            return min(
-                connected,
-                key=lambda connection: (
-                    max(connection.throttled_until - now, 0.0),
-                    connection.pending_count,
-                ),
-            )
-        brokers = list(self.metadata.brokers.values())
-        random.shuffle(brokers)
-        try:
-            return await self._first_reachable(brokers)
-        except KafkaConnectionError:
-            if self._config.metadata_recovery_strategy == "none":
-                raise
-        level = logging.INFO if self._has_lost_all else logging.WARNING
+        reasons: dict[str, str] = {}
+        connection = self._least_loaded(asked) or await self._connect_to_any(reasons)
+        if connection is not None:
+            return connection
+        if self._open_connections():
+            raise NetworkError("No other broker can be asked")
+        if self._config.metadata_recovery_strategy == "none":
+            raise KafkaConnectionError("No broker can be reached", reasons=reasons)
+        level = logging.DEBUG if self._has_lost_all else logging.WARNING
         self._has_lost_all = True
         logger.log(level, "No known broker can be reached: starting again from bootstrap_servers")
         await self._bootstrap()
-        return await self._any_connection()
+        connection = self._least_loaded(asked) or await self._connect_to_any(reasons)
+        if connection is None:
+            # A bootstrap server that tells of brokers nobody reaches, and hangs up: not at once
+            # again, the caller has its backoff.
+            raise KafkaConnectionError("No broker can be reached", reasons=reasons)
+        return connection
+
+    def _open_connections(self) -> list[Connection]:
+        connections = self.brokers.open_connections()
+        if self._seed_connection is not None and self._seed_connection.is_open:
+            connections.append(self._seed_connection)
+        return connections
+
+    def _least_loaded(self, asked: Sequence[Connection]) -> Connection | None:
+        now = self._background.time()
+        return min(
+            (connection for connection in self._open_connections() if connection not in asked),
+            key=lambda connection: (
+                max(connection.throttled_until - now, 0.0),
+                connection.silent_for(now) > _SILENT_AFTER,
+                connection.pending_count,
+            ),
+            default=None,
+        )
+
+    async def _connect_to_any(self, reasons: dict[str, str]) -> Connection | None:
+        others = [broker for broker in self.brokers.values() if not broker.is_connected]
+        random.shuffle(others)
+        if not others:
+            return None
+        return await first_to_answer(
+            [partial(self.brokers.connect, broker) for broker in others],
+            failed=partial(_collect_reasons, reasons),
+            unwanted=_keep,
+        )
+
+    # ---- beginning
+
+    async def _bootstrap(self) -> None:
+        """Learn the brokers from the first bootstrap server that tells them."""
+        seeds = list(self._seeds)
+        random.shuffle(seeds)
+        told: dict[Connection, MetadataResponse] = {}
+
+        async def attempt(seed: BrokerAddress) -> Connection:
+            connection = await self._connect_to_seed(seed)
+            try:
+                response = await connection.request(
+                    METADATA,
+                    connection.version_for(METADATA),
+                    self._metadata_request(()),
+                    timeout=self._config.request_timeout_ms / 1000,
+                )
+                if not self._is_ours(response, seed):
+                    self._warn_of_foreign(seed, response)
+                self._check_answer(response, seed)
+            except BaseException as error:
+                if isinstance(error, KafkaError):
+                    self._seed_errors[seed] = error
+                await connection.close()
+                raise
+            told[connection] = response
+            return connection
+
+        errors: list[KafkaError] = []
+
+        def failed(error: Exception) -> None:
+            if not isinstance(error, KafkaError):
+                raise error
+            errors.append(error)
+
+        connection = await first_to_answer(
+            [partial(attempt, seed) for seed in seeds],
+            failed=failed,
+            unwanted=lambda other: other.abort(NetworkError("Another address answered first")),
+        )
+        if connection is None:
+            raise _why_none(errors, self._seed_reasons())
+        self._seed_errors.clear()
+        if self._seed_connection is not None:
+            self._seed_connection.abort(NetworkError("Another address answered"))
+        self._seed_connection = connection
+        connection.on_lost = partial(self._seed_lost, connection)
+        response = told[connection]
+        self._take(response, (), str(connection.address))
+        if response.cluster_id is not None:
+            # Last: what other addresses told is forgotten when the cluster is another one.
+            self._told_id[connection.address.host, connection.address.port] = response.cluster_id
+        if self.brokers.adopt(connection):
+            self._seed_connection = None
+
+    async def _connect_to_seed(self, seed: BrokerAddress) -> Connection:
+        progress = Progress(seed, uses_tls=self._options.ssl_context is not None)
+        self._seed_progress[seed] = progress
+        timeout = self._config.socket_connection_setup_timeout_ms / 1000
+        try:
+            return await connect(seed, self._options, timeout=timeout, progress=progress)
+        except KafkaConnectionError as error:
+            self._seed_errors[seed] = error
+            raise
+
+    def _seed_lost(self, connection: Connection, reason: KafkaError) -> None:
+        if self._seed_connection is connection:
+            self._seed_connection = None
+            logger.debug("The connection to %s ended: %s", connection.address, reason.what())
+
+    def _seed_reasons(self) -> dict[str, str]:
+        reasons: dict[str, str] = {}
+        for seed in self._seeds:
+            error = self._seed_errors.get(seed)
+            if isinstance(error, KafkaConnectionError):
+                reasons.update(error.reasons)
+            elif error is not None:
+                reasons[str(seed)] = error.what()
+            elif seed in self._seed_progress:
+                reasons.update(self._seed_progress[seed].reasons())
+            else:
+                reasons[str(seed)] = "no answer"
+        return reasons
 
     def _needs_bootstrap(self, error: KafkaError) -> bool:
         """Whether only a new bootstrap helps: the cluster says so, or says nothing (KIP-1102).
@@ -604,48 +699,63 @@ class Cluster:
             return False
         trigger = self._config.metadata_recovery_rebootstrap_trigger_ms / 1000
         since = self._unanswered_since
-        is_lost = since is not None and self._loop.time() - since >= trigger
+        is_lost = since is not None and self._background.time() - since >= trigger
         return is_lost or isinstance(error, RebootstrapRequiredError)
 
     def _forget_brokers(self) -> None:
-        for node_id in list(self._nodes):
-            self._drop(node_id, "The cluster is looked for again from bootstrap_servers")
-        self.metadata = ClusterMetadata(None, {}, self.metadata.topics)
+        self.brokers.forget()
+        if self._seed_connection is not None:
+            self._seed_connection.abort(NetworkError("The cluster is looked for again"))
 
-    # ---- producer id
 
-    async def init_producer_id(self) -> ProducerIdentity:
-        """Get a producer id from any broker.
+NO_NODE: Final = -1
+"""The node id of an address that is no known broker's."""
 
-        Raises:
-            KafkaError: As the broker said; `retriable` tells whether to ask again.
-        """
-        connection = await self._any_connection()
-        response = await connection.request(
-            INIT_PRODUCER_ID,
-            connection.version_for(INIT_PRODUCER_ID),
-            InitProducerIdRequest(None, 2**31 - 1),
-            timeout=self._config.request_timeout_ms / 1000,
-        )
-        if response.error_code:
-            raise broker_error(response.error_code, broker=str(connection.address))
-        if response.producer_id < 0 or response.producer_epoch < 0:
-            # Batches under it would not be idempotent, to any broker.
-            raise NetworkError(
-                f"The broker gave {response.producer_id} as a producer id, with epoch"
-                f" {response.producer_epoch}",
-                broker=str(connection.address),
+
+async def _first_result(
+    attempt: Callable[[], Coroutine[Any, Any, tuple[Resp, str]]],
+    background: Background,
+    silent_after: float,
+) -> tuple[Resp, str]:
+    """Begin an attempt, and another one beside it each time nothing came for some seconds."""
+    running: set[asyncio.Task[tuple[Resp, str]]] = set()
+    begun = 0
+    errors: list[BaseException] = []
+    try:
+        while True:
+            if begun < _MOST_ASKED and (not begun or running):
+                begun += 1
+                running.add(background.create_task(attempt(), name="aioproducer-ask"))
+            if not running:
+                raise errors[0]
+            done, running = await asyncio.wait(
+                running,
+                timeout=silent_after if begun < _MOST_ASKED else None,
+                return_when=asyncio.FIRST_COMPLETED,
             )
-        return ProducerIdentity(response.producer_id, response.producer_epoch)
+            failed = [error for task in done if (error := task.exception()) is not None]
+            if len(failed) < len(done):
+                return next(task.result() for task in done if task.exception() is None)
+            errors += failed
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
-    def explain_timeout(
-        self, topic: str, node_id: int
-    ) -> tuple[KafkaError | None, KafkaError | None]:
-        """The last broker error and the last connect error that bear on a topic and broker."""
-        broker_said = self.topic_errors.get(topic)
-        connect_error = self.last_connect_error(node_id)
-        if connect_error is None and isinstance(
-            self.last_metadata_error, (KafkaConnectionError, KafkaTimeoutError, NetworkError)
-        ):
-            connect_error = self.last_metadata_error
-        return broker_said, connect_error
+
+def _collect_reasons(reasons: dict[str, str], error: Exception) -> None:
+    if not isinstance(error, KafkaConnectionError):
+        raise error
+    reasons.update(error.reasons)
+
+
+def _keep(connection: Connection) -> None:
+    """Keep a connection that another one was faster than: it will be needed, or is in use."""
+
+
+def _why_none(errors: Sequence[KafkaError], reasons: dict[str, str]) -> KafkaError:
+    """The error of a bootstrap of which every attempt failed: the one that no retry mends first."""
+    for error in errors:
+        if not error.retriable or isinstance(error, RebootstrapRequiredError):
+            return error
+    return KafkaConnectionError("No address could be reached", reasons=reasons)

@@ -1,14 +1,18 @@
-"""Opening connections: names become addresses, the first of several to answer wins.
+"""Opens connections: names become addresses, the first of several to answer wins.
 
-Called by cluster.py. A connection that comes from here is usable: TCP (and TLS) stand, and the
-broker told the versions it speaks. Where none comes, the error tells why, address by address.
+A connection that comes from here is usable: TCP (and TLS) stand, and the broker told the versions
+it speaks. Where none comes, the error tells why, address by address.
 
-Invariant: what was opened and is not wanted is closed, also for a caller who was cancelled.
+Invariants
+* What was opened and is not wanted is closed, also for a caller who was cancelled.
+* A peer that hangs up on a newer ApiVersions is asked once more for version 0, on a connection of
+  its own. That it hung up is remembered for seconds only: a broker that restarts looks the same.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 from collections import deque
@@ -18,20 +22,85 @@ from typing import Any
 
 import async_timeout
 
+from aioproducer.background import Background
 from aioproducer.errors import KafkaConnectionError, KafkaError, NetworkError
+from aioproducer.errors.base import seconds
 from aioproducer.metadata import BrokerAddress
+from aioproducer.protocol.api_versions import API_VERSIONS
+from aioproducer.protocol.frames import OtherProtocolError
 from aioproducer.transport import Connection, ConnectionOptions, describe
 
-__all__ = ["connect", "first_to_answer"]
+__all__ = ["Progress", "connect", "first_to_answer"]
 
+logger = logging.getLogger(__name__)
+
+_ASK_FOR_V0 = 10.0
+"""Seconds for which a peer that hung up on a newer ApiVersions is asked for version 0 at once."""
+_HANDSHAKE_MARGIN = 0.2
+"""Seconds before the end of an attempt at which a TLS handshake is given up: so it is known that
+the handshake got no answer, and not TCP."""
 _NEXT_AFTER = 0.25
 """Seconds after which the next address is tried beside one that has not answered."""
-_CONNECT_ERRORS = (OSError, KafkaError, asyncio.TimeoutError, ValueError, OverflowError)
+_CONNECT_ERRORS = (OSError, KafkaError, ValueError, OverflowError)
 """ValueError and OverflowError: what a broker told as an address, and is none."""
 
 
+class Progress:
+    """How far an attempt to connect has got at each address, for whoever gives it up.
+
+    Args:
+        address: Where to.
+        uses_tls: Whether TLS is to be spoken there.
+    """
+
+    def __init__(self, address: BrokerAddress, *, uses_tls: bool) -> None:
+        self._address = address
+        self._uses_tls = uses_tls
+        self._said: dict[str, str] = {}
+
+    def waits(self, host: str) -> None:
+        """An address was connected to, and is waited for."""
+        self._said.setdefault(host, "")
+
+    def failed(self, host: str, reason: str) -> None:
+        """An address failed, or hung up once."""
+        self._said[host] = reason
+
+    def reasons(self, hosts: Iterable[str] = (), *, within: str = "") -> dict[str, str]:
+        """Why there is no connection yet, by address.
+
+        Args:
+            hosts: All addresses; those known so far by default.
+            within: How long each was waited for, as " within 10 s".
+        """
+        all_hosts = dict.fromkeys((*hosts, *self._said))
+        if not all_hosts:
+            return {str(self._address): f"no answer{within}"}
+        return {
+            self._name(host, is_alone=len(all_hosts) == 1): self._reason(host, within)
+            for host in all_hosts
+        }
+
+    def _name(self, host: str, *, is_alone: bool) -> str:
+        return str(self._address) if is_alone else f"{self._address} ({host})"
+
+    def _reason(self, host: str, within: str) -> str:
+        said = self._said.get(host)
+        if said is None:
+            return f"no answer{within}"
+        security = "SASL" if self._uses_tls else "TLS or SASL"
+        return said or (
+            f"accepted the connection and gave no answer{within}: is {security} expected there,"
+            " is it no Kafka broker, or does it hang?"
+        )
+
+
 async def connect(
-    address: BrokerAddress, options: ConnectionOptions, *, timeout: float
+    address: BrokerAddress,
+    options: ConnectionOptions,
+    *,
+    timeout: float,
+    progress: Progress | None = None,
 ) -> Connection:
     """Open a connection and learn the broker's versions.
 
@@ -41,20 +110,30 @@ async def connect(
             and one in a black hole costs no more than that.
         options: What all connections have in common.
         timeout: Seconds for everything together.
+        progress: Kept up to date, for a caller who may cancel this.
 
     Raises:
         KafkaConnectionError: It could not be opened; `reasons` says why.
     """
+    if progress is None:
+        progress = Progress(address, uses_tls=options.ssl_context is not None)
+    hosts: list[str] = []
     try:
         async with async_timeout.timeout(timeout):
             hosts = await _resolve(address.host)
+            attempt = _Attempt(address, options, timeout, progress)
             if len(hosts) == 1:
-                return await _connect_to(hosts[0], address, options, timeout)
-            return await _connect_to_any(hosts, address, options, timeout)
+                return await attempt.connect_to(hosts[0])
+            return await attempt.connect_to_any(hosts)
     except KafkaConnectionError:
         raise
+    except TimeoutError as error:
+        reasons = progress.reasons(hosts, within=f" within {seconds(timeout)}")
+        raise KafkaConnectionError(
+            "Cannot connect", reasons=reasons, broker=str(address)
+        ) from error
     except _CONNECT_ERRORS as error:
-        reason = _explain(error, address, options, timeout)
+        reason = _explain(error, address, options)
         raise KafkaConnectionError(
             "Cannot connect", reasons={str(address): reason}, broker=str(address)
         ) from error
@@ -135,82 +214,157 @@ async def _resolve(host: str) -> list[str]:
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found)) or [host]
 
 
-async def _connect_to_any(
-    hosts: Sequence[str], address: BrokerAddress, options: ConnectionOptions, timeout: float
-) -> Connection:
-    """Connect to the first of a host's addresses to answer."""
-    reasons: dict[str, str] = {}
+class _Attempt:
+    """One call of `connect`, whose host has been resolved."""
 
-    async def attempt(host: str) -> Connection:
+    def __init__(
+        self,
+        address: BrokerAddress,
+        options: ConnectionOptions,
+        timeout: float,
+        progress: Progress,
+    ) -> None:
+        self._address = address
+        self._options = options
+        self._timeout = timeout
+        self._progress = progress
+        self._loop = asyncio.get_running_loop()
+
+    async def connect_to_any(self, hosts: Sequence[str]) -> Connection:
+        """Connect to the first of a host's addresses to answer."""
+
+        def failed(error: Exception) -> None:
+            if not isinstance(error, _CONNECT_ERRORS):
+                raise error
+
+        def unwanted(connection: Connection) -> None:
+            connection.abort(
+                NetworkError("Another address answered first", broker=str(self._address))
+            )
+
+        connection = await first_to_answer(
+            [partial(self.connect_to, host) for host in hosts], failed=failed, unwanted=unwanted
+        )
+        if connection is None:
+            reasons = self._progress.reasons(hosts)
+            raise KafkaConnectionError("Cannot connect", reasons=reasons, broker=str(self._address))
+        return connection
+
+    async def connect_to(self, host: str) -> Connection:
+        """Connect to one address of a host, and learn the broker's versions."""
         try:
-            return await _connect_to(host, address, options, timeout)
+            if self._is_asked_for_v0(host):
+                return await self._negotiated(host, 0)
+            try:
+                return await self._negotiated(host, API_VERSIONS.max_version)
+            except NetworkError as error:
+                if isinstance(error.__cause__, OtherProtocolError):
+                    raise
+                self._failed(host, error)
+            connection = await self._negotiated(host, 0)
         except _CONNECT_ERRORS as error:
-            reasons[f"{address} ({host})"] = _explain(error, address, options, timeout)
+            self._failed(host, error)
             raise
+        self._ask_for_v0(host)
+        return connection
 
-    def failed(error: Exception) -> None:
-        if not isinstance(error, _CONNECT_ERRORS):
-            raise error
+    async def _negotiated(self, host: str, version: int) -> Connection:
+        """Open a connection, and ask for the broker's versions in a version of ApiVersions."""
+        connection = Connection(Background(self._loop), self._address, self._options)
+        is_made = False
+        try:
+            await self._open(host, connection)
+            is_made = True
+            self._progress.waits(host)
+            await connection.negotiate(timeout=self._timeout, at_most=version)
+        except BaseException:
+            if is_made:
+                await connection.close()
+            else:
+                # uvloop tells a protocol of `connection_made` but not of its end, when the call
+                # that makes the connection is cancelled in between: nothing to wait for.
+                connection.abort(
+                    NetworkError("The connection was not made", broker=str(self._address))
+                )
+            raise
+        return connection
 
-    def unwanted(connection: Connection) -> None:
-        connection.abort(NetworkError("Another address answered first", broker=str(address)))
-
-    connection = await first_to_answer(
-        [partial(attempt, host) for host in hosts], failed=failed, unwanted=unwanted
-    )
-    if connection is None:
-        raise KafkaConnectionError("Cannot connect", reasons=reasons, broker=str(address))
-    return connection
-
-
-async def _connect_to(
-    host: str, address: BrokerAddress, options: ConnectionOptions, timeout: float
-) -> Connection:
-    """Connect to one address of a host, and learn the broker's versions."""
-    loop = asyncio.get_running_loop()
-    connection = Connection(loop, address, options)
-    is_made = False
-    try:
-        await loop.create_connection(
+    async def _open(self, host: str, connection: Connection) -> None:
+        context = self._options.ssl_context
+        port = self._address.port
+        if context is None:
+            await self._loop.create_connection(lambda: connection, host, port)
+            return
+        margin = min(_HANDSHAKE_MARGIN, self._timeout / 10)
+        await self._loop.create_connection(
             lambda: connection,
             host,
-            address.port,
-            ssl=options.ssl_context,
+            port,
+            ssl=context,
             # The certificate is for the name.
-            server_hostname=address.host if options.ssl_context is not None else None,
+            server_hostname=self._address.host,
+            ssl_handshake_timeout=self._timeout - margin,
         )
-        is_made = True
-        await connection.negotiate(timeout=timeout)
-    except BaseException:
-        if is_made:
-            await connection.close()
-        else:
-            # uvloop tells a protocol of `connection_made` but not of its end, when the call that
-            # makes the connection is cancelled in between: nothing to wait for.
-            connection.abort(NetworkError("The connection was not made", broker=str(address)))
-        raise
-    return connection
+
+    def _failed(self, host: str, error: Exception) -> None:
+        self._progress.failed(host, _explain(error, self._address, self._options))
+
+    def _is_asked_for_v0(self, host: str) -> bool:
+        until = self._options.asked_for_v0_until.get((host, self._address.port))
+        return until is not None and self._loop.time() < until
+
+    def _ask_for_v0(self, host: str) -> None:
+        logger.info(
+            "%s hangs up on ApiVersions %s and answers version 0",
+            self._address,
+            API_VERSIONS.max_version,
+        )
+        now = self._loop.time()
+        known = self._options.asked_for_v0_until
+        for place in [place for place, until in known.items() if until <= now]:
+            del known[place]
+        known[host, self._address.port] = now + _ASK_FOR_V0
 
 
-def _explain(
-    error: Exception, address: BrokerAddress, options: ConnectionOptions, timeout: float
-) -> str:
-    uses_tls = options.ssl_context is not None
+def _explain(error: Exception, address: BrokerAddress, options: ConnectionOptions) -> str:
     if isinstance(error, socket.gaierror):
         return f"the host name {address.host!r} cannot be resolved ({error.strerror})"
     if isinstance(error, ssl.SSLError):
-        return f"the TLS handshake failed ({error.reason or error}): does the port speak TLS?"
-    if uses_tls and isinstance(error, ConnectionResetError):
-        return "the connection was reset during the TLS handshake: does the port speak TLS?"
+        return _explain_handshake(error)
     if isinstance(error, NetworkError):
-        question = (
-            "is SASL missing, or the port not Kafka's?"
-            if uses_tls
-            else "is TLS missing (security_protocol='SSL'), or the port not Kafka's?"
-        )
-        return f"{error.what().rstrip('. ')} before it told its API versions: {question}"
+        return _explain_silence(error, options)
+    if options.ssl_context is not None and isinstance(error, ConnectionError):
+        if isinstance(error, ConnectionResetError):
+            return "the connection was reset during the TLS handshake: does the port speak TLS?"
+        if isinstance(error, ConnectionAbortedError):
+            return "accepted the connection and gave no answer in TLS: does the port speak TLS?"
     if isinstance(error, (ValueError, OverflowError)):
         return f"this is no address ({error})"
-    if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
-        return f"no answer within {timeout:g} s"
     return describe(error)
+
+
+def _explain_handshake(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"the broker's certificate was refused ({error.reason}: {error.verify_message}): is"
+            " the host name the one that it is for, and its authority in ssl_context?"
+        )
+    reason = error.reason or str(error)
+    if "ALERT" in reason:
+        return f"the broker refused the TLS handshake ({reason}): does it want a certificate?"
+    return f"the TLS handshake failed ({reason}): does the port speak TLS?"
+
+
+def _explain_silence(error: NetworkError, options: ConnectionOptions) -> str:
+    """Why a connection may have ended before the first answer came."""
+    if isinstance(error.__cause__, OtherProtocolError):
+        cause = error.__cause__
+        return f"{cause.what()}. {cause.hint}".rstrip(". ")
+    what = error.what().rstrip(". ")
+    if options.ssl_context is None:
+        question = "is TLS missing (security_protocol='SSL'), or the port not Kafka's?"
+    elif "ALERT" in what:
+        question = "does it want a certificate?"
+    else:
+        question = "is SASL or a certificate missing, or the port not Kafka's?"
+    return f"{what} before it told its API versions: {question}"

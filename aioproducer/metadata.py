@@ -1,22 +1,28 @@
-"""An immutable snapshot of what the cluster said of itself. No I/O, no clock.
+"""What the cluster says of itself, as values: addresses, leaders, and what is newer. No I/O.
 
-Made by cluster.py from each Metadata answer, read by sender.py. A newer snapshot is a new value:
-`merged` and `with_leader` return one, and never take a partition back to an older leader epoch
-of the same topic, if topics have ids (a broker that lags behind may answer last).
+The brokers are in brokers.py, a topic's leaders in topics.py.
+Here stands how a newer answer changes what is known: never back to an older leader epoch of the
+same topic, if topics have ids (a broker that lags behind may answer last).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
-from aioproducer.protocol.metadata import MetadataResponse
+from aioproducer.protocol.metadata import MetadataResponseTopic
 from aioproducer.protocol.schema import NO_TOPIC_ID
 
-__all__ = ["BrokerAddress", "ClusterMetadata", "PartitionLeader", "TopicMetadata"]
+__all__ = [
+    "NOBODY",
+    "NO_LEADER",
+    "BrokerAddress",
+    "PartitionLeader",
+    "broker_address",
+    "newer_leaders",
+]
 
-NO_LEADER = -1
+NO_LEADER: Final = -1
 
 
 class BrokerAddress(NamedTuple):
@@ -31,91 +37,46 @@ class BrokerAddress(NamedTuple):
         return f"{host}:{self.port}"
 
 
+def broker_address(node_id: int, host: str, port: int) -> BrokerAddress:
+    """Return where a broker says that it listens; an IPv6 address may come in brackets."""
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    return BrokerAddress(node_id, host, port)
+
+
 class PartitionLeader(NamedTuple):
-    """The leader of one partition; node id -1 when it has none."""
+    """The leader of one partition; node id -1 when it has none, epoch -1 when none is known."""
 
     node_id: int
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class TopicMetadata:
-    """One topic: its id, the error if it has one, and its leaders by partition id."""
-
-    name: str
-    topic_id: bytes = NO_TOPIC_ID
-    error_code: int = 0
-    leaders: tuple[PartitionLeader, ...] = ()
+NOBODY: Final = PartitionLeader(NO_LEADER, -1)
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterMetadata:
-    """Brokers by node id and topics by name."""
+def newer_leaders(
+    known: Sequence[PartitionLeader], topic_id: bytes, answer: MetadataResponseTopic
+) -> list[PartitionLeader]:
+    """The leaders of a topic after an answer, by partition.
 
-    cluster_id: str | None = None
-    brokers: Mapping[int, BrokerAddress] = field(default_factory=dict[int, BrokerAddress])
-    topics: Mapping[str, TopicMetadata] = field(default_factory=dict[str, TopicMetadata])
-
-    def merged(self, response: MetadataResponse) -> ClusterMetadata:
-        """The snapshot after `response`: topics it does not name stay as they were."""
-        brokers = {
-            broker.node_id: BrokerAddress(broker.node_id, broker.host, broker.port)
-            for broker in response.brokers
-        }
-        topics = dict(self.topics)
-        for answer in response.topics:
-            if answer.name is None:
-                continue
-            known = topics.get(answer.name)
-            topic_id = answer.topic_id
-            if answer.error_code and known is not None and known.leaders:
-                # Keep the leaders: batches may still be on their way to them.
-                topics[answer.name] = replace(known, error_code=answer.error_code)
-                continue
-            is_same_topic = known is not None and known.topic_id == topic_id
-            leaders = [PartitionLeader(NO_LEADER, -1)] * len(answer.partitions)
-            if is_same_topic and known is not None:
-                # A topic never loses partitions: this broker has not heard of the new ones yet.
-                leaders += known.leaders[len(leaders) :]
-            for partition in answer.partitions:
-                index = partition.partition_index
-                if not 0 <= index < len(leaders):
-                    continue
-                leader = PartitionLeader(partition.leader_id, partition.leader_epoch)
-                # Without its id a topic made anew, whose epochs begin at 0, looks like the same
-                # one; and brokers before 2.4 may tell epochs that are wrong (KAFKA-9212).
-                has_epochs = is_same_topic and topic_id != NO_TOPIC_ID
-                if has_epochs and known is not None and index < len(known.leaders):
-                    earlier = known.leaders[index]
-                    if leader.epoch < earlier.epoch and leader.epoch >= 0:
-                        leader = earlier
-                leaders[index] = leader
-            topics[answer.name] = TopicMetadata(
-                answer.name, topic_id, answer.error_code, tuple(leaders)
-            )
-        return ClusterMetadata(response.cluster_id, brokers, topics)
-
-    def with_leader(
-        self,
-        topic: str,
-        partition: int,
-        leader: PartitionLeader,
-        addresses: Iterable[BrokerAddress],
-    ) -> ClusterMetadata | None:
-        """The snapshot after a broker named a new leader (KIP-951), or None if it is no news."""
-        known = self.topics.get(topic)
-        if known is None or partition >= len(known.leaders):
-            return None
-        brokers = {**self.brokers, **{address.node_id: address for address in addresses}}
-        if leader.node_id not in brokers or leader.epoch <= known.leaders[partition].epoch:
-            return None
-        leaders = list(known.leaders)
-        leaders[partition] = leader
-        topics = {**self.topics, topic: replace(known, leaders=tuple(leaders))}
-        return ClusterMetadata(self.cluster_id, brokers, topics)
-
-    def without_topics(self, names: Iterable[str]) -> ClusterMetadata:
-        """The snapshot without topics that nobody uses any more."""
-        gone = set(names)
-        topics = {name: topic for name, topic in self.topics.items() if name not in gone}
-        return replace(self, topics=topics)
+    Args:
+        known: The leaders before it.
+        topic_id: The id that they belong to.
+        answer: What a broker says now, without an error.
+    """
+    leaders = [NOBODY] * len(answer.partitions)
+    # Without an id a recreated topic, whose epochs begin at 0 and which may have fewer partitions,
+    # looks like the same one; and brokers before 2.4 may tell epochs that are wrong (KAFKA-9212).
+    is_same_topic = answer.topic_id == topic_id != NO_TOPIC_ID
+    if is_same_topic:
+        # A topic never loses partitions: this broker has not heard of the new ones yet.
+        leaders += known[len(leaders) :]
+    for partition in answer.partitions:
+        index = partition.partition_index
+        if not 0 <= index < len(leaders):
+            continue
+        leader = PartitionLeader(partition.leader_id, partition.leader_epoch)
+        if is_same_topic and index < len(known) and 0 <= leader.epoch < known[index].epoch:
+            leader = known[index]
+        leaders[index] = leader
+    return leaders

@@ -1,11 +1,12 @@
-"""One connection to one broker.
-
-Made by connecting.py; requests are sent by cluster.py and sender.py.
+"""One connection to one broker: owns its socket, and the requests that wait for an answer.
 
 Invariants
 * Answers come in the order of the requests. Each request ends exactly once: with its answer, or
   with the error that ended the connection. `on_answer` runs in the loop's own callback, never
   inside the call of `send`.
+* A request that expects no answer (`acks=0`) may get one all the same. Such an answer carries a
+  correlation id between that of the last answer and that of the next one due; any other id is
+  no answer of ours.
 * Nothing is joined or copied on the way out: a request is a list of buffers, handed on as it is
   to the transport, or to a `GatheringWriter` where the transport would join them.
 * A broker that does not answer within a request's timeout loses the connection: what it still
@@ -15,25 +16,27 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from aioproducer.errors import (
-    KafkaError,
-    NetworkError,
-    ProtocolError,
-    broker_error,
-)
+from aioproducer.background import Background, Timer
+from aioproducer.errors import KafkaError, NetworkError, ProtocolError, broker_error
+from aioproducer.errors.base import seconds
 from aioproducer.gathering_writer import GatheringWriter, joins_buffers
 from aioproducer.metadata import BrokerAddress
-from aioproducer.protocol.api_versions import API_VERSIONS, ApiVersionsRequest
-from aioproducer.protocol.frames import FrameDecoder, decode_response, encode_request
+from aioproducer.protocol.api_versions import API_VERSIONS, REFUSALS, ApiVersionsRequest
+from aioproducer.protocol.frames import (
+    FrameDecoder,
+    decode_response,
+    encode_request,
+    read_correlation_id,
+)
 from aioproducer.protocol.schema import Api
 from aioproducer.protocol.versions import broker_ranges, choose_version
 
@@ -44,13 +47,15 @@ logger = logging.getLogger(__name__)
 Req = TypeVar("Req", bound="tuple[object, ...]")
 Resp = TypeVar("Resp", bound="tuple[object, ...]")
 
-_UNSUPPORTED_VERSION = 35
+_CORRELATION_IDS = 0x7FFFFFFF
+"""The largest correlation id; the one after it is 0."""
 _DRAIN_POLL = 0.001
 """Seconds between two looks at a transport's buffer: asyncio does not tell when it is empty."""
+_SILENCE = 1.0
+"""Seconds without a word after which a broker is taken to have read what it is not to answer."""
 _CLIENT_SOFTWARE = "aioproducer"
 
 
-@dataclass(frozen=True, slots=True)
 class ConnectionOptions:
     """What every connection of a producer has in common.
 
@@ -61,23 +66,59 @@ class ConnectionOptions:
         send_buffer_bytes: SO_SNDBUF; -1 leaves it to the system.
         receive_buffer_bytes: SO_RCVBUF; -1 leaves it to the system.
         write_buffer_bytes: How much may wait in the transport before `is_writable` turns false.
+        asked_for_v0_until: By host and port, until when on the loop's clock ApiVersions is asked
+            for in version 0 at once: the peer hung up on a newer one. Kept by connecting.py.
     """
 
-    client_id: str
-    client_version: str
-    ssl_context: ssl.SSLContext | None = None
-    send_buffer_bytes: int = -1
-    receive_buffer_bytes: int = -1
-    write_buffer_bytes: int = 1 << 20
+    __slots__ = (
+        "asked_for_v0_until",
+        "client_id",
+        "client_version",
+        "receive_buffer_bytes",
+        "send_buffer_bytes",
+        "ssl_context",
+        "write_buffer_bytes",
+    )
+
+    def __init__(
+        self,
+        client_id: str,
+        client_version: str,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        send_buffer_bytes: int = -1,
+        receive_buffer_bytes: int = -1,
+        write_buffer_bytes: int = 1 << 20,
+    ) -> None:
+        self.client_id = client_id
+        self.client_version = client_version
+        self.ssl_context = ssl_context
+        self.send_buffer_bytes = send_buffer_bytes
+        self.receive_buffer_bytes = receive_buffer_bytes
+        self.write_buffer_bytes = write_buffer_bytes
+        self.asked_for_v0_until: dict[tuple[str, int], float] = {}
 
 
-@dataclass(slots=True)
 class _Pending:
-    api: Api[Any, Any]
-    version: int
-    correlation_id: int
-    deadline: float
-    on_answer: Callable[[Any, KafkaError | None], None]
+    """A request that waits for its answer."""
+
+    __slots__ = ("api", "correlation_id", "deadline", "on_answer", "timeout", "version")
+
+    def __init__(
+        self,
+        api: Api[Any, Any],
+        version: int,
+        correlation_id: int,
+        timeout: float,
+        deadline: float,
+        on_answer: Callable[[Any, KafkaError | None], None],
+    ) -> None:
+        self.api = api
+        self.version = version
+        self.correlation_id = correlation_id
+        self.timeout = timeout
+        self.deadline = deadline
+        self.on_answer = on_answer
 
 
 class Connection(asyncio.Protocol):
@@ -92,14 +133,17 @@ class Connection(asyncio.Protocol):
         last_used_at: When something was last sent or received, on the loop's clock.
         on_lost: Called once with the reason when the connection ended.
         on_writable: Called when `is_writable` turns true again.
+        on_drained: Called whenever no request is without a response any more.
+        on_unneeded_answer: Called with each answer to a request that expects none (`acks=0`).
     """
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        background: Background,
         address: BrokerAddress,
         options: ConnectionOptions,
     ) -> None:
+        loop = background.loop
         self.address = address
         self.is_open = False
         self.is_writable = True
@@ -107,6 +151,9 @@ class Connection(asyncio.Protocol):
         self.last_used_at = loop.time()
         self.on_lost: Callable[[KafkaError], None] | None = None
         self.on_writable: Callable[[], None] | None = None
+        self.on_drained: Callable[[], None] | None = None
+        self.on_unneeded_answer: Callable[[Any], None] | None = None
+        self._background = background
         self._loop = loop
         self._options = options
         self._transport: asyncio.Transport | None = None
@@ -114,8 +161,11 @@ class Connection(asyncio.Protocol):
         self._frames = FrameDecoder()
         self._pending: deque[_Pending] = deque()
         self._correlation_id = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._answered_id = 0
+        self._unneeded: tuple[Api[Any, Any], int] | None = None
+        """API and version of the last request that expects no answer."""
+        self._timer = Timer(background, self._check_timeout)
+        self._heard_at = 0.0
         self._versions: dict[int, tuple[int, int]] = {}
         self._end_reason: KafkaError | None = None
         self._closed: asyncio.Future[None] = loop.create_future()
@@ -130,6 +180,10 @@ class Connection(asyncio.Protocol):
     def pending_count(self) -> int:
         """Requests sent and not answered."""
         return len(self._pending)
+
+    def silent_for(self, now: float) -> float:
+        """How many seconds the broker has owed a response without sending anything."""
+        return now - self._heard_at if self._pending else 0.0
 
     def version_for(self, api: Api[Req, Resp], *, at_most: int | None = None) -> int:
         """The version of an API to speak with this broker, `at_most` if given.
@@ -158,20 +212,31 @@ class Connection(asyncio.Protocol):
             on_answer: Called once with the response, or with the error; None when the broker
                 does not answer (`acks=0`).
         """
-        if not self.is_open or self._writer is None:
+        transport, writer = self._transport, self._writer
+        if transport is not None and transport.is_closing():
+            # asyncio closes a transport a turn before it calls `connection_lost`. What is written
+            # in between makes a TypeError or, from Python 3.12 on, leaves the descriptor in the
+            # selector: the next socket that gets its number never hears that it can be written to.
+            self.is_open = False
+        if not self.is_open or writer is None:
             raise NetworkError("The connection is closed", broker=str(self.address))
-        self._correlation_id = (self._correlation_id + 1) & 0x7FFFFFFF
+        self._correlation_id = (self._correlation_id + 1) & _CORRELATION_IDS
         chunks = encode_request(
             api, version, self._correlation_id, self._options.client_id, request
         )
         now = self._loop.time()
         self.last_used_at = now
-        self._writer.writelines(chunks)
+        writer.writelines(chunks)
         if on_answer is not None:
-            pending = _Pending(api, version, self._correlation_id, now + timeout, on_answer)
+            if not self._pending:
+                self._heard_at = now
+            pending = _Pending(
+                api, version, self._correlation_id, timeout, now + timeout, on_answer
+            )
             self._pending.append(pending)
-            if self._timer is None or pending.deadline < self._timer_at:
-                self._check_timeout_at(pending.deadline)
+            self._timer.set_by(pending.deadline)
+        else:
+            self._unneeded = (api, version)
 
     async def request(
         self, api: Api[Req, Resp], version: int, request: Req, *, timeout: float
@@ -195,14 +260,29 @@ class Connection(asyncio.Protocol):
         self.send(api, version, request, timeout=timeout, on_answer=on_answer)
         return await answer
 
-    async def negotiate(self, *, timeout: float) -> None:
-        """Learn the versions the broker speaks (KIP-35, KIP-511)."""
+    async def negotiate(self, *, timeout: float, at_most: int = API_VERSIONS.max_version) -> None:
+        """Learn the versions the broker speaks (KIP-35, KIP-511).
+
+        A broker that refuses a version of ApiVersions is asked again, for the newest one that it
+        offers or, where it offers none that can be read, for version 0.
+
+        Args:
+            timeout: Seconds for each answer.
+            at_most: The version to ask for first.
+
+        Raises:
+            NetworkError: The broker hung up, or said what is no answer.
+            KafkaError: It refuses to tell, in version 0 too.
+        """
+        if self._end_reason is not None:
+            # The other side was first to speak, or to hang up.
+            raise self._end_reason
         request = ApiVersionsRequest(_CLIENT_SOFTWARE, self._options.client_version)
-        version = API_VERSIONS.max_version
+        version = at_most
         response = await self.request(API_VERSIONS, version, request, timeout=timeout)
-        if response.error_code == _UNSUPPORTED_VERSION:
-            offered = {key.api_key: key.max_version for key in response.api_keys}
-            version = max(0, min(version - 1, offered.get(API_VERSIONS.key, 0)))
+        while response.error_code in REFUSALS and version > 0:
+            _, offered = broker_ranges(response).get(API_VERSIONS.key, (0, 0))
+            version = max(0, min(version - 1, offered))
             response = await self.request(API_VERSIONS, version, request, timeout=timeout)
         if response.error_code:
             raise broker_error(response.error_code, broker=str(self.address))
@@ -239,6 +319,59 @@ class Connection(asyncio.Protocol):
                 return
             await asyncio.sleep(_DRAIN_POLL)
 
+    async def finish(self, request_timeout: float) -> None:
+        """After `drain`, before `close`: wait until the broker has read what it need not answer.
+
+        A broker that answers requests with acks=0 all the same could lose them otherwise:
+        1. We send a hundred requests and close the socket.
+        2. By then the broker has read ten and answered them; nobody has read the answers.
+        3. A socket that is closed with unread bytes sends a reset, and the reset throws away what
+           the broker has received and not read yet.
+        So we say that nothing more comes, and read to the end. Over TLS one side cannot end alone:
+        there the answer to a last request tells that the broker has read all before it.
+
+        A broker that says nothing for a second is not waited for any longer.
+
+        Args:
+            request_timeout: Seconds for the answer to that last request.
+        """
+        if self._unneeded is None or self._answered_id == self._correlation_id:
+            return
+        if not self.is_open or self._transport is None or self._writer is None:
+            return
+        if self._transport.is_closing():
+            # asyncio tells that it is lost a turn later.
+            return
+        if self._writer.get_write_buffer_size():
+            # It was not taken in the time that `drain` was given.
+            return
+        if not self._transport.can_write_eof():
+            await self._wait_unless_silent(self._last_answer(request_timeout))
+            return
+        self.is_open = False
+        self._end_reason = self._network_error("The client closed the connection")
+        with contextlib.suppress(OSError, RuntimeError):  # It is gone already.
+            self._transport.write_eof()
+            await self._wait_unless_silent(self._closed)
+
+    def _last_answer(self, timeout: float) -> asyncio.Future[None]:
+        """Done when the broker has answered a request that is sent now, or has hung up."""
+        answered: asyncio.Future[None] = self._loop.create_future()
+
+        def on_answer(response: object, error: KafkaError | None) -> None:
+            if not answered.done():
+                answered.set_result(None)
+
+        request = ApiVersionsRequest()
+        self.send(API_VERSIONS, 0, request, timeout=timeout, on_answer=on_answer)
+        return answered
+
+    async def _wait_unless_silent(self, over: asyncio.Future[None]) -> None:
+        silent_at = self._loop.time() + _SILENCE
+        while not over.done() and (left := silent_at - self._loop.time()) > 0:
+            await asyncio.wait((over,), timeout=left)
+            silent_at = max(silent_at, self.last_used_at + _SILENCE)
+
     async def close(self) -> None:
         """End the connection; returns when its socket is closed."""
         self.abort(self._network_error("The client closed the connection"))
@@ -255,6 +388,8 @@ class Connection(asyncio.Protocol):
         sock = transport.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # As Java does: the system finds out when the path to an idle broker died silently.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if self._options.send_buffer_bytes >= 0:
                 sock.setsockopt(
                     socket.SOL_SOCKET, socket.SO_SNDBUF, self._options.send_buffer_bytes
@@ -268,16 +403,22 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what the broker sent."""
-        self.last_used_at = self._loop.time()
+        self.last_used_at = self._heard_at = self._loop.time()
         try:
             for frame in self._frames.feed(data):
                 self._take_answer(frame)
+            if not self._pending and self.on_drained is not None:
+                self.on_drained()
         except ProtocolError as error:
-            logger.warning("Closing the connection to %s: %s", self.address, error)
-            self.abort(self._network_error(f"The broker sent what is no Kafka answer: {error}"))
+            # While connecting it is told with all else that went wrong.
+            level = logging.WARNING if self._versions else logging.DEBUG
+            logger.log(level, "Closing the connection to %s: %s", self.address, error)
+            reason = self._network_error(f"The broker sent what is no Kafka answer: {error}")
+            reason.__cause__ = error
+            self.abort(reason)
         except (SystemExit, KeyboardInterrupt):
             # From a task that was told of its record: the answers behind this one still count.
-            self._loop.call_soon(self.data_received, b"")
+            self._background.call_soon(self.data_received, b"")
             raise
 
     def eof_received(self) -> None:
@@ -298,13 +439,11 @@ class Connection(asyncio.Protocol):
         self.is_open = False
         if isinstance(self._writer, GatheringWriter):
             self._writer.close()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        reason = self._end_reason
-        if reason is None:
+        self._timer.cancel()
+        if self._end_reason is None:
             said = "The broker closed the connection" if exc is None else describe(exc)
-            reason = self._network_error(said)
+            self._end_reason = self._network_error(said)
+        reason = self._end_reason
         if not self._closed.done():
             self._closed.set_result(None)
         try:
@@ -337,43 +476,72 @@ class Connection(asyncio.Protocol):
             try:
                 self._pending.popleft().on_answer(None, reason)
             except (SystemExit, KeyboardInterrupt):
-                self._loop.call_soon(self._fail_pending, reason)
+                self._background.call_soon(self._fail_pending, reason)
                 raise
 
     def _take_answer(self, frame: bytes | memoryview) -> None:
-        if not self._pending:
-            raise ProtocolError("an answer that nothing asked for")
-        pending = self._pending[0]
-        correlation_id, response = decode_response(pending.api, pending.version, frame)
-        if correlation_id != pending.correlation_id:
-            raise ProtocolError(
-                f"the answer to request {correlation_id} where the one to request"
-                f" {pending.correlation_id} was due"
-            )
+        correlation_id = read_correlation_id(frame)
+        pending = self._pending[0] if self._pending else None
+        if pending is None or correlation_id != pending.correlation_id:
+            self._take_unneeded_answer(correlation_id, frame)
+            return
+        _, response = decode_response(pending.api, pending.version, frame)
         self._pending.popleft()
-        if throttle_ms := getattr(response, "throttle_time_ms", 0):
-            until = self._loop.time() + throttle_ms / 1000
-            self.throttled_until = max(self.throttled_until, until)
+        self._answered_id = correlation_id
+        self._take_throttle(pending.api, pending.version, response)
         pending.on_answer(response, None)
 
-    def _check_timeout_at(self, at: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = at
-        self._timer = self._loop.call_at(at, self._check_timeout)
+    def _take_unneeded_answer(self, correlation_id: int, frame: bytes | memoryview) -> None:
+        """Take the answer to a request that expects none; no other can have this id."""
+        if self._unneeded is None or not self._is_unneeded(correlation_id):
+            if not self._pending:
+                raise ProtocolError("an answer that nothing asked for")
+            raise ProtocolError(
+                f"the answer to request {correlation_id} where the one to request"
+                f" {self._pending[0].correlation_id} was due"
+            )
+        self._answered_id = correlation_id
+        api, version = self._unneeded
+        try:
+            _, response = decode_response(api, version, frame)
+        except ProtocolError as error:
+            # Nobody needs it: it may be empty, and an earlier request may have had another version.
+            logger.debug("An answer of %s that nobody needs is no answer: %s", self.address, error)
+            return
+        self._take_throttle(api, version, response)
+        if self.on_unneeded_answer is not None:
+            self.on_unneeded_answer(response)
+
+    def _is_unneeded(self, correlation_id: int) -> bool:
+        """Whether a request of this id was sent and expects no answer.
+
+        Answers come in order and each request that expects one is in `_pending`: so what was sent
+        between the last answer and the next one due expects none.
+        """
+        if not 0 <= correlation_id <= _CORRELATION_IDS:
+            return False
+        last = self._pending[0].correlation_id - 1 if self._pending else self._correlation_id
+        passed = (correlation_id - self._answered_id) & _CORRELATION_IDS
+        return 0 < passed <= (last - self._answered_id) & _CORRELATION_IDS
+
+    def _take_throttle(self, api: Api[Any, Any], version: int, response: object) -> None:
+        throttle_ms = getattr(response, "throttle_time_ms", 0)
+        if throttle_ms and version >= api.pause_from:
+            until = self._loop.time() + throttle_ms / 1000
+            self.throttled_until = max(self.throttled_until, until)
 
     def _check_timeout(self) -> None:
-        self._timer = None
         if not self._pending:
             return
         # Not always the first one's: what is sent while connecting may take longer.
         pending = min(self._pending, key=lambda pending: pending.deadline)
         if self._loop.time() < pending.deadline:
-            self._check_timeout_at(pending.deadline)
+            self._timer.set(pending.deadline)
             return
         self.abort(
             self._network_error(
-                f"The broker did not answer a {pending.api.name} request within request_timeout_ms"
+                f"The broker did not answer a {pending.api.name} request within"
+                f" {seconds(pending.timeout)}"
             )
         )
 
@@ -388,6 +556,8 @@ def describe(error: Exception) -> str:
         return str(error)
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return f"the TLS connection failed ({error.reason})"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[0].lower() + error.strerror[1:]
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

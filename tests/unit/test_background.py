@@ -1,0 +1,259 @@
+"""The producer's own work on the loop: timers that can be moved, in a context that is nobody's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+
+import pytest
+
+from aioproducer.background import Background, Timer
+from tests.support.core import ManualLoop, noting
+
+request: contextvars.ContextVar[str] = contextvars.ContextVar("request", default="none")
+
+
+class Timed:
+    """A timer on a loop of its own, and when it went off."""
+
+    def __init__(self) -> None:
+        self.loop = ManualLoop()
+        self.went_off: list[float] = []
+        self.timer = Timer(Background(self.loop.as_loop()), self._note)
+        self.begun = self.loop.now
+
+    def _note(self) -> None:
+        self.went_off.append(self.loop.now - self.begun)
+
+    def at(self, seconds: float) -> float:
+        return self.begun + seconds
+
+
+# ---- a timer
+
+
+def test_a_timer_goes_off_once_at_its_time() -> None:
+    its = Timed()
+    its.timer.set(its.at(3))
+    its.loop.advance(2.9)
+    assert its.went_off == []
+    its.loop.advance(60)
+    assert its.went_off == [3]
+    assert its.timer.at is None
+
+
+def test_a_timer_that_is_not_set_does_not_go_off() -> None:
+    its = Timed()
+    assert its.timer.at is None
+    its.timer.cancel()
+    its.loop.advance(60)
+    assert its.went_off == []
+
+
+def test_a_timer_that_is_set_again_goes_off_at_the_new_time_only() -> None:
+    its = Timed()
+    for seconds in (5, 2, 7):
+        its.timer.set(its.at(seconds))
+        assert its.timer.at == its.at(seconds)
+    its.loop.advance(60)
+    assert its.went_off == [7]
+
+
+def test_a_timer_that_is_set_by_several_goes_off_at_the_earliest_time() -> None:
+    its = Timed()
+    for seconds in (5, 2, 7):
+        its.timer.set_by(its.at(seconds))
+    assert its.timer.at == its.at(2)
+    its.loop.advance(60)
+    assert its.went_off == [2]
+
+
+def test_setting_by_a_later_time_makes_no_other_timer_of_the_loop() -> None:
+    its = Timed()
+    its.timer.set_by(its.at(1))
+    for seconds in range(2, 1_000):
+        its.timer.set_by(its.at(seconds))
+    assert its.loop.timers == [its.at(1)]
+
+
+def test_a_cancelled_timer_does_not_go_off_and_can_be_set_again() -> None:
+    its = Timed()
+    its.timer.set(its.at(1))
+    its.timer.cancel()
+    assert its.timer.at is None
+    assert its.loop.timers == []
+    its.timer.set_by(its.at(4))
+    its.loop.advance(60)
+    assert its.went_off == [4]
+
+
+def test_a_timer_may_be_set_by_what_it_calls() -> None:
+    loop = ManualLoop()
+    went_off: list[float] = []
+
+    def again() -> None:
+        went_off.append(loop.now)
+        assert timer.at is None
+        if len(went_off) < 3:
+            timer.set(loop.now + 2)
+
+    timer = Timer(Background(loop.as_loop()), again)
+    timer.set(loop.now)
+    begun = loop.now
+    loop.advance(60)
+    assert went_off == [begun, begun + 2, begun + 4]
+
+
+def test_a_timer_that_was_due_at_once_goes_off_in_a_turn_of_the_loop() -> None:
+    its = Timed()
+    its.timer.set(its.at(0))
+    assert its.went_off == []
+    its.loop.turn()
+    assert its.went_off == [0]
+
+
+# ---- a loop that was held
+
+
+def test_a_late_timer_lets_the_loop_read_first() -> None:
+    its = Timed()
+    its.timer.set(its.at(1))
+    its.loop.hold(30)
+    turns = 0
+    while not its.went_off and turns < 100:
+        its.loop.turn()
+        turns += 1
+    # 256 KiB of each connection are read in one turn.
+    assert turns > 10
+    assert its.went_off == [30]
+
+
+def test_a_late_timer_that_what_is_read_cancels_does_not_go_off() -> None:
+    its = Timed()
+    its.timer.set(its.at(1))
+    its.loop.hold(30)
+    its.loop.turn()
+    its.timer.cancel()
+    its.loop.advance(60)
+    assert its.went_off == []
+
+
+def test_a_late_timer_that_what_is_read_moves_goes_off_at_the_new_time() -> None:
+    its = Timed()
+    its.timer.set(its.at(1))
+    its.loop.hold(30)
+    its.loop.turn()
+    its.timer.set(its.at(50))
+    its.loop.advance(60)
+    assert its.went_off == [50]
+
+
+def test_a_late_timer_stays_set_for_the_time_at_which_it_was_due() -> None:
+    its = Timed()
+    its.timer.set(its.at(1))
+    its.loop.hold(30)
+    its.loop.turn()
+    assert its.timer.at == its.at(1)
+    its.timer.set_by(its.at(40))
+    assert its.timer.at == its.at(1)
+    its.loop.run_until_quiet()
+    assert its.went_off == [30]
+
+
+def test_a_timer_that_is_a_little_late_goes_off_at_once() -> None:
+    its = Timed()
+    its.timer.set(its.at(1))
+    its.loop.hold(1.04)
+    its.loop.turn()
+    assert its.went_off == [pytest.approx(1.04)]
+
+
+# ---- whose context
+
+
+def test_a_timer_does_not_run_in_the_context_of_who_set_it() -> None:
+    loop = ManualLoop()
+    seen: list[str] = []
+    timer = Timer(Background(loop.as_loop()), lambda: seen.append(request.get()))
+    request.set("a")
+    timer.set(loop.now + 1)
+    loop.hold(30)  # late, so that it is passed on from turn to turn
+    loop.turn()
+    loop.run_until_quiet()
+    assert seen == ["none"]
+
+
+def test_a_callback_does_not_run_in_the_context_of_who_asked_for_it() -> None:
+    loop = ManualLoop()
+    background = Background(loop.as_loop())
+    seen: list[str] = []
+    request.set("a")
+    background.call_soon(lambda word: seen.append(f"{word} {request.get()}"), "soon")
+    background.call_at(loop.now + 1, lambda word: seen.append(f"{word} {request.get()}"), "later")
+    loop.advance(2)
+    assert seen == ["soon none", "later none"]
+
+
+async def test_a_task_does_not_run_in_the_context_of_who_began_it() -> None:
+    background = Background(asyncio.get_running_loop())
+    request.set("a")
+
+    async def work() -> str:
+        await asyncio.sleep(0)
+        return request.get()
+
+    task = background.create_task(work(), name="its name")
+    assert task.get_name() == "its name"
+    assert await task == "none"
+
+
+def test_what_one_callback_sets_is_not_seen_by_another() -> None:
+    loop = ManualLoop()
+    background = Background(loop.as_loop())
+    seen: list[str] = []
+    background.call_soon(request.set, "a")
+    background.call_soon(lambda: seen.append(request.get()))
+    loop.run_once()
+    assert seen == ["none"]
+
+
+def test_a_callback_that_was_cancelled_does_not_run() -> None:
+    loop = ManualLoop()
+    background = Background(loop.as_loop())
+    told: list[int] = []
+    background.call_soon(noting(told, 1)).cancel()
+    background.call_at(loop.now + 1, noting(told, 2)).cancel()
+    loop.advance(60)
+    assert told == []
+
+
+def test_the_clock_is_that_of_the_loop() -> None:
+    loop = ManualLoop()
+    background = Background(loop.as_loop())
+    loop.hold(5)
+    assert background.time() == loop.now
+
+
+# ---- catching up
+
+
+async def turns_to_catch_up(late: float) -> int:
+    loop = asyncio.get_running_loop()
+    background = Background(loop)
+    counted: list[asyncio.Handle] = []
+
+    def count() -> None:
+        counted.append(loop.call_soon(count))
+
+    count()
+    await background.catch_up(loop.time() - late)
+    counted[-1].cancel()
+    return len(counted) - 1
+
+
+async def test_who_is_late_lets_the_loop_read_first() -> None:
+    assert await turns_to_catch_up(late=30.0) > 10
+
+
+async def test_who_is_in_time_goes_on_at_once() -> None:
+    assert await turns_to_catch_up(late=0.0) == 0
