@@ -1,6 +1,6 @@
 """Things that are due at some time, the earliest first. A heap, no clock, no I/O.
 
-Used by sender.py for what may happen to many partitions but concerns few at a time: a delivery
+Used for what may happen to many partitions but concerns few at a time: a delivery
 that expires, a retry that waits, a batch that lingers. An item stands in the queue at most once;
 its time is looked at again when it comes up, so that moving it to later costs nothing.
 """

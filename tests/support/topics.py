@@ -1,0 +1,191 @@
+"""The topics in use without brokers, with an accumulator and a cluster that answers by hand.
+
+`TopicsInUse` plays the sender, which hears of lanes that move and of records that fail, and the
+cluster, which asks what is due and brings the answers. Time passes when a test says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+from aioproducer._native.accumulator import RecordAccumulator, WaitingRecords
+from aioproducer._native.record_batch import Delivery
+from aioproducer.background import Background
+from aioproducer.cluster import Cluster
+from aioproducer.config import ProducerConfig
+from aioproducer.errors import KafkaError
+from aioproducer.hooks import OnDelivery, Partitioner
+from aioproducer.lane import PartitionLane
+from aioproducer.metadata import PartitionLeader
+from aioproducer.protocol.metadata import MetadataResponsePartition, MetadataResponseTopic
+from aioproducer.topics import Topic, Topics
+from tests.support.core import NO_LIMIT, ManualLoop, RecordedEvents
+
+ID = bytes([1] * 16)
+OTHER_ID = bytes([2] * 16)
+BROKER = "1 at b:9092"
+
+
+def told(
+    *leaders: tuple[int, int], name: str | None = "t", topic_id: bytes = ID, error_code: int = 0
+) -> MetadataResponseTopic:
+    """Answer for a topic with these leaders and epochs, by partition."""
+    partitions = [
+        MetadataResponsePartition(0, index, leader, epoch)
+        for index, (leader, epoch) in enumerate(leaders)
+    ]
+    return MetadataResponseTopic(error_code, name, topic_id, False, partitions)
+
+
+class _Cluster:
+    """As much of a cluster as the topics use."""
+
+    def __init__(self) -> None:
+        self.brokers = {1, 2}
+        self.connect_error: KafkaError | None = None
+
+    def topic_due(self) -> None:
+        """Nobody asks by itself here."""
+
+    def is_broker(self, node_id: int) -> bool:
+        return node_id in self.brokers
+
+    def last_connect_error(self, node_id: int) -> KafkaError | None:
+        return self.connect_error
+
+
+class TopicsInUse:
+    """The topics of one producer, and who is around them.
+
+    Attributes:
+        cluster: The brokers that there are; told when some topic is due.
+        moved: Topic, partition, and the leaders before and after, of each lane that moved.
+        failed: Topic, kind of error and count of records that failed before they had a lane.
+        over: Groups of records that no longer wait for metadata.
+        forgotten: Topic and partition of lanes that went with their topics.
+        stalled: Brokers that take nothing.
+        broker_limit: Bytes that brokers allow in a batch.
+    """
+
+    def __init__(
+        self,
+        loop: ManualLoop | None = None,
+        *,
+        partitioner: Partitioner | None = None,
+        batch_size: int = 1_000_000,
+        **options: Any,
+    ) -> None:
+        self.loop = loop or ManualLoop()
+        self.cluster = _Cluster()
+        self.moved: list[tuple[str, int, PartitionLeader, PartitionLeader]] = []
+        self.failed: list[tuple[str, str, int]] = []
+        self.over: list[WaitingRecords] = []
+        self.forgotten: list[tuple[str, int]] = []
+        self.stalled: set[int] = set()
+        self.broker_limit = batch_size
+        self.config = ProducerConfig(bootstrap_servers="b:9092", batch_size=batch_size, **options)
+        background = Background(self.loop.as_loop())
+        self.topics = Topics(
+            self.config,
+            cast("Cluster", self.cluster),
+            background,
+            is_stalled=self.stalled.__contains__,
+            lane_moved=self._lane_moved,
+            set_bounds=self._set_bounds,
+            waiting_failed=self._waiting_failed,
+            record_failed=self._record_failed,
+            waiting_over=self.over.append,
+            sequences_forgotten=self._sequences_forgotten,
+        )
+        self.accumulator = RecordAccumulator(
+            loop=self.loop.as_loop(),
+            events=RecordedEvents(),
+            topic_events=self.topics,
+            clock=background.time,
+            batch_size=batch_size,
+            max_request_size=NO_LIMIT,
+            buffer_memory=NO_LIMIT,
+            partitioner=partitioner,
+        )
+        self.topics.serve(self.accumulator)
+
+    # ---- the caller's part
+
+    def put(
+        self,
+        name: str = "t",
+        value: bytes = b"v",
+        *,
+        partition: int | None = None,
+        on_delivery: OnDelivery | None = None,
+    ) -> Delivery:
+        """Have one record accepted."""
+        delivery = self.accumulator.accept_record(name, None, value, partition, None, 0, None)
+        assert delivery is not None
+        if on_delivery is not None:
+            delivery.add_done_callback(lambda it: on_delivery(None, it.exception()))
+        return delivery
+
+    # ---- the cluster's part
+
+    def ask(self) -> list[str]:
+        """Take the topics to ask about now."""
+        return self.topics.take_due()
+
+    def answer(self, *answers: MetadataResponseTopic, asked: Sequence[str] | None = None) -> bool:
+        """Answer about topics; those of the answers are taken for asked about if none are named."""
+        names = [answer.name or "" for answer in answers] if asked is None else asked
+        return self.topics.answered(names, answers, BROKER)
+
+    def know(self, *leaders: tuple[int, int], name: str = "t", topic_id: bytes = ID) -> Topic:
+        """Make a topic known that got no record yet."""
+        self.accumulator.topic(name)
+        self.answer(told(*leaders, name=name, topic_id=topic_id))
+        return self.topic(name)
+
+    # ---- the sender's part
+
+    def end_all(self, name: str = "t") -> None:
+        """Have every record of a topic be delivered."""
+        for lane in self.topic(name).lanes:
+            lane.close_open()
+            while lane.closed:
+                batch = lane.closed.popleft()
+                batch.complete(0)
+                batch.wake(False)
+        self.loop.run_until_quiet()
+
+    def _lane_moved(self, lane: PartitionLane, before: PartitionLeader) -> None:
+        self.moved.append((lane.topic.name, lane.partition, before, lane.leader))
+
+    def _set_bounds(self, lane: PartitionLane) -> None:
+        limit = cast("Topic", lane.topic).batch_limit
+        lane.batch_limit = min(self.broker_limit, limit) if limit else self.broker_limit
+
+    def _waiting_failed(self, waiting: WaitingRecords, error: KafkaError) -> None:
+        self.failed.append((waiting.topic.name, type(error).__name__, waiting.count))
+
+    def _record_failed(self, topic: str, error: KafkaError, record: object) -> None:
+        self.failed.append((topic, type(error).__name__, 1))
+
+    def _sequences_forgotten(self, lanes: Iterable[PartitionLane]) -> None:
+        self.forgotten.extend((lane.topic.name, lane.partition) for lane in lanes)
+
+    # ---- looking
+
+    def topic(self, name: str = "t") -> Topic:
+        return self.topics.by_name[name]
+
+    def lane(self, partition: int = 0, name: str = "t") -> PartitionLane:
+        lane = self.topic(name).queue(partition)
+        assert isinstance(lane, PartitionLane)
+        return lane
+
+    def counts(self, name: str = "t") -> dict[int, int]:
+        """Return how many records wait in each lane that got any."""
+        found: dict[int, int] = {}
+        for lane in self.topic(name).lanes:
+            waiting = [*lane.closed, *([] if lane.open is None else [lane.open])]
+            found[lane.partition] = sum(batch.record_count for batch in waiting)
+        return found
