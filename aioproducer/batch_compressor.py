@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
+from contextvars import Context
 from functools import partial
 
 from aioproducer._native.record_batch import RecordBatch
-from aioproducer.compression import codec_for
+from aioproducer.compression import Data, codec_for
 from aioproducer.config import ProducerConfig
 from aioproducer.lane import PartitionLane
 
@@ -46,7 +47,7 @@ class BatchCompressor:
         self._codec = codec_for(config.compression_type, config.compression_level)
         self._loop = loop
         self._compressed = compressed
-        self._executor: ThreadPoolExecutor | None = None
+        self._executor: futures.ThreadPoolExecutor | None = None
         self._running: set[asyncio.Future[bytes]] = set()
 
     @property
@@ -68,16 +69,13 @@ class BatchCompressor:
         assert batch is not None
         if batch.is_prepared:
             return True
-        if not lane.closed:
-            lane.close_open()
-            lane.open_is_due = False
+        lane.close_head()
         if batch.records_size > _COMPRESS_ON_LOOP:
             self._compress_in_thread(lane, batch)
             return batch.is_prepared
         batch.is_prepared = True
         try:
-            with memoryview(batch) as records:
-                payload = self._codec.compress(records)
+            payload = self._codec.compress(batch.payload)
         except Exception as error:
             self._sent_as_it_is(error)
         else:
@@ -85,11 +83,15 @@ class BatchCompressor:
         return True
 
     def restore(self, batch: RecordBatch) -> None:
-        """Give a batch its uncompressed records back, to split or to report it."""
+        """Give a batch its uncompressed records back, to split it."""
         if batch.is_compressed:
-            assert self._codec is not None
-            batch.restore_records(self._codec.decompress(batch.payload, batch.records_size))
+            batch.restore_records(self.decompress(batch.payload, batch.records_size))
             batch.is_prepared = False
+
+    def decompress(self, payload: Data, size: int) -> bytes:
+        """Decompress the payload of a batch whose records had `size` bytes."""
+        assert self._codec is not None
+        return self._codec.decompress(payload, size)
 
     async def close(self) -> None:
         """Let the threads go; returns when they are idle."""
@@ -102,29 +104,24 @@ class BatchCompressor:
         if batch.is_compressing:
             return
         if self._executor is None:
-            self._executor = ThreadPoolExecutor(_THREADS, "aioproducer-compress")
-        records = memoryview(batch)
+            self._executor = futures.ThreadPoolExecutor(_THREADS, "aioproducer-compress")
         try:
-            compressing = self._loop.run_in_executor(self._executor, self._codec.compress, records)
+            compressing = self._loop.run_in_executor(
+                self._executor, self._codec.compress, batch.payload
+            )
         except RuntimeError as error:
-            # No thread is to be had, or the interpreter is shutting down. A thread that is there
-            # may read the records nevertheless: they are not released here.
+            # No thread is to be had, or the interpreter is shutting down.
             batch.is_prepared = True
             self._sent_as_it_is(error)
             return
         batch.is_compressing = True
         self._running.add(compressing)
-        compressing.add_done_callback(partial(self._take_back, lane, batch, records))
+        compressing.add_done_callback(partial(self._take_back, lane, batch), context=Context())
 
     def _take_back(
-        self,
-        lane: PartitionLane,
-        batch: RecordBatch,
-        records: memoryview,
-        compressing: asyncio.Future[bytes],
+        self, lane: PartitionLane, batch: RecordBatch, compressing: asyncio.Future[bytes]
     ) -> None:
         self._running.discard(compressing)
-        records.release()
         batch.is_compressing = False
         batch.is_prepared = True
         if compressing.cancelled() or batch.is_done:

@@ -1,10 +1,12 @@
 """What a caller is told of a batch that failed. Pure functions over a batch and its error.
 
-Called by sender.py once per failed batch. The error that a record raises carries the record's own
-story: where, at which broker, after how many attempts, and whether it may be stored all the same.
+The error that a record raises carries the record's own context: where, at which broker, after how
+many attempts, and whether it may be stored all the same.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from aioproducer._native.record_batch import BATCH_HEADER_SIZE, RecordBatch
 from aioproducer.errors import (
@@ -14,13 +16,20 @@ from aioproducer.errors import (
     ProducerClosedError,
     broker_error,
 )
+from aioproducer.errors.base import seconds
 from aioproducer.protocol.produce import PartitionProduceResponse
 from aioproducer.records import TopicPartition
 
-__all__ = ["closed_error", "delivery_timeout_error", "record_errors", "with_story"]
+__all__ = [
+    "about_batch",
+    "closed_error",
+    "delivery_timeout_error",
+    "refused_records",
+    "refused_together",
+]
 
 
-def with_story(error: KafkaError, batch: RecordBatch) -> KafkaError:
+def about_batch(error: KafkaError, batch: RecordBatch) -> KafkaError:
     """The error of an attempt, as the error of this batch."""
     own = error.again()
     own.topic_partition = TopicPartition(batch.topic, batch.partition)
@@ -37,19 +46,23 @@ def delivery_timeout_error(
     batch: RecordBatch,
     *,
     waited: float,
+    bound: str,
     broker: str | None,
     broker_said: KafkaError | None,
     connect_error: KafkaError | None,
+    producer_id_error: KafkaError | None,
     throttled_for: float,
 ) -> KafkaTimeoutError:
-    """The error of a batch whose `delivery_timeout_ms` are over.
+    """The error of a batch that was not stored in time.
 
     Args:
         batch: The batch.
-        waited: The timeout in seconds.
+        waited: How long it waited, in seconds.
+        bound: What sets that.
         broker: The partition's leader; None if it has none.
-        broker_said: What a broker said of the topic last, where the batch had no answer.
+        broker_said: What a broker said of the topic last, where the batch had no response.
         connect_error: Why the leader could not be reached last.
+        producer_id_error: Why there is no producer id to send it under, if there is none.
         throttled_for: How many seconds more the leader wants nothing from this client.
     """
     if not batch.attempts:
@@ -60,17 +73,20 @@ def delivery_timeout_error(
         state = "it was to be sent again"
     if broker is None:
         state += ", and its partition has no leader"
-    throttled = f"The broker throttles this client for {throttled_for:.3g} s more"
+    if producer_id_error is not None and not batch.attempts:
+        state += ", since no producer id could be had"
+    throttled = f"The broker throttles this client for {seconds(throttled_for)} more"
     return KafkaTimeoutError(
         throttled if throttled_for else "",
         waited=waited,
-        waiting_for=f"the record to be stored (delivery_timeout_ms): {state}",
-        last_broker_error=batch.last_error or broker_said,
+        waiting_for=f"the record to be stored ({bound}): {state}",
+        last_broker_error=batch.last_error or producer_id_error or broker_said,
         last_connect_error=connect_error,
         topic_partition=TopicPartition(batch.topic, batch.partition),
         broker=broker,
         attempts=batch.attempts,
         possibly_persisted=batch.possibly_persisted,
+        hint=None if connect_error is None else connect_error.hint,
     )
 
 
@@ -84,26 +100,30 @@ def closed_error(batch: RecordBatch) -> ProducerClosedError:
     )
 
 
-def record_errors(
-    error: KafkaError, answer: PartitionProduceResponse | None
-) -> dict[int, KafkaError] | None:
-    """Tell the refused records of a batch from those that went down with it (KIP-467).
-
-    Returns the errors of the refused ones by index, and makes `error` name them to the others.
-    """
-    if answer is None or not answer.record_errors:
-        return None
-    guilty = {entry.batch_index: entry.batch_index_error_message for entry in answer.record_errors}
-    named: dict[int, KafkaError] = {}
-    for index, message in guilty.items():
-        own = error.again()
+def refused_records(
+    error: KafkaError, batch: RecordBatch, answer: PartitionProduceResponse
+) -> dict[int, KafkaError]:
+    """The errors of the records that the broker refused, by their index in the batch (KIP-467)."""
+    refused: dict[int, KafkaError] = {}
+    for entry in answer.record_errors:
+        index = entry.batch_index
+        if not 0 <= index < batch.record_count:
+            continue
+        own = about_batch(error, batch)
         # Through this for its bounds: it is a text of the broker's, too.
-        said = broker_error(answer.error_code, message or error.message).message
-        own.message = f"{said or error.what()} (record {index} of its batch)"
-        named[index] = own
-    listed = ", ".join(str(index) for index in sorted(guilty)[:10])
-    error.message = (
+        text = broker_error(answer.error_code, entry.batch_index_error_message or error.message)
+        own.message = f"{text.message or error.what()} (record {index} of its batch)"
+        own.possibly_persisted = False
+        refused[index] = own
+    return refused
+
+
+def refused_together(error: KafkaError, batch: RecordBatch, refused: Sequence[int]) -> KafkaError:
+    """The error of the records that could not be sent again without the refused ones."""
+    own = about_batch(error, batch)
+    listed = ", ".join(str(index) for index in refused[:10])
+    own.message = (
         f"The record was refused together with record {listed} of its batch: "
         f"{error.what().rstrip('. ')}"
     )
-    return named
+    return own

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from aioproducer._native.record_batch import RecordBatch
 
 __all__ = ["Flush", "Flushes"]
 
 
-@dataclass(slots=True, eq=False)
 class Flush:
-    """One caller of `flush`."""
+    """One caller of `flush`: the batches that it waits for, and what it awaits."""
 
-    remaining: set[RecordBatch]
-    done: asyncio.Future[None]
+    __slots__ = ("done", "remaining")
+
+    def __init__(self, remaining: set[RecordBatch], done: asyncio.Future[None]) -> None:
+        self.remaining = remaining
+        self.done = done
 
 
 class Flushes:

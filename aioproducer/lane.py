@@ -62,9 +62,12 @@ class PartitionLane(PartitionQueue):
         open_is_due: The open batch need not wait for more records.
         identity: The producer id and epoch of the numbers in use; None without idempotence.
         moves_in_vain: How often the leader changed since a broker acknowledged something.
+        refusals_at_zero: How often a broker refused the first number of an epoch since then, as if
+            it expected another.
     """
 
     __slots__ = (
+        "disowned",
         "failures_logged",
         "gap",
         "gap_at",
@@ -76,9 +79,11 @@ class PartitionLane(PartitionQueue):
         "leader",
         "linger_at",
         "moves_in_vain",
+        "needs_epoch",
         "next_sequence",
         "open_is_due",
         "proven_at",
+        "refusals_at_zero",
         "retry_at",
     )
 
@@ -91,14 +96,17 @@ class PartitionLane(PartitionQueue):
         self.linger_at = 0.0
         self.open_is_due = False
         self.identity: ProducerIdentity | None = None
+        self.disowned: ProducerIdentity | None = None
         self.next_sequence = 0
         self.last_acknowledged = NO_SEQUENCE
         self.is_proven = False
         self.proven_at = 0.0
         self.gap: Gap = "none"
+        self.needs_epoch = False
         self.gap_at = NO_SEQUENCE
         self.failures_logged = False
         self.moves_in_vain = 0
+        self.refusals_at_zero = 0
 
     # ---- what there is
 
@@ -143,7 +151,7 @@ class PartitionLane(PartitionQueue):
             return True
         if self.in_flight_node != self.leader.node_id or self.gap != "none":
             return False
-        if head.attempts and not self._is_behind_all_in_flight(head):
+        if head.times_taken and not self._is_behind_all_in_flight(head):
             return False
         if identity is not None:
             if identity != self.identity:
@@ -158,11 +166,15 @@ class PartitionLane(PartitionQueue):
             return False
         return self._distance(last) < self._distance(batch)
 
-    def take(self, identity: ProducerIdentity | None) -> RecordBatch:
-        """Move the head to the batches in flight, numbering it; only after `may_take`."""
+    def close_head(self) -> None:
+        """Close the open batch if it is the head, so that it takes no more records."""
         if not self.closed:
             self.close_open()
             self.open_is_due = False
+
+    def take(self, identity: ProducerIdentity | None) -> RecordBatch:
+        """Move the head to the batches in flight, numbering it; only after `may_take`."""
+        self.close_head()
         batch = self.closed.popleft()
         if identity is not None:
             if identity != self.identity and not batch.has_sequence:
@@ -170,6 +182,7 @@ class PartitionLane(PartitionQueue):
             if not batch.has_sequence:
                 self._number(batch)
         batch.attempts += 1
+        batch.times_taken += 1
         batch.is_in_flight = True
         self.in_flight.append(batch)
         self.in_flight_node = self.leader.node_id
@@ -186,6 +199,7 @@ class PartitionLane(PartitionQueue):
         self.last_acknowledged = NO_SEQUENCE
         self.is_proven = False
         self.gap = "none"
+        self.needs_epoch = False
 
     def forget(self, batch: RecordBatch) -> None:
         """Take out a batch that waits; one in flight stays until its request is over."""
@@ -217,6 +231,7 @@ class PartitionLane(PartitionQueue):
             self.is_proven = True
             self.proven_at = batch.created_at
         self.moves_in_vain = 0
+        self.refusals_at_zero = 0
         if not batch.has_sequence or not self._is_current(batch):
             return
         last = advance_sequence(batch.base_sequence, batch.record_count - 1)
@@ -224,13 +239,22 @@ class PartitionLane(PartitionQueue):
             self.last_acknowledged = last
 
     def is_next_in_sequence(self, batch: RecordBatch) -> bool:
-        """Whether no earlier number is still on its way: a gap before `batch` is real then."""
+        """Whether a broker that calls `batch` out of order has lost numbers before it.
+
+        It has not if an earlier number is still on its way, or was refused and leaves a gap.
+        """
         distance = self._distance(batch)
+        if self.gap == "refused" and self._steps_to(self.gap_at) < distance:
+            return False
         outstanding = [*self.in_flight, *self.closed]
         return not any(
             other.has_sequence and other is not batch and self._distance(other) < distance
             for other in outstanding
         )
+
+    def is_behind_acknowledged(self, batch: RecordBatch) -> bool:
+        """Whether a batch with a higher number of the same epoch was acknowledged."""
+        return batch.has_sequence and self._is_current(batch) and self._distance(batch) < 0
 
     def requeue(self, batch: RecordBatch, retry_at: float) -> None:
         """Put a batch back for another attempt; call after `answered`."""
@@ -243,11 +267,11 @@ class PartitionLane(PartitionQueue):
         if batch.has_sequence:
             numbers = [self._distance(waiting) for waiting in self.closed if waiting.has_sequence]
             return bisect_left(numbers, self._distance(batch))
-        if batch.attempts > 1:
+        if batch.times_taken > 1:
             # It was a retry, taken from the head when nothing else was in flight: whatever waits
             # was behind it then, or was taken after it.
             return 0
-        return sum(1 for waiting in self.closed if waiting.attempts)
+        return sum(1 for waiting in self.closed if waiting.times_taken)
 
     def refused(self, batch: RecordBatch) -> None:
         """The broker refused `batch` for good: its numbers were never used.
@@ -266,21 +290,48 @@ class PartitionLane(PartitionQueue):
         if following == self.next_sequence:
             self.next_sequence = batch.base_sequence
         else:
-            self.must_start_over(batch)
+            self._open_gap(batch)
 
     def must_start_over(self, batch: RecordBatch) -> None:
         """Nothing from the number of `batch` on can be stored under this epoch."""
-        if not batch.has_sequence or not self._is_current(batch):
-            return
+        if batch.has_sequence and self._is_current(batch):
+            self._open_gap(batch)
+            self.needs_epoch = True
+
+    def lost_sight_of(self, batch: RecordBatch) -> None:
+        """`batch` failed after an attempt, and it is not known whether it was stored."""
+        if batch.has_sequence and self._is_current(batch):
+            self.needs_epoch = True
+            if self.gap == "none":
+                self.gap = "unknown"
+
+    def _open_gap(self, batch: RecordBatch) -> None:
         sequence = batch.base_sequence
         if self.gap != "refused" or self._steps_to(sequence) < self._steps_to(self.gap_at):
             self.gap_at = sequence
         self.gap = "refused"
 
-    def lost_sight_of(self, batch: RecordBatch) -> None:
-        """`batch` failed after an attempt, and it is not known whether it was stored."""
-        if batch.has_sequence and self._is_current(batch) and self.gap == "none":
-            self.gap = "unknown"
+    @property
+    def may_renumber(self) -> bool:
+        """Whether a gap can be closed under the same epoch; only after `settle_gap` said so.
+
+        1. The broker refused batch 4. 2. It refused 5 and 6, which were on their way, as out of
+        order. So it still expects 4, and nothing with a number from 4 on can turn up any more:
+        each has its answer. 5 becomes 4, and 6 becomes 5. With a batch in doubt among them a
+        request may still lie in a socket, and would be taken for the one that got its number.
+        """
+        return (
+            self.gap == "refused"
+            and not self.needs_epoch
+            and not any(batch.possibly_persisted for batch in self.closed if batch.has_sequence)
+        )
+
+    def renumber(self) -> None:
+        """Close the gap: what was numbered gets the numbers that the broker expects."""
+        assert not self.in_flight
+        self.gap = "none"
+        self.next_sequence = self._next_expected()
+        self._number_waiting()
 
     def settle_gap(self) -> bool:
         """Whether a new epoch is needed before anything can be sent.
@@ -301,6 +352,7 @@ class PartitionLane(PartitionQueue):
             return False
         if self._next_expected() == self.next_sequence:
             self.gap = "none"
+            self.needs_epoch = False
             return False
         return True
 
@@ -315,10 +367,7 @@ class PartitionLane(PartitionQueue):
         stored = [
             batch
             for batch in self.closed
-            if batch.has_sequence
-            and batch.possibly_persisted
-            and self._is_current(batch)
-            and self._distance(batch) < 0
+            if batch.possibly_persisted and self.is_behind_acknowledged(batch)
         ]
         for batch in stored:
             self.closed.remove(batch)
@@ -328,6 +377,9 @@ class PartitionLane(PartitionQueue):
         """Renumber what was numbered, from 0 under a new epoch; only with nothing in flight."""
         assert not self.in_flight
         self._start_over(identity)
+        self._number_waiting()
+
+    def _number_waiting(self) -> None:
         for batch in self.closed:
             if not batch.has_sequence:
                 break
@@ -344,6 +396,57 @@ class PartitionLane(PartitionQueue):
         for child in reversed(children):
             self.closed.insert(place, child)
 
+    def put_others(self, batch: RecordBatch, others: RecordBatch, retry_at: float) -> None:
+        """Put what is left of a refused batch in its place, after some of its records failed.
+
+        The broker appended nothing of `batch`, so its numbers are free; but those behind it were
+        given for all of its records.
+        """
+        self.is_proven = False
+        self.retry_at = max(self.retry_at, retry_at)
+        if batch.has_sequence:
+            others.assign_sequence(batch.producer_id, batch.producer_epoch, batch.base_sequence)
+            if self._is_current(batch):
+                following = advance_sequence(batch.base_sequence, batch.record_count)
+                if following == self.next_sequence:
+                    self.next_sequence = advance_sequence(batch.base_sequence, others.record_count)
+                else:
+                    self._open_gap(others)
+        self.closed.insert(self._place_of(batch), others)
+
+    def split_head(self, head: RecordBatch, parts: list[RecordBatch]) -> None:
+        """Put the parts of the head in its place; no attempt of it is in doubt."""
+        assert self.closed[0] is head
+        self.closed.popleft()
+        if head.has_sequence:
+            self.split(head, parts)
+        else:
+            self.closed.extendleft(reversed(parts))
+
+    def take_doubtful(self) -> list[RecordBatch]:
+        """Take out the batches that wait for a retry and may be stored already."""
+        doubtful = [batch for batch in self.closed if batch.possibly_persisted]
+        for batch in doubtful:
+            self.closed.remove(batch)
+        return doubtful
+
+    def disown_identity(self) -> None:
+        """Have nothing be sent under the numbers in use: they are somebody else's by now.
+
+        What was numbered and waits is numbered again, once nothing is in flight.
+        """
+        self.is_proven = False
+        self.disowned = self.identity
+        numbered = [batch for batch in (*self.in_flight, *self.closed) if batch.has_sequence]
+        if numbered:
+            self.gap = "refused"
+            self.gap_at = min(numbered, key=self._distance).base_sequence
+            self.needs_epoch = True
+
+    def has_disowned(self, batch: RecordBatch) -> bool:
+        """Whether the numbers of a batch are somebody else's by now."""
+        return batch.has_sequence and self.disowned == (batch.producer_id, batch.producer_epoch)
+
     def led_by(self, leader: PartitionLeader) -> None:
         """Send to another broker from now on."""
         if leader.node_id != self.leader.node_id:
@@ -354,8 +457,8 @@ class PartitionLane(PartitionQueue):
                 self.retry_at = 0.0
         self.leader = leader
 
-    def topic_made_anew(self) -> None:
-        """The topic was deleted and made again: what is in flight went to the earlier one.
+    def topic_recreated(self) -> None:
+        """The topic was deleted and recreated: what is in flight went to the earlier one.
 
         The numbers go on: the new topic takes any first one.
         """

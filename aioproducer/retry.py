@@ -1,9 +1,7 @@
 """Decides what to do after a failed attempt. Owns no state and does no I/O.
 
-Called by sender.py once per failed batch, and by cluster.py for the delay before the next
-connection or metadata request. Mirrors the classes of org.apache.kafka.common.protocol.Errors
-(4.3), which stand as flags on the error classes. A code we do not know is not retriable: it may
-mean that the record was written.
+Mirrors the classes of org.apache.kafka.common.protocol.Errors (4.3), which stand as flags on the
+error classes. A code we do not know is not retriable: it may mean that the record was written.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ from collections.abc import Callable
 from aioproducer.errors import (
     DuplicateSequenceNumberError,
     InvalidProducerEpochError,
+    InvalidProducerIdMappingError,
     KafkaError,
     MessageTooLargeError,
     OutOfOrderSequenceNumberError,
@@ -35,6 +34,12 @@ class Step(enum.Enum):
     RESTART = enum.auto()
     """The broker lost track of the sequence: a new epoch, then send it again from 0 (KIP-360)."""
 
+    NEW_ID = enum.auto()
+    """The broker does not take this producer id any more: another one, then send it again."""
+
+    REFUSE_SOME = enum.auto()
+    """The broker named the records that it refuses: fail these, send the others again (KIP-467)."""
+
     SPLIT = enum.auto()
     """Too large for the broker as a whole: send it in smaller batches (KIP-126)."""
 
@@ -43,7 +48,15 @@ class Step(enum.Enum):
 
 
 def next_step(
-    error: KafkaError, *, is_next_in_sequence: bool, record_count: int, may_retry: bool
+    error: KafkaError,
+    *,
+    is_next_in_sequence: bool,
+    is_in_doubt: bool,
+    is_behind_acknowledged: bool,
+    record_count: int,
+    names_records: bool,
+    refusals_at_zero: int,
+    may_retry: bool,
 ) -> Step:
     """Choose the step after one failed attempt of one batch.
 
@@ -51,19 +64,35 @@ def next_step(
         error: What the broker or the network said.
         is_next_in_sequence: Everything before this batch in its partition was acknowledged. A
             later batch is out of order only because an earlier one is on its way again.
+        is_in_doubt: An attempt may have stored the batch.
+        is_behind_acknowledged: A batch with a higher number was acknowledged. A broker stores in
+            the order of the numbers, so what is in doubt is stored, too; but it remembers the last
+            five batches only, and calls an earlier one out of order.
         record_count: How many records the batch holds.
+        names_records: The broker named the records that it refuses.
+        refusals_at_zero: How often in a row a broker has refused the first number of an epoch.
         may_retry: `retries` and `delivery_timeout_ms` leave room for another attempt.
     """
     if isinstance(error, DuplicateSequenceNumberError):
         return Step.COMPLETE
     if isinstance(error, MessageTooLargeError):
         return Step.SPLIT if record_count > 1 and may_retry else Step.FAIL
+    if names_records and not error.retriable:
+        return Step.REFUSE_SOME
+    is_lost_track = isinstance(error, (OutOfOrderSequenceNumberError, UnknownProducerIdError))
+    if is_lost_track and is_in_doubt and is_behind_acknowledged:
+        return Step.COMPLETE
     if not may_retry:
         return Step.FAIL
-    if isinstance(error, (OutOfOrderSequenceNumberError, UnknownProducerIdError)):
-        return Step.RESTART if is_next_in_sequence else Step.RETRY
-    if isinstance(error, InvalidProducerEpochError):
-        return Step.FAIL
+    if is_lost_track:
+        if not is_next_in_sequence:
+            return Step.RETRY
+        # A broker that lost all state may expect anything: a new epoch of the old id would be
+        # refused for ever.
+        return Step.RESTART if refusals_at_zero <= 1 else Step.NEW_ID
+    if isinstance(error, (InvalidProducerIdMappingError, InvalidProducerEpochError)):
+        # Under another id the broker would not know a batch that it has stored already.
+        return Step.FAIL if is_in_doubt else Step.NEW_ID
     return Step.RETRY if error.retriable else Step.FAIL
 
 

@@ -1,12 +1,12 @@
-"""From full and due batches to acknowledged ones: requests, answers, retries, timeouts.
+"""From full and due batches to acknowledged ones: requests, responses, retries, timeouts.
 
-Owned by the producer. It is told by the native accumulator (once per batch) and by the cluster;
+Owned by the producer. It hears from the native accumulator (once per batch) and from the cluster;
 everything it does happens in a callback of the loop or inside a call of `send`, never in a task
 of its own, except to get a producer id.
 
 One `BrokerWindow` per broker holds the lanes that have something to send to it. A lane stands in
 `ready` when `lane.may_take` said so; `_offer` puts it there after anything that can change that:
-a batch closed or came due, an answer arrived, a backoff ended, a leader or an identity came.
+a batch closed or came due, a response arrived, a backoff ended, a leader or an identity came.
 `_pump` then fills the window: at most one batch of each lane in one request, the lanes in turn.
 
 Invariants
@@ -14,7 +14,7 @@ Invariants
 * Every batch has a bound: `delivery_timeout_ms` after its creation it is failed wherever it is.
   One in flight then keeps its place among the batches in flight until its request is over.
 * Bytes are given back when a batch is done *and* no request carries it.
-* Waiters run only after all the state of an answer is settled, and directly only from a callback
+* Waiters run only after all the state of a response is settled, and directly only from a callback
   of the loop, where no task is running.
 """
 
@@ -25,13 +25,20 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import TYPE_CHECKING, cast
 
 import async_timeout
 
-from aioproducer._native.accumulator import RecordAccumulator, TopicQueue
+from aioproducer._native.accumulator import (
+    BufferShare,
+    RecordAccumulator,
+    TopicQueue,
+    WaitingRecords,
+)
 from aioproducer._native.record_batch import BATCH_HEADER_SIZE, Delivery, RecordBatch
 from aioproducer.admission import Admissions, Waiter
 from aioproducer.attempts import Attempts, Counters, Outcome
+from aioproducer.background import Background, Timer
 from aioproducer.batch_compressor import BatchCompressor
 from aioproducer.cluster import Cluster
 from aioproducer.config import ProducerConfig
@@ -40,24 +47,29 @@ from aioproducer.errors import (
     KafkaError,
     NetworkError,
     ProducerClosedError,
-    WrongEventLoopError,
     broker_error,
 )
-from aioproducer.explaining import (
-    closed_error,
-    with_story,
-)
+from aioproducer.errors.base import seconds
+from aioproducer.explaining import about_batch, closed_error
+from aioproducer.failure_log import FailureLog
 from aioproducer.flushing import Flushes
-from aioproducer.identity import IdentityKeeper
+from aioproducer.in_flight_limit import InFlightLimit
 from aioproducer.lane import PartitionLane
 from aioproducer.lane_timers import LaneTimers
-from aioproducer.metadata import NO_LEADER, BrokerAddress, PartitionLeader
+from aioproducer.metadata import NO_LEADER, PartitionLeader, broker_address
+from aioproducer.metrics import METRICS
 from aioproducer.partitioner import RoundRobinPartitioner
+from aioproducer.producer_id import ProducerId
 from aioproducer.protocol.produce import PRODUCE, PartitionProduceResponse, ProduceResponse
 from aioproducer.protocol.schema import NO_TOPIC_ID
-from aioproducer.routing import TopicRouter
-from aioproducer.transport import Connection, ConnectionOptions
+from aioproducer.topics import Topic, Topics
+from aioproducer.transport import Connection
+from aioproducer.undelivered import UndeliveredRecords
+from aioproducer.unneeded_answers import UnneededAnswers
 from aioproducer.window import BrokerWindow, SentRequest, Taken, make_request
+
+if TYPE_CHECKING:
+    from aioproducer._native.accumulator import WaitingRecord
 
 __all__ = ["Sender"]
 
@@ -65,6 +77,8 @@ logger = logging.getLogger(__name__)
 
 _REQUEST_OVERHEAD = 256
 _PARTITION_OVERHEAD = 64
+_WOKEN_AT_ONCE = 1_000
+"""Callers that are woken in one turn of the loop while the producer closes."""
 _MANY_LANES = 64
 """Partitions that got a record in one turn of the loop. From here on the batches of one turn are
 small, and cost us and the broker far more for each record than large ones."""
@@ -77,22 +91,42 @@ class Sender:
         accumulator: Where the send path puts records.
         admissions: Callers who wait for room in the accumulator.
         cluster: Connections and metadata.
+        topics: The topics in use.
         counters: What happened so far.
+        background: The loop that all of it runs on.
     """
 
-    def __init__(
-        self,
-        config: ProducerConfig,
-        options: ConnectionOptions,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
+    def __init__(self, config: ProducerConfig, background: Background) -> None:
         self.counters = Counters()
-        self.admissions: Admissions[Delivery] = Admissions()
-        self.cluster = Cluster(config, options, self, loop)
+        self.cluster = Cluster(config, background, self)
+        self._config = config
+        self.background = background
+        self._in_flight_limit = config.max_in_flight_requests_per_connection
+        self._linger = config.linger_ms / 1000
+        self._delivery_timeout = config.delivery_timeout_ms / 1000
+        self._windows: dict[int, BrokerWindow] = {}
+        self._leaderless = BufferShare()
+        self._active: set[PartitionLane] = set()
+        self._failure_log = FailureLog(background)
+        self._compressor = BatchCompressor(config, background.loop, self._compressed)
+        self._flushes = Flushes(background.loop)
+        self.topics = Topics(
+            config,
+            self.cluster,
+            background,
+            is_stalled=self._is_stalled,
+            lane_moved=self._lane_moved,
+            set_bounds=self._set_bounds,
+            waiting_failed=self._waiting_failed,
+            record_failed=self._record_failed,
+            waiting_over=self._waiting_over,
+            sequences_forgotten=self._sequences_forgotten,
+        )
         self.accumulator = RecordAccumulator(
-            loop=loop,
+            loop=background.loop,
             events=self,
-            clock=loop.time,
+            topic_events=self.topics,
+            clock=background.time,
             batch_size=config.batch_size,
             max_request_size=config.max_request_size,
             buffer_memory=config.buffer_memory,
@@ -103,62 +137,44 @@ class Sender:
             ),
             ignore_keys=config.partitioner_ignore_keys,
         )
-        self._compressor = BatchCompressor(config, loop, self._compressed)
-        self._flushes = Flushes(loop)
+        self.topics.serve(self.accumulator)
+        self.admissions: Admissions[Delivery] = Admissions(self.accumulator)
         self._attempts = Attempts(
             config,
-            loop,
+            background,
             self.cluster,
+            self.topics,
             self.accumulator,
             self._compressor,
             self._flushes,
             self.counters,
+            self._failure_log,
+            producer_id_lost=self._producer_id_lost,
+            producer_id_error=self._producer_id_error,
         )
-        self._router = TopicRouter(
-            config,
+        self._producer_id = ProducerId(
             self.cluster,
-            loop,
-            is_stalled=self._is_stalled,
-            lane_moved=self._lane_moved,
-            records_failed=self._attempts.records_failed,
-            room_ended=self._room_ended,
-        )
-        self.check_topic_name = self._router.check_topic_name
-        self.topic_needed = self._router.topic_needed
-        self.new_queue = self._router.new_lane
-        self.next_sticky_partition = self._router.next_sticky_partition
-        self.routing_error = self._router.routing_error
-        self.topic_failed = self._router.topic_failed
-        self._config = config
-        self._loop = loop
-        self._in_flight_limit = config.max_in_flight_requests_per_connection
-        self._linger = config.linger_ms / 1000
-        self._delivery_timeout = config.delivery_timeout_ms / 1000
-        self._windows: dict[int, BrokerWindow] = {}
-        self._active: set[PartitionLane] = set()
-        self._identity = IdentityKeeper(
-            self.cluster,
-            loop,
+            background,
             retry_delay=self._attempts.retry_delay,
             obtained=self._offer_all,
             refused=self._fail_waiting,
         )
-        self._timers = LaneTimers(loop, self._time_passed)
+        self._timers = LaneTimers(background, self._time_passed)
+        self._unneeded_answers = UnneededAnswers(self.topics, self.cluster.refresh)
 
     # ---- lifecycle
 
-    async def start(self) -> None:
-        """Reach the cluster; bounded by `max_block_ms`."""
-        await self.cluster.start(self._config.max_block_ms / 1000)
-        self._router.start(self.accumulator)
+    async def start(self, timeout: float) -> None:
+        """Reach the cluster within `timeout` seconds."""
+        await self.cluster.start(self.topics, timeout)
         if self._config.enable_idempotence:
-            self._identity.need()
+            self._producer_id.need()
 
     async def flush(self) -> None:
         """Wait until every record accepted so far is delivered or failed."""
         remaining: set[RecordBatch] = set()
-        for topic in self.accumulator.topic_queues.values():
-            remaining.update(self.accumulator.rooms(topic))
+        for topic in self.topics.by_name.values():
+            remaining.update(waiting.batch for waiting in topic.waiting)
         for lane in self._all_lanes():
             remaining.update(self._close_open(lane))
         self._pump_all()
@@ -169,10 +185,15 @@ class Sender:
                 async with async_timeout.timeout(self._delivery_timeout):
                     await self.cluster.drain()
 
-    def fail_everything(self) -> list[RecordBatch]:
-        """Fail what is not delivered yet, because the producer closes. Returns what failed.
+    def begin_close(self) -> UndeliveredRecords:
+        """Report what fails from now on."""
+        self._attempts.undelivered = UndeliveredRecords()
+        return self._attempts.undelivered
 
-        The records held for unknown topics are failed too; ask the accumulator for them first.
+    async def give_up(self) -> None:
+        """Send nothing more, and fail what is not delivered yet, because the producer closes.
+
+        Whoever waits is woken in turns of the loop, not all at once: there may be very many.
         """
         self._attempts.is_closing = True
         outcome = Outcome()
@@ -180,39 +201,60 @@ class Sender:
             batches = lane.batches()
             lane.forget_waiting()
             for batch in batches:
-                self._compressor.restore(batch)
                 self._attempts.fail(batch, closed_error(batch), outcome)
-        for topic in list(self.accumulator.topic_queues.values()):
-            self._router.fail_rooms(
+        for topic in list(self.topics.by_name.values()):
+            self.topics.fail_waiting(
                 topic,
                 ProducerClosedError(
                     f"The producer was closed before the partitions of topic {topic.name!r}"
                     " were known"
                 ),
             )
-        self._settle(outcome, direct=False)
-        return outcome.done
+        self._attempts.tell(outcome)
+        woken = 0
+        try:
+            for batch in outcome.done:
+                self._flushes.batch_done(batch)
+                woken += batch.waiter_count
+                batch.wake(False)
+                if woken >= _WOKEN_AT_ONCE:
+                    woken = 0
+                    await asyncio.sleep(0)
+        finally:
+            # Also when the loop ends and cancels this: nobody must wait for what never comes.
+            for batch in outcome.done:
+                batch.wake(False)
+
+    async def finish(self) -> None:
+        """After the last `flush`: wait until brokers have read what they need not answer."""
+        if self._config.acks == 0:
+            await self.cluster.finish()
 
     async def close(self) -> None:
         """End timers, tasks, threads and connections; cancelled, without waiting for their end."""
         self._attempts.is_closing = True
-        self._timers.close()
-        for window in self._windows.values():
-            if window.throttle_timer is not None:
-                window.throttle_timer.cancel()
-        self._router.close()
         try:
-            await self._identity.close()
+            await self._producer_id.close()
         finally:
             try:
                 await self.cluster.close()
             finally:
+                # Last: until the connections are closed, responses come and set timers.
+                self._timers.close()
+                for window in self._windows.values():
+                    window.throttle_timer.cancel()
+                self.topics.close()
+                self._failure_log.close()
                 await self._compressor.close()
 
     def leave_behind(self) -> None:
         """In the child of a fork: do nothing more, even if the copy of the loop goes on."""
         self._attempts.is_closing = True
         self._timers.close()
+        for window in self._windows.values():
+            window.throttle_timer.cancel()
+        self.topics.close()
+        self._failure_log.close()
         self.cluster.leave_behind()
 
     # ---- what there is
@@ -224,38 +266,61 @@ class Sender:
 
     async def partitions_for(self, name: str) -> tuple[int, ...]:
         """The ids of a topic's partitions, once they are known."""
-        return await self._router.partitions_for(name)
+        return await self.topics.partitions_for(name)
 
     def metrics(self) -> dict[str, float]:
         """Counters since the start, and gauges of now."""
         counters = self.counters
         accumulator = self.accumulator
-        return {
-            "record_accepted_total": accumulator.accepted_count,
-            "record_delivered_total": counters.records_delivered,
-            "record_error_total": counters.records_failed,
-            "batch_sent_total": counters.batches_sent,
-            "batch_retry_total": counters.batches_retried,
-            "batch_split_total": counters.batches_split,
-            "request_total": counters.requests_sent,
-            "outgoing_byte_total": counters.bytes_sent,
-            "epoch_bump_total": counters.epochs_bumped,
-            "requests_in_flight": self.requests_in_flight,
-            "buffer_total_bytes": accumulator.buffer_memory,
-            "buffer_available_bytes": accumulator.buffer_memory - accumulator.buffer_used,
-            "waiting_callers": len(self.admissions),
-            "metadata_age": self._loop.time() - self.cluster.metadata_at,
-        }
+        return dict(
+            zip(
+                METRICS,
+                (
+                    accumulator.accepted_count,
+                    counters.records_delivered,
+                    counters.records_failed,
+                    counters.batches_sent,
+                    counters.batches_retried,
+                    counters.batches_split,
+                    counters.requests_sent,
+                    counters.bytes_sent,
+                    counters.epochs_bumped,
+                    self.requests_in_flight,
+                    accumulator.buffer_memory,
+                    accumulator.buffer_memory - accumulator.buffer_used,
+                    len(self.admissions),
+                    self.background.time() - self.cluster.metadata_at,
+                ),
+                strict=True,
+            )
+        )
+
+    def not_yet(self, delivery: Delivery, waited: float) -> KafkaError:
+        """Why a record has no outcome yet, for a caller who waits no longer for it."""
+        batch = delivery._record_batch()  # pyright: ignore[reportPrivateUsage]
+        topic = self.topics.by_name.get(batch.topic)
+        hint = "The record goes on until delivery_timeout_ms; only this wait is over."
+        if batch.partition < 0 or topic is None:
+            error = self.topics.not_yet_known(batch.topic, waited)
+        else:
+            lane = cast("PartitionLane", topic.queue(batch.partition))
+            error = self._attempts.not_yet(lane, batch, waited)
+        error.hint = f"{error.hint} {hint}".strip()
+        error.is_pending = True
+        return error
 
     def status(self) -> dict[str, object]:
         """What a health check wants to know."""
-        last_error = self.cluster.last_metadata_error or self.cluster.any_connect_error()
-        identity = self._identity.current
+        cluster = self.cluster
+        last_error = cluster.last_metadata_error or cluster.brokers.any_connect_error()
+        identity = self._producer_id.current
         return {
-            "cluster_id": self.cluster.metadata.cluster_id,
+            "cluster_id": cluster.cluster_id,
             "brokers": {
-                self.cluster.broker_name(node_id): "connected" if connected else "not connected"
-                for node_id, connected in self.cluster.nodes().items()
+                cluster.brokers.name(node_id): (
+                    "connected" if broker.is_connected else "not connected"
+                )
+                for node_id, broker in cluster.brokers.items()
             },
             "producer_id": None if identity is None else identity.producer_id,
             "buffer_used_ratio": self.accumulator.buffer_used / self.accumulator.buffer_memory,
@@ -268,13 +333,7 @@ class Sender:
 
     def schedule_turn(self) -> None:
         """Have `_end_of_turn` run when the loop's current turn is over."""
-        running = asyncio._get_running_loop()  # pyright: ignore[reportPrivateUsage]
-        if self._loop.is_closed() or (running is not None and running is not self._loop):
-            raise WrongEventLoopError(
-                "The producer belongs to another event loop than the one that runs now",
-                hint="Make one producer per loop, inside it, and close it there.",
-            )
-        self._loop.call_soon(self._end_of_turn)
+        self.background.call_soon(self._end_of_turn)
 
     def batch_closed(self, lane: PartitionLane) -> None:
         """A batch is full."""
@@ -296,14 +355,14 @@ class Sender:
             self._pump_leader(lane)
 
     def _end_of_turn(self) -> None:
-        now = self._loop.time()
+        now = self.background.time()
         lanes = self.accumulator.take_touched()
         for lane in lanes:
             self._activate(lane)
-            self._router.topic_used(lane.topic.name, now)
+            cast("Topic", lane.topic).used_at = now
             if lane.open is None:
                 continue
-            if self._flushes:
+            if self._flushes or self.accumulator.has_blocked:
                 self._make_due(lane)
             elif self._linger:
                 self._let_linger(lane)
@@ -320,11 +379,28 @@ class Sender:
 
     # ---- told by the cluster
 
-    def metadata_changed(self, topics: Iterable[str]) -> None:
-        """Apply news of topics; lanes may have moved."""
-        self._router.metadata_changed(topics)
+    def metadata_changed(self) -> None:
+        """Send what waited for a leader; forget windows of brokers that are gone."""
+        for node_id, window in list(self._windows.items()):
+            if window.is_idle and not self.cluster.is_broker(node_id):
+                window.throttle_timer.cancel()
+                del self._windows[node_id]
+        self.accumulator.has_brokers = len(self._windows) > 1
+        self.admissions.unpark()
         self._admit()
         self._pump_all()
+
+    def cluster_changed(self) -> None:
+        """Go on under another producer id: the one in use is somebody else's there."""
+        self._producer_id.discard()
+        outcome = Outcome()
+        for lane in self._all_lanes():
+            for batch in lane.take_doubtful():
+                error = batch.last_error or NetworkError("The cluster was replaced")
+                self._attempts.fail(batch, about_batch(error, batch), outcome)
+            lane.disown_identity()
+            outcome.lanes.append(lane)
+        self._settle(outcome, direct=False)
 
     def connection_ready(self, node_id: int) -> None:
         """Send what waited for a connection."""
@@ -338,6 +414,10 @@ class Sender:
         """Whether something waits to be sent to a broker."""
         return bool(self._window(node_id).ready) and not self._attempts.is_closing
 
+    def unneeded_answer(self, node_id: int, response: ProduceResponse) -> None:
+        """A broker answered records that were sent with acks=0."""
+        self._unneeded_answers.take(self.cluster.brokers.name(node_id), response)
+
     # ---- lanes and windows
 
     def _all_lanes(self) -> list[PartitionLane]:
@@ -348,8 +428,36 @@ class Sender:
     def _window(self, node_id: int) -> BrokerWindow:
         window = self._windows.get(node_id)
         if window is None:
-            window = self._windows[node_id] = BrokerWindow(node_id)
+            config = self._config
+            most = min(
+                self._in_flight_limit * config.max_request_size,
+                max(2 * config.max_request_size, config.buffer_memory // 4),
+            )
+            window = self._windows[node_id] = BrokerWindow(
+                node_id,
+                InFlightLimit(most, config.request_timeout_ms / 1000),
+                Timer(self.background, partial(self._unthrottle, node_id)),
+            )
+            self.accumulator.has_brokers = len(self._windows) > 1
         return window
+
+    def _set_bounds(self, lane: PartitionLane) -> None:
+        node_id = lane.leader.node_id
+        lane.share = self._leaderless if node_id == NO_LEADER else self._window(node_id).share
+        lane.batch_limit = self._batch_limit_of(lane)
+
+    def _batch_limit_of(self, lane: PartitionLane) -> int:
+        """Bytes that a batch of a lane may have, for its topic and its broker to take it."""
+        limit = cast("Topic", lane.topic).batch_limit or self._config.batch_size
+        if lane.leader.node_id == NO_LEADER:
+            return limit
+        return min(limit, self._window(lane.leader.node_id).limit.batch_bytes)
+
+    def _limit_changed(self, window: BrokerWindow, before: int) -> None:
+        if min(before, window.limit.batch_bytes) < self._config.batch_size:
+            for lane in self._active:
+                if lane.leader.node_id == window.node_id:
+                    lane.batch_limit = self._batch_limit_of(lane)
 
     def _activate(self, lane: PartitionLane) -> None:
         if lane in self._active:
@@ -357,6 +465,7 @@ class Sender:
         batches = lane.batches()
         if batches:
             self._active.add(lane)
+            lane.batch_limit = self._batch_limit_of(lane)
             self._timers.schedule(
                 self._timers.expiring, lane, batches[0].created_at + self._delivery_timeout
             )
@@ -378,7 +487,8 @@ class Sender:
     def _let_linger(self, lane: PartitionLane) -> None:
         assert lane.open is not None
         lane.linger_at = lane.open.created_at + self._linger
-        self._window(lane.leader.node_id).lingering[lane] = None
+        if lane.leader.node_id != NO_LEADER:
+            self._window(lane.leader.node_id).lingering[lane] = None
         self._timers.schedule(self._timers.lingering, lane, lane.linger_at)
 
     def _hold_back(self, lane: PartitionLane) -> bool:
@@ -387,6 +497,8 @@ class Sender:
         Until it has answered what it has now, not until it has nothing: one busy partition would
         hold up all the others.
         """
+        if lane.leader.node_id == NO_LEADER:
+            return False
         window = self._window(lane.leader.node_id)
         if not window.in_flight:
             return False
@@ -397,32 +509,39 @@ class Sender:
 
     def _offer(self, lane: PartitionLane) -> None:
         """Make the lane ready if it may send."""
+        if self._attempts.is_closing:
+            return
         if lane.gap != "none" and lane.settle_gap():
             self._start_over(lane)
         if lane.head is None:
             if lane.is_idle:
                 self._active.discard(lane)
             return
-        now = self._loop.time()
-        if lane.may_take(now, self._in_flight_limit, self._identity.current):
+        now = self.background.time()
+        if lane.may_take(now, self._in_flight_limit, self._producer_id.current):
             if self._lacks_identity():
-                self._identity.need()
+                # It may be there since before its numbers were lost.
+                self._window(lane.leader.node_id).ready.pop(lane, None)
+                self._producer_id.need()
                 return
             self._window(lane.leader.node_id).ready[lane] = None
         elif lane.retry_at > now:
             self._timers.schedule(self._timers.retrying, lane, lane.retry_at)
         elif lane.leader.node_id == NO_LEADER:
-            self.cluster.refresh()
+            self.topics.refresh(lane.topic)
 
     def _lane_moved(self, lane: PartitionLane, before: PartitionLeader) -> None:
+        self.admissions.unpark()
         if before.node_id != lane.leader.node_id:
-            window = self._window(before.node_id)
-            window.ready.pop(lane, None)
-            if window.lingering.pop(lane, 0) is None:
-                if self._linger:
+            if before.node_id != NO_LEADER:
+                window = self._window(before.node_id)
+                window.ready.pop(lane, None)
+                window.lingering.pop(lane, None)
+            if lane.open is not None and not lane.open_is_due:
+                if not self._linger:
+                    lane.open_is_due = True
+                elif lane.leader.node_id != NO_LEADER:
                     self._window(lane.leader.node_id).lingering[lane] = None
-                else:
-                    lane.open_is_due = lane.open is not None
         self._offer(lane)
 
     # ---- sending
@@ -452,45 +571,49 @@ class Sender:
             window.is_pumping = False
 
     def _fill(self, window: BrokerWindow) -> None:
-        while window.ready and not self._attempts.is_closing:
+        while window.ready and not self._attempts.is_closing and not self._lacks_identity():
             connection = self._open_connection(window)
             if connection is None:
                 if window.stalled_since is None:
-                    window.stalled_since = self._loop.time()
+                    window.stalled_since = self.background.time()
                 return
             window.stalled_since = None
-            taken = self._collect(window, self._loop.time())
+            taken = self._collect(window, self.background.time())
             if not taken:
                 return
             self._send(window, connection, taken)
 
     def _lacks_identity(self) -> bool:
-        return self._config.enable_idempotence and self._identity.current is None
+        return self._config.enable_idempotence and self._producer_id.current is None
 
     def _open_connection(self, window: BrokerWindow) -> Connection | None:
         """The connection to a broker if it may be sent another request now."""
         if window.in_flight >= self._in_flight_limit:
             return None
+        if window.in_flight and window.bytes_in_flight >= window.limit.bytes:
+            return None
         connection = self.cluster.connection(window.node_id)
         if connection is None or not connection.is_writable:
             return None
-        if connection.throttled_until > self._loop.time():
+        if connection.throttled_until > self.background.time():
             # KIP-219: the broker asked for a pause; answers go on being read.
-            self._pump_at(window, connection.throttled_until)
+            window.throttle_timer.set(connection.throttled_until)
             return None
         return connection
 
     def _is_stalled(self, node_id: int) -> bool:
         since = self._window(node_id).stalled_since
         timeout = self._config.partitioner_availability_timeout_ms / 1000
-        return since is not None and self._loop.time() - since > timeout
+        return since is not None and self.background.time() - since > timeout
 
     def _collect(self, window: BrokerWindow, now: float) -> list[Taken]:
         """Take at most one batch of each ready lane, as many as one request may hold."""
-        identity = self._identity.current
+        identity = self._producer_id.current
         size = _REQUEST_OVERHEAD
+        budget = window.limit.bytes - window.bytes_in_flight
         taken: list[Taken] = []
         not_over: list[PartitionLane] = []
+        outcome = Outcome()
         if self._linger:
             # Java's piggyback: what lingers goes along with what leaves.
             self._end_lingering(window)
@@ -501,12 +624,17 @@ class Sender:
                 if lane in window.ready:
                     break
                 continue
+            if self._attempts.fit_head(lane, outcome):
+                window.ready[lane] = None
+                window.ready.move_to_end(lane, last=False)
+                continue
             if not self._compressor.prepare_head(lane):
                 continue
             head = lane.head
             assert head is not None
             size += BATCH_HEADER_SIZE + _PARTITION_OVERHEAD + head.payload_size
-            if taken and size > self._config.max_request_size:
+            is_over_budget = (taken or window.in_flight) and size > budget
+            if is_over_budget or (taken and size > self._config.max_request_size):
                 window.ready[lane] = None
                 window.ready.move_to_end(lane, last=False)
                 break
@@ -515,7 +643,13 @@ class Sender:
                 not_over.append(lane)
         for lane in not_over:
             window.ready[lane] = None
+        if outcome.done:
+            self.background.call_soon(self._settle_later, outcome)
         return taken
+
+    def _settle_later(self, outcome: Outcome) -> None:
+        self._settle(outcome, direct=True)
+        self._pump_leaders(outcome.lanes)
 
     def _end_lingering(self, window: BrokerWindow) -> None:
         for lane in window.lingering:
@@ -524,16 +658,13 @@ class Sender:
         window.lingering.clear()
 
     def _send(self, window: BrokerWindow, connection: Connection, taken: list[Taken]) -> None:
-        request, sent = make_request(
-            taken,
-            window,
-            self.cluster.broker_name(window.node_id),
-            self.cluster.metadata,
-            acks=self._config.acks,
-            timeout_ms=self._config.request_timeout_ms,
-        )
+        name = self.cluster.brokers.name(window.node_id)
+        sent = SentRequest(window, name, self.background.time(), taken)
         expects_answer = self._config.acks != 0
         try:
+            request = make_request(
+                sent, acks=self._config.acks, timeout_ms=self._config.request_timeout_ms
+            )
             version = connection.version_for(PRODUCE, at_most=sent.version_cap)
             connection.send(
                 PRODUCE,
@@ -543,9 +674,10 @@ class Sender:
                 on_answer=partial(self._answered, sent) if expects_answer else None,
             )
         except Exception as error:
-            # Nothing left: the loop tells, as if it had been answered.
+            # Nothing left: it ends in the loop, as if it had been answered.
             window.in_flight += 1
-            self._loop.call_soon(self._answered, sent, None, _request_error(error))
+            window.bytes_in_flight += sent.size
+            self.background.call_soon(self._answered, sent, None, _request_error(error))
             return
         counters = self.counters
         counters.requests_sent += 1
@@ -553,8 +685,9 @@ class Sender:
         counters.bytes_sent += sent.size
         if expects_answer:
             if not window.in_flight:
-                window.heard_at = self._loop.time()
+                window.heard_at = sent.sent_at
             window.in_flight += 1
+            window.bytes_in_flight += sent.size
         else:
             self._complete_unanswered(sent)
 
@@ -572,8 +705,7 @@ class Sender:
     def _answered(
         self, sent: SentRequest, response: ProduceResponse | None, error: KafkaError | None
     ) -> None:
-        sent.window.in_flight -= 1
-        sent.window.heard_at = self._loop.time()
+        self._free_window(sent, is_answered=response is not None)
         outcome = Outcome()
         if response is not None:
             self._take_response(sent, response, outcome)
@@ -592,6 +724,26 @@ class Sender:
             self._pump(sent.window)
             # A lane that moved while its batch was in flight has become ready at another broker.
             self._pump_leaders(outcome.lanes)
+
+    def _free_window(self, sent: SentRequest, *, is_answered: bool) -> None:
+        window = sent.window
+        now = self.background.time()
+        before = window.limit.batch_bytes
+        if is_answered:
+            took = now - max(sent.sent_at, window.heard_at)
+            window.limit.answered(sent.size, took)
+        elif (
+            now - sent.sent_at >= self._config.request_timeout_ms / 1000
+            and sent.sent_at > window.cut_at
+        ):
+            # Once for all that were in flight at the time.
+            window.cut_at = now
+            window.limit.timed_out()
+        window.in_flight -= 1
+        window.bytes_in_flight -= sent.size
+        window.heard_at = now
+        if window.limit.batch_bytes != before:
+            self._limit_changed(window, before)
 
     def _take_response(
         self, sent: SentRequest, response: ProduceResponse, outcome: Outcome
@@ -617,7 +769,9 @@ class Sender:
                     outcome,
                     answer,
                 )
-                if not self._is_earlier_topic(name, topic.topic_id):
+                # Recreated since the request: the epochs of the two topics have nothing to do
+                # with each other.
+                if topic.topic_id in (NO_TOPIC_ID, cast("Topic", lane.topic).topic_id):
                     self._take_leader_hint(lane, answer, response)
         if strangers:
             # One line, however many there are: the broker may name millions.
@@ -629,48 +783,28 @@ class Sender:
                 strangers[0],
             )
 
-    def _is_earlier_topic(self, name: str, topic_id: bytes) -> bool:
-        # Made anew since the request: the epochs of the two have nothing to do with each other.
-        known = self.cluster.metadata.topics.get(name)
-        return topic_id != NO_TOPIC_ID and known is not None and known.topic_id != topic_id
-
     def _take_leader_hint(
         self, lane: PartitionLane, answer: PartitionProduceResponse, response: ProduceResponse
     ) -> None:
         hint = answer.current_leader
         if hint.leader_id < 0 or hint.leader_epoch < 0:
             return
-        addresses = [
-            BrokerAddress(endpoint.node_id, endpoint.host, endpoint.port)
+        self.cluster.brokers.learn(
+            broker_address(endpoint.node_id, endpoint.host, endpoint.port)
             for endpoint in response.node_endpoints
-        ]
-        if self.cluster.take_leader_hint(
-            lane.topic.name,
-            lane.partition,
-            PartitionLeader(hint.leader_id, hint.leader_epoch),
-            addresses,
-        ):
-            self._router.leader_changed(lane.topic.name)
-            self._pump(self._window(hint.leader_id))
+        )
+        leader = PartitionLeader(hint.leader_id, hint.leader_epoch)
+        if self.cluster.is_broker(leader.node_id) and self.topics.take_leader_hint(lane, leader):
+            self._pump(self._window(leader.node_id))
 
-    def _pump_at(self, window: BrokerWindow, at: float) -> None:
-        timer = window.throttle_timer
-        if timer is not None and timer.when() <= at:
-            return
-        # A timer for later was for an earlier connection, whose pause ended with it.
-        if timer is not None:
-            timer.cancel()
-        window.throttle_timer = self._loop.call_at(at, self._unthrottle, window)
-
-    def _unthrottle(self, window: BrokerWindow) -> None:
-        window.throttle_timer = None
-        self._pump(window)
+    def _unthrottle(self, node_id: int) -> None:
+        self._pump(self._window(node_id))
 
     # ---- settling
 
     def _settle(self, outcome: Outcome, *, direct: bool) -> None:
-        """Tell whoever waits, admit whom there is room for, offer the lanes again."""
-        self._attempts.log_failures(outcome)
+        """Wake whoever waits, admit whom there is room for, offer the lanes again."""
+        self._attempts.tell(outcome)
         if self._flushes:
             for batch in outcome.done:
                 self._flushes.batch_done(batch)
@@ -679,7 +813,7 @@ class Sender:
             for batch in done:
                 batch.wake(direct)
         finally:
-            # Also when a task that was told exits the program: the loop tells the others, and the
+            # Also when a task that was woken exits the program: the loop wakes the others, and the
             # lanes go on, or what the exit waits for would never end.
             for batch in done:
                 batch.wake(False)
@@ -687,48 +821,114 @@ class Sender:
             for lane in outcome.lanes:
                 self._offer(lane)
 
-    def _room_ended(self, room: RecordBatch, topic: TopicQueue) -> None:
-        """Records that waited for their topic were routed, or failed."""
-        if any(self._flushes.waiting_for(room)):
+    def _waiting_over(self, waiting: WaitingRecords) -> None:
+        """Records that waited for metadata were routed, or failed."""
+        batch = waiting.batch
+        if any(self._flushes.waiting_for(batch)):
             routed: list[RecordBatch] = []
-            for lane in self._all_lanes():
-                if lane.topic is topic:
-                    routed.extend(self._close_open(lane))
-            self._flushes.replace(room, routed)
+            if not batch.is_done:
+                for lane in self._all_lanes():
+                    if lane.topic is waiting.topic:
+                        routed.extend(self._close_open(lane))
+            self._flushes.replace(batch, routed)
         self._admit()
 
+    def _waiting_failed(self, waiting: WaitingRecords, error: KafkaError) -> None:
+        if self._attempts.undelivered is not None:
+            self._attempts.undelivered.add_waiting(waiting, error)
+        self._attempts.records_failed(waiting.topic.name, error, waiting.count)
+
+    def _record_failed(self, topic: str, error: KafkaError, record: WaitingRecord) -> None:
+        if self._attempts.undelivered is not None:
+            self._attempts.undelivered.add_record(topic, record, error)
+        self._attempts.records_failed(topic, error, 1)
+
     # ---- room in the buffer
+
+    def wait_for_room(self, waiter: Waiter[Delivery]) -> None:
+        """Have a caller wait for room: whatever lingers makes some (as in Java)."""
+        self.admissions.join(waiter)
+        if self.accumulator.refused_share is None:
+            self.accumulator.is_full = True
+        if not self.accumulator.has_blocked:
+            self.accumulator.has_blocked = True
+            for window in list(self._windows.values()):
+                if window.lingering:
+                    self._end_lingering(window)
+                    self._pump(window)
 
     def withdraw(self, waiter: Waiter[Delivery]) -> None:
         """A caller no longer waits for room; those behind may fit now."""
         self.admissions.withdraw(waiter)
         self._admit()
 
-    def expire_admissions(self, now: float, error: Callable[[], Exception]) -> None:
+    def expire_admissions(self, now: float, error: Callable[[Waiter[Delivery]], Exception]) -> None:
         """Reject callers who waited for room long enough; those behind them may fit now."""
         self.admissions.expire(now, error)
         self._admit()
 
     def _admit(self) -> None:
         if self.accumulator.has_blocked:
-            self.admissions.admit()
+            self.accumulator.is_full = self.admissions.admit()
             self.accumulator.has_blocked = len(self.admissions) > 0
 
-    def no_room_error(self) -> BufferExhaustedError:
-        """The error of the caller who was just refused for lack of room.
+    def no_room_error(
+        self,
+        waiter: Waiter[Delivery] | None = None,
+        *,
+        waited: float = 0.0,
+        bound: str = "",
+        hint: str | None = None,
+    ) -> BufferExhaustedError:
+        """The error of a caller for whom there is no room.
 
         It is raised for every record while the buffer is full, so most of its text is left until
         somebody wants to read it.
+
+        Args:
+            waiter: Who has waited; None for the record that was refused just now.
+            waited: How long room was waited for, in seconds.
+            bound: What sets that; empty for who does not wait.
+            hint: What to change, where waiting is over.
         """
         accumulator = self.accumulator
+        refused = (
+            (accumulator.refused_line, accumulator.refused_share)
+            if waiter is None
+            else (waiter.line, waiter.share)
+        )
         return BufferExhaustedError(
-            requested_bytes=accumulator.refused_bytes,
+            self._full_share(*refused),
+            requested_bytes=accumulator.refused_bytes if waiter is None else waiter.size,
             available_bytes=max(0, accumulator.buffer_memory - accumulator.buffer_used),
             total_bytes=accumulator.buffer_memory,
             requests_in_flight=self.requests_in_flight,
             waiting_callers=len(self.admissions),
             slowest_broker=self._slowest_broker(),
+            waited=waited,
+            waiting_for=f"room in the buffer ({bound})" if bound else "",
+            last_connect_error=self.cluster.brokers.any_connect_error() if bound else None,
+            hint=hint,
         )
+
+    def _full_share(self, line: object, share: object) -> str:
+        """What has taken so much of the buffer that a record finds no room."""
+        if not isinstance(share, BufferShare):
+            return ""
+        if isinstance(line, TopicQueue) and share is line.anywhere:
+            return (
+                f"Each broker with a partition of topic {line.name!r} holds its share of the buffer"
+            )
+        if share is self.accumulator.unrouted:
+            subject = "topics that are not known yet"
+        elif share is self._leaderless:
+            subject = "partitions without leader"
+        else:
+            # None of these once the broker is gone, and its window with it.
+            node_ids = [id_ for id_, window in self._windows.items() if window.share is share]
+            names = [self.cluster.brokers.name(node_id) for node_id in node_ids]
+            subject = f"broker {names[0]}" if names else "a broker that is gone"
+        return f"Records for {subject} hold {share.held_bytes} bytes of the buffer"
 
     def _slowest_broker(self) -> str:
         """The broker that has been silent longest although it was asked, or cannot be asked."""
@@ -736,11 +936,13 @@ class Sender:
         if not busy:
             return ""
         slowest = min(busy, key=lambda window: window.heard_at)
-        text = self.cluster.broker_name(slowest.node_id)
+        text = self.cluster.brokers.name(slowest.node_id)
         if slowest.in_flight:
-            silent_for = self._loop.time() - slowest.heard_at
-            text += f" with {slowest.in_flight} in flight, silent for {silent_for:.3g} s"
-        return text if self.cluster.is_connected(slowest.node_id) else f"{text}, not connected"
+            silent_for = self.background.time() - slowest.heard_at
+            text += f" with {slowest.in_flight} in flight, silent for {seconds(silent_for)}"
+        broker = self.cluster.brokers.get(slowest.node_id)
+        is_connected = broker is not None and broker.is_connected
+        return text if is_connected else f"{text}, not connected"
 
     # ---- producer id and epochs
 
@@ -751,21 +953,47 @@ class Sender:
             batches = [batch for batch in lane.batches() if not batch.is_in_flight]
             lane.forget_waiting()
             for batch in batches:
-                self._attempts.fail(batch, with_story(error, batch), outcome)
+                self._attempts.fail(batch, about_batch(error, batch), outcome)
             outcome.lanes.append(lane)
         self._settle(outcome, direct=False)
         self._pump_leaders(outcome.lanes)
 
+    def _producer_id_error(self) -> KafkaError | None:
+        return self._producer_id.last_error if self._lacks_identity() else None
+
+    def _producer_id_lost(self, lane: PartitionLane) -> None:
+        """A broker does not take a lane's producer id any more."""
+        current, own = self._producer_id.current, lane.identity
+        if current is None or own is None or current.producer_id != own.producer_id:
+            return
+        logger.warning(
+            "%s-%s: the broker does not take producer id %s any more: getting another one",
+            lane.topic.name,
+            lane.partition,
+            current.producer_id,
+        )
+        self._producer_id.discard()
+
+    def _sequences_forgotten(self, lanes: Iterable[PartitionLane]) -> None:
+        """Numbers in use went with forgotten topics: they must not begin anew in this epoch."""
+        identity = self._producer_id.current
+        if identity is not None and any(lane.identity == identity for lane in lanes):
+            self.counters.epochs_bumped += 1
+            self._producer_id.bump()
+
     def _start_over(self, lane: PartitionLane) -> None:
-        """Give a lane whose numbers have a gap a new epoch (KIP-360)."""
-        identity = self._identity.current
+        """Close the gap in a lane's numbers; by a new epoch where needed (KIP-360)."""
+        if lane.may_renumber:
+            lane.renumber()
+            return
+        identity = self._producer_id.current
         is_first = identity is not None and lane.identity == identity
         if is_first:
             self.counters.epochs_bumped += 1
-            identity = self._identity.bump()
+            identity = self._producer_id.bump()
         if identity is None:
             # Its epochs are used up. When there is a new id, every lane is offered again.
-            self._identity.need()
+            self._producer_id.need()
             return
         # Those that follow into the same epoch say nothing new.
         logger.log(
@@ -783,6 +1011,10 @@ class Sender:
         self._settle(outcome, direct=False)
 
     def _offer_all(self) -> None:
+        # Those that have numbers first, before the end of the turn sends anything: they are to be
+        # numbered anew.
+        for lane in list(self._active):
+            self._offer(lane)
         for lane in self._all_lanes():
             self._offer(lane)
         self._pump_all()
@@ -790,7 +1022,7 @@ class Sender:
     # ---- time
 
     def _time_passed(self) -> None:
-        now = self._loop.time()
+        now = self.background.time()
         outcome = Outcome()
         for lane in self._timers.lingering.pop_due(now):
             self._linger_over(lane, now)
@@ -814,7 +1046,8 @@ class Sender:
         if now < lane.linger_at:
             self._timers.schedule(self._timers.lingering, lane, lane.linger_at)
             return
-        self._window(lane.leader.node_id).lingering.pop(lane, None)
+        if lane.leader.node_id != NO_LEADER:
+            self._window(lane.leader.node_id).lingering.pop(lane, None)
         self._make_due(lane)
         self._pump_leader(lane)
 

@@ -16,7 +16,7 @@ from aioproducer.config import CompressionType, ProducerConfig
 from aioproducer.errors import KafkaTimeoutError
 from aioproducer.lane import PartitionLane
 from aioproducer.metadata import PartitionLeader
-from tests.support.core import Core
+from tests.support.core import Core, records_of
 
 SMALL = b"squeeze me " * 20
 LARGE = b"squeeze me " * 2000
@@ -61,8 +61,7 @@ async def test_without_a_codec_nothing_is_done() -> None:
 def test_a_small_batch_is_compressed_at_once(codec: CompressionType) -> None:
     its = Compressing(codec, manual=True)
     batch = its.close_batch(SMALL)
-    with memoryview(batch) as view:
-        records = bytes(view)
+    records = bytes(batch.payload)
     assert its.compressor.is_active
     assert its.compressor.prepare_head(its.lane)
     assert batch.is_compressed
@@ -147,6 +146,35 @@ async def test_a_batch_in_a_thread_holds_back_its_lane() -> None:
     await its.compressor.close()
 
 
+async def test_the_records_of_a_batch_that_expires_in_a_thread_are_read_to_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    its = Compressing()
+    batch = its.close_batch(LARGE)
+    before = bytes(batch.payload)
+    read: list[bytes] = []
+    let_go = threading.Event()
+
+    class Slow:
+        """A codec that waits until the batch has failed."""
+
+        name = "slow"
+        attributes = 4
+
+        def compress(self, data: memoryview, /) -> bytes:
+            let_go.wait(10)
+            read.append(bytes(data))
+            return b""
+
+    monkeypatch.setattr(its.compressor, "_codec", Slow())
+    its.compressor.prepare_head(its.lane)
+    its.lane.forget(batch)
+    batch.fail(KafkaTimeoutError())
+    let_go.set()
+    await its.compressor.close()
+    assert read == [before]
+
+
 async def test_a_batch_that_expires_in_a_thread_stays_failed() -> None:
     its = Compressing()
     batch = its.close_batch(LARGE)
@@ -221,12 +249,12 @@ async def test_a_batch_for_which_there_is_no_thread_is_sent_as_it_is(
 def test_a_compressed_batch_gets_its_records_back() -> None:
     its = Compressing(manual=True)
     batch = its.close_batch(SMALL)
-    records = batch.records()
+    records = records_of(batch)
     its.compressor.prepare_head(its.lane)
     its.compressor.restore(batch)
     assert not batch.is_compressed
     assert not batch.is_prepared
-    assert batch.records() == records
+    assert records_of(batch) == records
 
 
 def test_a_batch_that_was_not_compressed_is_restored_as_it_is() -> None:
@@ -234,7 +262,7 @@ def test_a_batch_that_was_not_compressed_is_restored_as_it_is() -> None:
     batch = its.close_batch(NOISE)
     its.compressor.prepare_head(its.lane)
     its.compressor.restore(batch)
-    assert [value for _, value, _, _ in batch.records()] == [NOISE]
+    assert [value for _, value, _, _ in records_of(batch)] == [NOISE]
 
 
 def test_the_parts_of_a_split_batch_are_compressed_again() -> None:

@@ -76,7 +76,9 @@ def test_the_defaults_are_those_we_promise() -> None:
         "allow_auto_create_topics": True,
         "security_protocol": "PLAINTEXT",
         "ssl_context": None,
+        "close_timeout_ms": 25000,
         "on_error": None,
+        "on_undelivered": None,
     }
 
 

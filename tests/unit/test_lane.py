@@ -27,7 +27,7 @@ from aioproducer.lane import PartitionLane
 from aioproducer.metadata import NO_LEADER, PartitionLeader
 from aioproducer.retry import Step, next_step
 from aioproducer.transaction import ProducerIdentity, advance_sequence
-from tests.support.core import Core
+from tests.support.core import Core, records_of
 
 ME = ProducerIdentity(7, 0)
 WINDOW = 5
@@ -288,19 +288,19 @@ def test_a_new_leader_has_to_acknowledge_one_batch_before_two_are_in_flight() ->
     assert not its.may_take()
 
 
-def test_a_topic_made_anew_has_to_acknowledge_one_batch_before_two_are_in_flight() -> None:
+def test_a_topic_recreated_has_to_acknowledge_one_batch_before_two_are_in_flight() -> None:
     its = Lane().proven()
-    its.lane.topic_made_anew()
+    its.lane.topic_recreated()
     its.add(1, 1)
     its.take()
     assert not its.may_take()
 
 
-def test_nothing_goes_to_a_topic_made_anew_while_the_earlier_one_has_not_answered() -> None:
+def test_nothing_goes_to_a_topic_recreated_while_the_earlier_one_has_not_answered() -> None:
     its = Lane().proven()
     its.add(1, 1, 1)
     first, second = its.take(2)
-    its.lane.topic_made_anew()
+    its.lane.topic_recreated()
     its.acknowledge(first)
     assert not its.may_take()
     its.retry(second)
@@ -321,9 +321,9 @@ def test_a_broker_that_may_have_forgotten_the_producer_has_to_acknowledge_again(
     its.take(2)
 
 
-def test_the_numbers_go_on_in_a_topic_made_anew() -> None:
+def test_the_numbers_go_on_in_a_topic_recreated() -> None:
     its = Lane().proven()
-    its.lane.topic_made_anew()
+    its.lane.topic_recreated()
     its.add(1)
     (batch,) = its.take()
     assert (batch.producer_epoch, batch.base_sequence) == (0, 1)
@@ -537,6 +537,33 @@ def test_a_shorter_backoff_does_not_cut_a_longer_one() -> None:
     assert its.lane.retry_at == 5.0
 
 
+def test_a_batch_is_behind_what_was_acknowledged_when_a_later_one_was() -> None:
+    its = Lane().proven()
+    its.add(1, 1, 1)
+    first, second, third = its.take(3)
+    its.acknowledge(second)
+    assert its.lane.is_behind_acknowledged(first)
+    assert not its.lane.is_behind_acknowledged(third)
+
+
+def test_a_batch_of_another_epoch_is_not_behind_what_was_acknowledged() -> None:
+    its = Lane().proven()
+    its.add(1, 1)
+    (old,) = its.take()
+    its.lane.answered(old)
+    its.identity = ME.bumped()
+    its.lane.restart(its.identity)
+    its.acknowledge(*its.take())
+    assert not its.lane.is_behind_acknowledged(old)
+
+
+def test_refusals_of_the_first_number_are_forgotten_with_the_next_acknowledgement() -> None:
+    its = Lane()
+    its.lane.refusals_at_zero = 3
+    its.proven()
+    assert its.lane.refusals_at_zero == 0
+
+
 def test_a_batch_is_next_when_no_earlier_number_is_on_its_way() -> None:
     its = Lane().proven()
     its.add(1, 1)
@@ -598,6 +625,92 @@ def test_without_numbers_the_parts_of_a_split_retry_stand_before_later_retries()
     assert [*its.lane.closed] == [*parts, later]
 
 
+# ---- what is left of a batch that had records refused (KIP-467)
+
+
+def refuse_first(its: Lane, batch: RecordBatch, *, at: float = 0.0) -> RecordBatch:
+    """Refuse the first record of a batch that was sent; return what is left of it."""
+    its.lane.answered(batch)
+    others, _ = batch.refuse({0: InvalidRecordError()})
+    assert others is not None
+    its.lane.put_others(batch, others, at)
+    return others
+
+
+def test_what_is_left_of_a_refused_batch_takes_its_place_and_first_number() -> None:
+    its = Lane().proven()
+    its.add(3, 1)
+    (batch,) = its.take()
+    behind = its.lane.closed[0]
+    others = refuse_first(its, batch)
+    assert [*its.lane.closed] == [others, behind]
+    assert (others.producer_epoch, others.base_sequence) == (0, 1)
+
+
+def test_the_numbers_of_refused_records_go_to_the_next_batch_when_theirs_was_the_last() -> None:
+    its = Lane().proven()
+    its.add(3, 1)
+    (batch,) = its.take()
+    refuse_first(its, batch)
+    assert not its.lane.settle_gap()
+    (others,) = its.take()
+    its.acknowledge(others)
+    assert [batch.base_sequence for batch in its.take()] == [1 + 2]
+
+
+def test_refused_records_before_other_batches_need_a_new_epoch() -> None:
+    its = Lane().proven()
+    its.add(3, 1)
+    batch, later = its.take(2)
+    others = refuse_first(its, batch)
+    assert not its.lane.settle_gap()  # one is in flight yet
+    its.retry(later)
+    assert its.lane.settle_gap()
+    its.identity = ME.bumped()
+    its.lane.restart(its.identity)
+    assert [*its.lane.closed] == [others, later]
+    assert its.numbers() == [(1, 0), (1, 2)]
+
+
+def test_what_is_left_of_a_refused_batch_goes_alone_and_not_before_its_time() -> None:
+    its = Lane().proven()
+    its.add(3, 1)
+    (batch,) = its.take()
+    refuse_first(its, batch, at=5.0)
+    assert not its.may_take()
+    its.now = 5.0
+    its.take()
+    assert not its.may_take()
+
+
+def test_what_is_left_of_a_refused_batch_stands_before_later_retries() -> None:
+    its = Lane().proven()
+    its.add(2, 1)
+    batch, later = its.take(2)
+    its.retry(later)
+    others = refuse_first(its, batch)
+    assert [*its.lane.closed] == [others, later]
+
+
+def test_without_numbers_what_is_left_of_a_refused_retry_stands_before_later_retries() -> None:
+    its = Lane(identity=None)
+    its.add(2, 1)
+    batch, later = its.take(2)
+    its.retry(batch, later)
+    its.take()
+    others = refuse_first(its, batch)
+    assert [*its.lane.closed] == [others, later]
+
+
+def test_without_numbers_what_is_left_of_a_refused_batch_stands_behind_earlier_retries() -> None:
+    its = Lane(identity=None)
+    its.add(1, 2, 1)
+    first, batch = its.take(2)
+    its.retry(first)
+    others = refuse_first(its, batch)
+    assert [*its.lane.closed][:2] == [first, others]
+
+
 # ---- gaps
 
 
@@ -610,7 +723,7 @@ def test_the_numbers_of_a_refused_batch_go_to_the_next_when_it_was_the_last() ->
     assert its.take()[0].base_sequence == refused.base_sequence
 
 
-def test_a_refused_batch_before_others_needs_a_new_epoch() -> None:
+def test_a_refused_batch_before_others_leaves_a_gap_to_close() -> None:
     its = Lane().proven()
     its.add(2, 1)
     refused, later = its.take(2)
@@ -618,6 +731,156 @@ def test_a_refused_batch_before_others_needs_a_new_epoch() -> None:
     assert not its.lane.settle_gap()  # one is in flight yet
     its.retry(later)
     assert its.lane.settle_gap()
+
+
+def test_the_gap_of_a_refused_batch_is_closed_by_the_numbers_that_the_broker_expects() -> None:
+    its = Lane().proven()
+    its.add(2, 1, 3, 1)
+    refused, *later = its.take(3)
+    its.refuse(refused)
+    its.retry(*later)
+    assert its.lane.settle_gap()
+    assert its.lane.may_renumber
+    its.lane.renumber()
+    assert its.numbers() == [(0, 1), (0, 2), (-1, -1)]
+    assert not its.lane.settle_gap()
+    its.acknowledge(*its.take())
+    its.acknowledge(*its.take(2))
+    assert its.lane.last_acknowledged == 5
+
+
+def test_a_gap_across_the_wrap_is_closed_too() -> None:
+    its = near_the_end(2)
+    its.add(1, 1, 1)
+    refused, *later = its.take(3)
+    its.refuse(refused)
+    its.retry(*later)
+    assert its.lane.settle_gap()
+    its.lane.renumber()
+    assert its.numbers() == [(0, LAST - 1), (0, LAST)]
+
+
+def test_a_gap_before_a_batch_in_doubt_needs_a_new_epoch() -> None:
+    # A request with its number may still lie in a socket.
+    its = Lane().proven()
+    its.add(1, 1)
+    refused, doubtful = its.take(2)
+    its.refuse(refused)
+    doubtful.possibly_persisted = True
+    its.retry(doubtful)
+    assert its.lane.settle_gap()
+    assert not its.lane.may_renumber
+
+
+def test_a_gap_beside_a_batch_of_unknown_fate_needs_a_new_epoch() -> None:
+    its = Lane().proven()
+    its.add(1, 1, 1)
+    refused, lost, later = its.take(3)
+    its.refuse(refused)
+    its.lane.answered(lost)
+    its.lane.lost_sight_of(lost)
+    its.retry(later)
+    assert its.lane.settle_gap()
+    assert not its.lane.may_renumber
+
+
+def test_a_number_that_a_broker_lost_track_of_needs_a_new_epoch() -> None:
+    its = Lane().proven()
+    its.add(1)
+    (batch,) = its.take()
+    its.lane.answered(batch)
+    its.lane.must_start_over(batch)
+    its.lane.requeue(batch, 0.0)
+    assert its.lane.settle_gap()
+    assert not its.lane.may_renumber
+    its.identity = ME.bumped()
+    its.lane.restart(its.identity)
+    assert its.numbers() == [(1, 0)]
+    assert not its.lane.needs_epoch
+
+
+def test_a_batch_behind_a_gap_is_not_the_next_in_sequence() -> None:
+    its = Lane().proven()
+    its.add(1, 1)
+    refused, later = its.take(2)
+    its.refuse(refused)
+    assert not its.lane.is_next_in_sequence(later)
+
+
+# ---- another cluster behind the same addresses
+
+
+def test_nothing_is_sent_under_numbers_that_are_somebody_elses_by_now() -> None:
+    its = Lane().proven()
+    its.add(1, 1, 1)
+    first, second = its.take(2)
+    its.retry(second)
+    its.lane.disown_identity()
+    assert its.lane.has_disowned(first)
+    assert its.lane.has_disowned(second)
+    assert not its.may_take()  # one is in flight yet
+    its.retry(first)
+    assert its.lane.settle_gap()
+    assert not its.lane.may_renumber
+    its.identity = ProducerIdentity(8, 0)
+    its.lane.restart(its.identity)
+    assert [(b.producer_id, b.base_sequence) for b in its.lane.closed] == [
+        (8, 0),
+        (8, 1),
+        (-1, -1),
+    ]
+    assert not its.lane.has_disowned(first)
+
+
+def test_what_was_not_numbered_yet_is_numbered_under_the_new_producer_id() -> None:
+    its = Lane().proven()
+    its.add(1)
+    its.lane.disown_identity()
+    its.identity = ProducerIdentity(8, 0)
+    assert not its.lane.settle_gap()
+    (batch,) = its.take()
+    assert (batch.producer_id, batch.base_sequence) == (8, 0)
+    assert not its.lane.has_disowned(batch)
+
+
+def test_a_lane_without_numbers_has_none_to_disown() -> None:
+    its = Lane(identity=None)
+    its.add(1)
+    its.lane.disown_identity()
+    assert its.may_take()
+
+
+def test_the_batches_that_wait_in_doubt_are_taken_out() -> None:
+    its = Lane().proven()
+    its.add(1, 1, 1)
+    doubtful, other = its.take(2)
+    doubtful.possibly_persisted = True
+    its.retry(doubtful, other)
+    assert its.lane.take_doubtful() == [doubtful]
+    assert doubtful not in its.lane.closed
+    assert its.lane.head is other
+
+
+# ---- a batch that is cut before it is sent
+
+
+@pytest.mark.parametrize("sent_before", [False, True])
+def test_the_parts_of_a_head_take_its_place_and_numbers(sent_before: bool) -> None:
+    its = Lane().proven()
+    its.add(3, 1)
+    if sent_before:
+        its.retry(*its.take())
+    head = its.lane.head
+    assert head is not None
+    parts = head.split(1)
+    its.lane.split_head(head, parts)
+    assert [*its.lane.closed][:3] == parts
+    expected = [(0, 1), (0, 2), (0, 3)] if sent_before else [(-1, -1)] * 3
+    assert its.numbers()[:3] == expected
+    for number in (1, 2, 3):
+        (part,) = its.take()
+        assert part.base_sequence == number
+        its.acknowledge(part)
 
 
 def test_nothing_new_is_taken_behind_a_gap() -> None:
@@ -819,6 +1082,7 @@ class Request:
     base: int
     values: list[bytes | None]
     answer: KafkaError | int | None = None
+    refused: tuple[int, ...] = ()
 
 
 @dataclass
@@ -906,6 +1170,14 @@ class HostileBroker(RuleBasedStateMachine):
             request.answer = outcome()
 
     @precondition(lambda self: any(request.answer is None for request in self.wire))
+    @rule(first=st.integers(0, 2), step=st.integers(1, 3))
+    def broker_refuses_some_records(self, first: int, step: int) -> None:
+        request = next(request for request in self.wire if request.answer is None)
+        self.broker_takes_the_next(InvalidRecordError)
+        if isinstance(request.answer, InvalidRecordError):
+            request.refused = tuple(range(len(request.values)))[first::step]
+
+    @precondition(lambda self: any(request.answer is None for request in self.wire))
     @rule()
     def broker_appends_and_complains(self) -> None:
         request = next(request for request in self.wire if request.answer is None)
@@ -962,11 +1234,15 @@ class HostileBroker(RuleBasedStateMachine):
 
     def note(self, batch: RecordBatch) -> None:
         self.batches.append(batch)
-        self.values[batch] = [value for _, value, _, _ in batch.records()]
+        self.values[batch] = [value for _, value, _, _ in records_of(batch)]
 
     def pump(self) -> None:
-        if self.lane.settle_gap():
+        if self.lane.settle_gap() and self.lane.may_renumber:
+            self.lane.renumber()
+        elif self.lane.settle_gap():
             assert self.its.identity is not None
+            for batch in self.lane.take_stored():
+                batch.complete(-1)
             if self.lane.identity == self.its.identity:
                 self.its.identity = self.its.identity.bumped()
             self.lane.restart(self.its.identity)
@@ -998,15 +1274,37 @@ class HostileBroker(RuleBasedStateMachine):
             else:
                 self.lane.refused(batch)
             return
+        was_in_doubt = batch.possibly_persisted
         if answer.possibly_persisted:
             batch.possibly_persisted = True
+        if isinstance(answer, OutOfOrderSequenceNumberError) and batch.base_sequence == 0:
+            self.lane.refusals_at_zero += 1
+        is_over = self.its.core.now >= batch.created_at + self.timeout
         step = next_step(
             answer,
             is_next_in_sequence=self.lane.is_next_in_sequence(batch),
+            is_in_doubt=was_in_doubt,
+            is_behind_acknowledged=self.lane.is_behind_acknowledged(batch),
             record_count=batch.record_count,
-            may_retry=self.its.core.now < batch.created_at + self.timeout,
+            names_records=bool(request.refused),
+            refusals_at_zero=self.lane.refusals_at_zero,
+            may_retry=not is_over,
         )
-        if step is Step.SPLIT:
+        if step is Step.COMPLETE:
+            self.lane.acknowledged(batch)
+            batch.complete(-1)
+        elif step is Step.REFUSE_SOME:
+            others, _ = batch.refuse({index: answer for index in request.refused})
+            if others is None:
+                self.lane.refused(batch)
+                return
+            self.note(others)
+            if is_over:
+                self.lane.refused(batch)
+                others.fail(answer)
+                return
+            self.lane.put_others(batch, others, self.its.core.now)
+        elif step is Step.SPLIT:
             children = batch.split(BATCH_HEADER_SIZE + batch.records_size // 2)
             for child in children:
                 self.note(child)
@@ -1018,6 +1316,7 @@ class HostileBroker(RuleBasedStateMachine):
                 self.lane.refused(batch)
             batch.fail(answer)
         else:
+            assert step in (Step.RETRY, Step.RESTART)
             if step is Step.RESTART:
                 self.lane.refused(batch)
                 self.lane.must_start_over(batch)
@@ -1049,7 +1348,9 @@ class HostileBroker(RuleBasedStateMachine):
     @invariant()
     def what_was_acknowledged_is_where_it_was_said_to_be(self) -> None:
         for batch in getattr(self, "batches", ()):
-            if batch.is_delivered:
+            if batch.is_delivered and batch.base_offset < 0:
+                assert set(self.values[batch]) <= set(self.broker.log)
+            elif batch.is_delivered:
                 stored = self.broker.log[batch.base_offset :][: batch.record_count]
                 assert stored == self.values[batch]
 
@@ -1077,3 +1378,46 @@ TestHostileBroker = pytest.mark.timeout(300)(HostileBroker.TestCase)
 TestHostileBroker.settings = settings(
     max_examples=300, stateful_step_count=40, deadline=None, database=None, print_blob=True
 )
+
+
+# ---- without numbers
+
+
+def unnumbered() -> tuple[Lane, RecordBatch, RecordBatch]:
+    """Two batches of two records, both in flight."""
+    its = Lane(identity=None)
+    its.add(2, 2)
+    first, second = its.take(2)
+    return its, first, second
+
+
+def test_the_parts_of_a_split_batch_wait_until_nothing_is_in_flight() -> None:
+    its, first, _ = unnumbered()
+    its.lane.answered(first)
+    its.lane.split(first, first.split(1))
+    assert not its.may_take()
+
+
+def test_batches_that_are_split_one_after_the_other_keep_their_order() -> None:
+    its, first, second = unnumbered()
+    parts: list[RecordBatch] = []
+    for batch in (first, second):
+        its.lane.answered(batch)
+        children = batch.split(1)
+        its.lane.split(batch, children)
+        parts.extend(children)
+    assert [*its.lane.closed] == parts
+
+
+def test_a_gap_that_turns_out_to_be_none_needs_no_epoch_later() -> None:
+    its = Lane().proven()
+    its.add(1, 1)
+    lost, later = its.take(2)
+    its.lane.answered(lost)
+    its.lane.lost_sight_of(lost)
+    its.acknowledge(later)
+    assert not its.lane.settle_gap()
+    its.add(1, 1)
+    refused, _ = its.take(2)
+    its.refuse(refused)
+    assert its.lane.may_renumber

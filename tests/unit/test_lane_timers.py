@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from aioproducer.background import Background
 from aioproducer.lane import PartitionLane
 from aioproducer.lane_timers import LaneTimers
 from tests.support.core import Core
@@ -23,7 +24,7 @@ def test_what_is_due_later_comes_up_also_after_an_interrupt() -> None:
             raise SystemExit  # from a task that was told of its record
         loop.stop()
 
-    timers = LaneTimers(loop, time_passed)
+    timers = LaneTimers(Background(loop), time_passed)
     try:
         now = loop.time()
         timers.schedule(timers.expiring, first, now)

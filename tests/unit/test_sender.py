@@ -1,0 +1,209 @@
+"""The sender as far as it goes without brokers; the rest is in the loop tests."""
+
+from __future__ import annotations
+
+# Some of what is to be said is about rooms that only the sender has.
+# pyright: reportPrivateUsage=false
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from aioproducer._native.record_batch import Delivery
+from aioproducer.admission import Waiter
+from aioproducer.attempts import Outcome
+from aioproducer.background import Background
+from aioproducer.config import ProducerConfig
+from aioproducer.lane import PartitionLane
+from aioproducer.metadata import NO_LEADER, BrokerAddress
+from aioproducer.sender import Sender
+from aioproducer.transaction import ProducerIdentity
+from tests.support.core import TOPIC
+from tests.support.topics import told
+
+
+class Its:
+    """A sender that knows two brokers, and that never reaches any."""
+
+    def __init__(self, *, linger_ms: int = 0) -> None:
+        config = ProducerConfig(
+            bootstrap_servers="b:9092",
+            buffer_memory=100_000,
+            enable_idempotence=False,
+            linger_ms=linger_ms,
+        )
+        self.sender = Sender(config, Background(asyncio.get_running_loop()))
+
+    def learn(self, *leaders: int, brokers: tuple[int, ...] = (1, 2)) -> None:
+        """Take a metadata answer: the brokers, and who leads each partition of the topic."""
+        sender = self.sender
+        addresses = [BrokerAddress(node_id, "127.0.0.1", 9) for node_id in brokers]
+        sender.cluster.brokers.update(addresses, told_by="b:9092")
+        sender.accumulator.topic(TOPIC)
+        answer = told(*((leader, 0) for leader in leaders), name=TOPIC)
+        sender.topics.answered([TOPIC], [answer], "b:9092")
+        sender.metadata_changed()
+
+    def put(self, partition: int) -> bool:
+        """Send to a partition; whether there was room."""
+        accept = self.sender.accumulator.accept_record
+        return accept(TOPIC, None, bytes(1_000), partition, None, 0, None) is not None
+
+    def fill(self, partition: int) -> None:
+        """Send to a partition until there is no room."""
+        while self.put(partition):
+            pass
+
+    def lane_with_records(self, partition: int, count: int = 1) -> PartitionLane:
+        """Return the lane of a partition, with one more closed batch."""
+        for _ in range(count):
+            self.put(partition)
+        lane = self.lane(partition)
+        lane.close_open()
+        return lane
+
+    def lane(self, partition: int) -> PartitionLane:
+        lane = self.sender.topics.by_name[TOPIC].queue(partition)
+        assert isinstance(lane, PartitionLane)
+        return lane
+
+
+@pytest_asyncio.fixture
+async def its() -> AsyncIterator[Its]:
+    made = Its()
+    yield made
+    await made.sender.give_up()
+    await made.sender.close()
+
+
+async def test_a_broker_whose_records_fill_its_share_is_named(its: Its) -> None:
+    its.learn(1, 2)
+    its.put(0)
+    its.fill(1)
+    text = str(its.sender.no_room_error())
+    assert "Records for broker 2 at 127.0.0.1:9 hold " in text
+    assert f"hold {its.lane(1).share.held_bytes} bytes" in text
+
+
+async def test_records_for_partitions_without_leader_have_a_share_of_their_own(its: Its) -> None:
+    its.learn(1, NO_LEADER)
+    its.put(0)
+    its.fill(1)
+    assert its.lane(0).share is not its.lane(1).share
+    its.learn(1, 2)
+    assert its.lane(1).share.held_bytes == 0
+
+
+async def test_a_broker_that_is_gone_does_not_get_in_the_way_of_an_error(its: Its) -> None:
+    its.learn(1, 2)
+    its.put(1)
+    # The metadata names it as a leader, and not as a broker.
+    its.learn(1, 2, brokers=(1, 3))
+    its.put(0)
+    its.sender.connection_writable(3)
+    its.fill(1)
+    assert "Records for a broker that is gone hold " in str(its.sender.no_room_error())
+
+
+async def test_a_lane_takes_the_share_of_its_new_leader(its: Its) -> None:
+    its.learn(1, 2)
+    its.put(0)
+    its.put(1)
+    before = its.lane(0).share
+    its.learn(2, 2)
+    assert its.lane(0).share is its.lane(1).share is not before
+
+
+async def test_a_caller_is_told_what_it_waits_for_itself_and_not_who_came_later(its: Its) -> None:
+    its.learn(1, 2)
+    its.put(0)
+    its.fill(1)
+    waiter: Waiter[Delivery] = Waiter(lambda: None, print, print, 60.0)
+    its.sender.wait_for_room(waiter)
+    its.fill(0)
+    text = str(its.sender.no_room_error(waiter))
+    assert "Records for broker 2 at 127.0.0.1:9 hold " in text
+    assert "no room for 1" in text
+
+
+async def test_the_pause_of_a_broker_that_left_is_forgotten(its: Its) -> None:
+    its.learn(1, 2)
+    its.put(1)
+    window = its.sender._window(3)
+    window.throttle_timer.set(its.sender.background.time() + 3_600)
+    its.learn(1, 2)
+    assert window.throttle_timer.at is None
+
+
+async def test_records_without_leader_do_not_count_as_those_of_a_broker() -> None:
+    its = Its(linger_ms=60_000)
+    its.learn(1, NO_LEADER, brokers=(1,))
+    its.put(0)
+    its.put(1)
+    await asyncio.sleep(0)
+    assert not its.sender.accumulator.has_brokers
+    await its.sender.give_up()
+    await its.sender.close()
+
+
+async def test_a_batch_that_waits_for_its_retry_expires_before_younger_ones_in_flight(
+    its: Its,
+) -> None:
+    its.learn(1)
+    lane = its.lane_with_records(0)
+    old = lane.head
+    assert old is not None
+    lane.take(None)
+    await asyncio.sleep(0.02)
+    its.lane_with_records(0)
+    young = lane.take(None)
+    lane.answered(old)
+    lane.requeue(old, 0.0)
+    outcome = Outcome()
+    attempts = its.sender._attempts
+    due = old.created_at + 120.0
+    assert attempts.expire(lane, due, outcome) == young.created_at + 120.0
+    assert outcome.done == [old]
+
+
+async def test_numbers_of_a_part_that_expires_before_it_is_sent_are_given_back(its: Its) -> None:
+    its.learn(1)
+    lane = its.lane_with_records(0, count=2)
+    whole = lane.take(ProducerIdentity(7, 0))
+    lane.answered(whole)
+    lane.split(whole, whole.split(1))
+    its.sender._attempts.expire(lane, whole.created_at + 120.0, Outcome())
+    assert (lane.gap, lane.next_sequence) != ("none", 2)
+
+
+async def test_a_batch_in_doubt_behind_an_acknowledged_one_is_stored_when_it_expires(
+    its: Its,
+) -> None:
+    its.learn(1)
+    identity = ProducerIdentity(7, 0)
+    lane = its.lane_with_records(0)
+    proof = lane.take(identity)
+    lane.answered(proof)
+    lane.acknowledged(proof)
+    its.lane_with_records(0)
+    lost = lane.take(identity)
+    its.lane_with_records(0)
+    later = lane.take(identity)
+    lane.answered(lost)
+    lost.possibly_persisted = True
+    lane.requeue(lost, 0.0)
+    lane.answered(later)
+    lane.acknowledged(later)
+    its.sender._attempts.expire(lane, lost.created_at + 120.0, Outcome())
+    assert lost.is_delivered
+
+
+async def test_a_lane_in_turn_whose_numbers_were_lost_is_not_sent_under_them(its: Its) -> None:
+    its.learn(1)
+    sender = its.sender
+    lane = its.lane_with_records(0)
+    sender._window(1).ready[lane] = None
+    sender._lacks_identity = lambda: True  # type: ignore[method-assign]
+    sender._producer_id.need = lambda: None  # type: ignore[method-assign]
+    sender._offer(lane)
+    assert lane not in sender._window(1).ready
