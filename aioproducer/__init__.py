@@ -5,20 +5,74 @@ Example:
         metadata = await producer.send_and_wait("payments", b"12.50", key=b"card-1")
 """
 
-from aioproducer import errors
 from aioproducer._native.record_batch import Delivery
 from aioproducer.config import ProducerConfig
-from aioproducer.errors import *  # noqa: F403
-from aioproducer.producer import Producer, UndeliveredRecord
+from aioproducer.errors import (
+    BufferExhaustedError,
+    ClusterAuthorizationFailedError,
+    ConfigError,
+    InvalidPartitionError,
+    InvalidRecordError,
+    InvalidTimestampError,
+    InvalidTopicError,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageTooLargeError,
+    PolicyViolationError,
+    ProducerClosedError,
+    ProducerNotStartedError,
+    ProtocolError,
+    RecordListTooLargeError,
+    RecordTooLargeError,
+    SerializationError,
+    TopicAuthorizationFailedError,
+    UnknownErrorCodeError,
+    UnknownTopicOrPartitionError,
+    UnsupportedVersionError,
+    WrongEventLoopError,
+)
+from aioproducer.hooks import UndeliveredRecord
+from aioproducer.producer import Producer
 from aioproducer.records import ProducerRecord, RecordMetadata, TopicPartition
+from aioproducer.undelivered import UndeliveredRecords
+from aioproducer.version import __version__
 
+# Of the errors, those that a producer with its default options raises and that a caller can do
+# something about: what the client finds by itself, and what a broker refuses for good. An error
+# that may pass is tried again and ends as a `KafkaTimeoutError`, which names it. All others are in
+# `aioproducer.errors`.
 __all__ = [
+    "BufferExhaustedError",
+    "ClusterAuthorizationFailedError",
+    "ConfigError",
     "Delivery",
+    "InvalidPartitionError",
+    "InvalidRecordError",
+    "InvalidTimestampError",
+    "InvalidTopicError",
+    "KafkaConnectionError",
+    "KafkaError",
+    "KafkaTimeoutError",
+    "MessageTooLargeError",
+    "PolicyViolationError",
     "Producer",
+    "ProducerClosedError",
     "ProducerConfig",
+    "ProducerNotStartedError",
     "ProducerRecord",
+    "ProtocolError",
+    "RecordListTooLargeError",
     "RecordMetadata",
+    "RecordTooLargeError",
+    "SerializationError",
+    "TopicAuthorizationFailedError",
     "TopicPartition",
     "UndeliveredRecord",
+    "UndeliveredRecords",
+    "UnknownErrorCodeError",
+    "UnknownTopicOrPartitionError",
+    "UnsupportedVersionError",
+    "WrongEventLoopError",
+    "__version__",
 ]
-__all__ += errors.__all__

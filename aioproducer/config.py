@@ -9,14 +9,14 @@ these by tools/options_table.py. `ProducerOptions` has the types in which option
 Names are Java's with `_` for `.`.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: the rules are read from the annotations, and to
+# evaluate them from text takes longer than the rest of the module.
 
 import dataclasses
-import difflib
-import ipaddress
 import logging
 import math
 import os
+import re
 import ssl
 from collections.abc import Mapping, Sequence
 from typing import (
@@ -29,11 +29,16 @@ from typing import (
     Unpack,
     cast,
     get_args,
-    get_type_hints,
 )
 
 from aioproducer.errors import ConfigError
-from aioproducer.hooks import OnError, PartitionerOption, SerializerName, SerializerOption
+from aioproducer.hooks import (
+    OnError,
+    OnUndelivered,
+    PartitionerOption,
+    SerializerName,
+    SerializerOption,
+)
 from aioproducer.options import (
     INT64_MAX,
     Rule,
@@ -54,6 +59,12 @@ logger = logging.getLogger(__name__)
 
 CompressionType: TypeAlias = Literal["none", "gzip", "snappy", "lz4", "zstd"]
 SecurityProtocol: TypeAlias = Literal["PLAINTEXT", "SSL"]
+
+_SECONDS_LONG: Final = 10_000
+"""Milliseconds from which on an option's default is many seconds: what is so long by default..."""
+
+_TOO_SHORT: Final = 100
+"""... is never so short, in milliseconds, unless seconds were meant."""
 
 _IDEMPOTENCE_IN_FLIGHT: Final = 5
 """A broker remembers this many batches of a producer id and partition."""
@@ -157,7 +168,9 @@ class ProducerOptions(TypedDict, total=False):
     allow_auto_create_topics: bool
     security_protocol: SecurityProtocol
     ssl_context: ssl.SSLContext | None
+    close_timeout_ms: int
     on_error: OnError | None
+    on_undelivered: OnUndelivered | None
 
 
 _PAGE_CLICKS: Final[ProducerOptions] = {
@@ -263,7 +276,7 @@ class ProducerConfig:
 
     socket_connection_setup_timeout_ms: Annotated[int, _POSITIVE_MS] = 10_000
     """Longest time for a connection to be made, TLS included, in milliseconds; doubled by every
-    failed attempt, with 20 % of jitter (KIP-601)."""
+    failed attempt to reach a broker (KIP-601)."""
 
     socket_connection_setup_timeout_max_ms: Annotated[int, _POSITIVE_MS] = 30_000
     """Where the doubling of `socket_connection_setup_timeout_ms` ends, in milliseconds."""
@@ -362,9 +375,21 @@ class ProducerConfig:
     None: `ssl.create_default_context()`, which trusts the system's authorities and checks host
     names."""
 
+    close_timeout_ms: Annotated[int, _LONG_MS] = 25_000
+    """Longest time for `close()` without a timeout of its own, and so for leaving `async with`, in
+    milliseconds. Below the 30 s that Kubernetes gives a pod to end; what was not delivered by then
+    is returned, logged in one line, and handed to `on_undelivered`."""
+
     on_error: Annotated[OnError | None, function("a function of (error, record_count)")] = None
     """Called once for each failed batch with the error and the number of records lost: how
     failures of records sent and forgotten are seen. On the event loop, so it must not block."""
+
+    on_undelivered: Annotated[
+        OnUndelivered | None,
+        function("a function of the sequence of UndeliveredRecords", is_awaited=True),
+    ] = None
+    """Called once, at the end of a `close` that could not deliver everything, with what it returns:
+    the place to store the records elsewhere. May be a coroutine function; `close` waits for it."""
 
     _given: Mapping[str, object] = dataclasses.field(init=False, compare=False)
 
@@ -390,6 +415,7 @@ class ProducerConfig:
         self._settle_delivery_timeout()
         self._check_tls()
         self._advise_more_servers()
+        self._advise_milliseconds()
 
     @classmethod
     def page_clicks(
@@ -455,8 +481,8 @@ class ProducerConfig:
             name = variable.removeprefix(prefix).lower()
             if name in _RULES and variable == prefix + name.upper():
                 given[name] = _read(name, variable, text)
-            elif prefix and (close := difflib.get_close_matches(name, _RULES, n=1, cutoff=0.9)):
-                suggestion = prefix + close[0].upper()
+            elif prefix and (close := _closest(name, cutoff=0.9)):
+                suggestion = prefix + close.upper()
                 logger.warning("%s is no option; did you mean %s?", variable, suggestion)
         return cls._from_given(given, f"{prefix}BOOTSTRAP_SERVERS")
 
@@ -573,6 +599,19 @@ class ProducerConfig:
                 hint="Set security_protocol='SSL', or leave out ssl_context.",
             )
 
+    def _advise_milliseconds(self) -> None:
+        for name, value in self._given.items():
+            usual = _DEFAULTS.get(name)
+            if not name.endswith("_ms") or not isinstance(usual, int) or usual < _SECONDS_LONG:
+                continue
+            if isinstance(value, int | float) and 0 < value < _TOO_SHORT:
+                logger.warning(
+                    "%s=%s is %g s: are seconds meant? The option is in milliseconds",
+                    name,
+                    value,
+                    value / 1000,
+                )
+
     def _advise_more_servers(self) -> None:
         if len(self.bootstrap_servers) == 1:
             ((host, _),) = self.bootstrap_addresses
@@ -586,7 +625,7 @@ class ProducerConfig:
 
 _RULES: Final[Mapping[str, Rule]] = {
     name: hint.__metadata__[0]
-    for name, hint in get_type_hints(ProducerConfig, include_extras=True).items()
+    for name, hint in ProducerConfig.__annotations__.items()
     if not name.startswith("_")
 }
 _DEFAULTS: Final[dict[str, object]] = {
@@ -614,10 +653,16 @@ def _unknown(label: str) -> ConfigError:
         hint = "Build an ssl.SSLContext and pass it as ssl_context."
         return ConfigError("no such option", option=label, hint=hint)
     hint = "ProducerConfig documents all options."
-    if close := difflib.get_close_matches(name, _RULES, n=1):
-        suggestion = close[0].replace("_", ".") if "." in label else close[0]
-        hint = f"Did you mean {suggestion}?"
+    if close := _closest(name):
+        hint = f"Did you mean {close.replace('_', '.') if '.' in label else close}?"
     return ConfigError("no such option", option=label, hint=hint)
+
+
+def _closest(name: str, *, cutoff: float = 0.6) -> str | None:
+    """Return the option whose name is most like this one, if any is."""
+    import difflib  # for misspelt names only
+
+    return next(iter(difflib.get_close_matches(name, _RULES, n=1, cutoff=cutoff)), None)
 
 
 def _name_of(value: object) -> str:
@@ -625,7 +670,4 @@ def _name_of(value: object) -> str:
 
 
 def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return host.lower() == "localhost" or host.lower().endswith(".localhost")
+    return re.fullmatch(r"(.+\.)?localhost|127(\.[0-9]+){3}|::1", host.lower()) is not None

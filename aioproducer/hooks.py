@@ -7,19 +7,22 @@ them. Every one runs on the event loop, so it must not block.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal, Never, Protocol, TypeAlias, TypeVar
 
 from aioproducer.errors import KafkaError
-from aioproducer.records import RecordMetadata
+from aioproducer.records import ProducerRecord, RecordMetadata
 
 __all__ = [
     "OnDelivery",
     "OnError",
+    "OnUndelivered",
     "Partitioner",
     "PartitionerOption",
     "Serializer",
     "SerializerName",
     "SerializerOption",
+    "UndeliveredRecord",
 ]
 
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -38,6 +41,27 @@ This is how the failures of records sent and forgotten are seen: a failed `Deliv
 awaits logs nothing. Never called per record, nor for an error raised at the call itself (a bad
 topic, a value the serializer refuses, a full buffer), because the caller has seen that one.
 What it returns is ignored; if it raises, the exception goes to the loop's exception handler.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class UndeliveredRecord:
+    """A record that `close` gave up on.
+
+    Attributes:
+        record: The record as it was to be stored: key and value are the serialized bytes.
+        error: Why; `error.possibly_persisted` tells whether it may be stored nevertheless.
+    """
+
+    record: ProducerRecord[bytes, bytes]
+    error: KafkaError
+
+
+OnUndelivered: TypeAlias = Callable[[Sequence[UndeliveredRecord]], object]
+"""Called once by a `close` that could not deliver everything, with what it returns.
+
+May be a coroutine function: `close` awaits what it returns. If it raises, the exception goes to
+the loop's exception handler.
 """
 
 

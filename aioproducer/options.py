@@ -11,7 +11,6 @@ import inspect
 import re
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from aioproducer.errors import ConfigError
 
@@ -34,8 +33,8 @@ INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
 
 _DEFAULT_PORT = 9092
-_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
-_IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?")
+_HOST = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?"
+_IPV6 = r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?"
 
 
 class _Refused(ValueError):
@@ -51,16 +50,26 @@ def _as_it_is(text: str) -> object:
     return text
 
 
-@dataclass(frozen=True, slots=True)
 class Rule:
-    """What one option may be."""
+    """What one option may be.
 
-    allowed: str
-    """What is allowed, for a reader."""
-    accept: Callable[[object], object]
-    """Returns a value in its one normal form, or refuses it."""
-    read: Callable[[str], object] = _as_it_is
-    """Returns the value a text stands for; a ValueError refuses it."""
+    Args:
+        allowed: What is allowed, for a reader.
+        accept: Returns a value in its one normal form, or refuses it.
+        read: Returns the value a text stands for; a ValueError refuses it.
+    """
+
+    __slots__ = ("_accept", "_read", "allowed")
+
+    def __init__(
+        self,
+        allowed: str,
+        accept: Callable[[object], object],
+        read: Callable[[str], object] = _as_it_is,
+    ) -> None:
+        self.allowed = allowed
+        self._accept = accept
+        self._read = read
 
     def check(self, name: str, value: object) -> object:
         """Return a value in its normal form.
@@ -69,7 +78,7 @@ class Rule:
             ConfigError: It is not allowed; names option, value, what is allowed, what to do.
         """
         try:
-            return self.accept(value)
+            return self._accept(value)
         except _Refused as refused:
             raise self._error(name, value, refused) from None
 
@@ -80,7 +89,7 @@ class Rule:
             ConfigError: As for `check`.
         """
         try:
-            return self.accept(self.read(text))
+            return self._accept(self._read(text))
         except _Refused as refused:
             raise self._error(name, text, refused) from None
         except ValueError:
@@ -197,13 +206,20 @@ def header_text() -> Rule:
     return Rule("a text of one line, at most 32767 bytes in UTF-8", accept)
 
 
-def function(what: str, names: Mapping[str, str] | None = None, *, method: str = "") -> Rule:
+def function(
+    what: str,
+    names: Mapping[str, str] | None = None,
+    *,
+    method: str = "",
+    is_awaited: bool = False,
+) -> Rule:
     """Allow None, a ready thing by its name, or something that can be called.
 
     Args:
         what: What the callable is and takes, for a reader.
         names: From every name accepted to the name of the ready thing.
         method: What an object may have in place of being callable itself.
+        is_awaited: A coroutine function may be given, too.
     """
     ready = names or {}
 
@@ -222,7 +238,7 @@ def function(what: str, names: Mapping[str, str] | None = None, *, method: str =
             called = value
         if not callable(called):
             raise _Refused
-        if inspect.iscoroutinefunction(called):
+        if inspect.iscoroutinefunction(called) and not is_awaited:
             raise _Refused("A coroutine function cannot be used: it is called without await.")
         return value
 
@@ -271,20 +287,27 @@ def servers() -> Rule:
 
 
 def _server(text: str) -> str:
-    about = "an entry holds '@'" if "@" in text else f"{text[:300]!r} is no address"
+    about = f"{text[:300]!r} is no address"
+    if "@" in text:
+        raise _Refused(
+            "Leave out user and password: they are no part of an address.",
+            about="an entry holds '@'",
+        )
+    if re.search(r"\s", text):
+        raise _Refused("Separate the servers by commas.", about=about)
     if "://" in text:
         hint = "Leave out what stands before '://', and set security_protocol."
         raise _Refused(hint, about=about)
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         colon, port = rest[:1], rest[1:]
-        if not bracket or not _IPV6.fullmatch(host) or colon not in ("", ":"):
+        if not bracket or not re.fullmatch(_IPV6, host) or colon not in ("", ":"):
             raise _Refused(about=about)
     else:
         if text.count(":") > 1:
             raise _Refused("Put an IPv6 address in brackets: '[::1]:9092'.", about=about)
         host, colon, port = text.partition(":")
-        if not _HOST.fullmatch(host):
+        if not re.fullmatch(_HOST, host):
             raise _Refused(about=about)
     if not colon:
         port = str(_DEFAULT_PORT)

@@ -11,22 +11,24 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import importlib.metadata
+import inspect
 import logging
 import os
 import threading
 import warnings
 import weakref
-from collections.abc import Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
 
 import async_timeout
 
 from aioproducer._native.record_batch import Delivery
 from aioproducer._native.send_path import SendPath
+from aioproducer.admission import Waiter
+from aioproducer.background import Background, Timer
+from aioproducer.compression import codec_for
 from aioproducer.config import ProducerConfig, ProducerOptions
 from aioproducer.errors import (
     ConfigError,
@@ -34,27 +36,24 @@ from aioproducer.errors import (
     InvalidTimestampError,
     InvalidTopicError,
     KafkaError,
-    KafkaTimeoutError,
     ProducerClosedError,
     ProducerNotStartedError,
     SerializationError,
     WrongEventLoopError,
 )
-from aioproducer.hooks import OnDelivery, SerializerOption
-from aioproducer.records import Header, K, ProducerRecord, RecordMetadata, V
-from aioproducer.room import Admission, DeliveryWhenRoom, wait_for_room
-from aioproducer.sender import Sender
-from aioproducer.serialization import as_function, serialization_error
-from aioproducer.transport import ConnectionOptions
+from aioproducer.hooks import SerializerOption, UndeliveredRecord
+from aioproducer.metrics import metrics_of_nothing
+from aioproducer.records import K, ProducerRecord, RecordMetadata, V
+from aioproducer.room import Admission, DeliveryWhenRoom, SerializedRecord, wait_for_room
+from aioproducer.serialization import as_function, header_error, serialization_error
+from aioproducer.undelivered import UndeliveredRecords
 
-__all__ = ["Producer", "UndeliveredRecord"]
+if TYPE_CHECKING:
+    from aioproducer.sender import Sender
+
+__all__ = ["Producer", "UndeliveredRecord", "UndeliveredRecords"]
 
 logger = logging.getLogger(__name__)
-
-_MAX_TIMESTAMP_MS = 2**62
-
-# Looked up here, because it reads files: in `start` that would hold the loop.
-_VERSION = importlib.metadata.version("aioproducer")
 
 
 class _State(enum.Enum):
@@ -76,19 +75,6 @@ def _leave_behind_after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_leave_behind_after_fork)
-
-
-@dataclass(frozen=True, slots=True)
-class UndeliveredRecord:
-    """A record that `close` gave up on.
-
-    Attributes:
-        record: The record as it was to be stored: key and value are the serialized bytes.
-        error: Why; `error.possibly_persisted` tells whether it may be stored nevertheless.
-    """
-
-    record: ProducerRecord[bytes, bytes]
-    error: KafkaError
 
 
 class Producer(SendPath[K, V]):
@@ -131,14 +117,22 @@ class Producer(SendPath[K, V]):
         elif options:
             raise TypeError("pass a ProducerConfig or options, not both: config.replace(...)")
         self.config = config
+        # Not in `start`, where what an import reads from the disk would hold the loop.
+        codec_for(config.compression_type)
+        _sender_class()
+        self._serializers = (
+            as_function(config.key_serializer, option="key_serializer"),
+            as_function(config.value_serializer, option="value_serializer"),
+        )
         self._state = _State.CREATED
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._sender: Sender | None = None
-        self._starting: asyncio.Future[None] | None = None
-        self._closing: asyncio.Task[tuple[UndeliveredRecord, ...]] | None = None
+        self._starting: asyncio.Task[Sender] | None = None
+        self._starters = 0
+        self._closing: asyncio.Task[UndeliveredRecords] | None = None
         self._close_deadline: float | None = None
         self._delivering_rest: asyncio.Timeout | None = None
-        self._room_timer: asyncio.TimerHandle | None = None
+        self._background: Background
+        self._room_timer: Timer
 
     @classmethod
     def from_properties(cls, properties: dict[str, Any]) -> Self:
@@ -155,55 +149,86 @@ class Producer(SendPath[K, V]):
 
     # ---- lifecycle
 
-    async def start(self) -> None:
+    async def start(self, timeout: float | None = None) -> None:
         """Connect to the cluster. Starting again does nothing; `async with` does it for you.
 
         Returns when one broker answered. Cancelling leaves the producer as it was.
 
-        Raises:
-            KafkaConnectionError: No bootstrap server answered within `max_block_ms`; the error
-                names each address and why.
-            ProducerClosedError: It was closed before.
-        """
-        if self._state is _State.OPEN:
-            self._check_loop()
-            return
-        if self._state is _State.FORKED:
-            self._refuse_call()
-        if not self._is_created():
-            raise ProducerClosedError("A closed producer cannot be started again: make a new one")
-        if self._starting is not None:
-            await asyncio.shield(self._starting)
-            # It is open now, unless the task that was at it was cancelled.
-            await self.start()
-            return
-        starting = self._starting = asyncio.get_running_loop().create_future()
-        try:
-            await self._start()
-        except KafkaError as error:
-            starting.set_exception(error.again())
-            starting.exception()
-            raise
-        finally:
-            self._starting = None
-            if not starting.done():
-                starting.set_result(None)
+        Args:
+            timeout: Seconds to try; None for `max_block_ms`. Who calls it while another caller is
+                at it waits for that one.
 
-    async def _start(self) -> None:
-        loop = asyncio.get_running_loop()
-        serialize_key = as_function(self.config.key_serializer, option="key_serializer")
-        serialize_value = as_function(self.config.value_serializer, option="value_serializer")
-        sender = Sender(self.config, self._connection_options(), loop)
-        try:
-            await sender.start()
+        Raises:
+            KafkaConnectionError: No bootstrap server answered in time; the error names each
+                address and why.
+            ProducerClosedError: It was closed before, or meanwhile.
+        """
+        if timeout is not None and timeout <= 0:
+            raise ValueError(f"timeout must be more than 0 seconds, not {timeout}")
+        while self._state is not _State.OPEN:
+            if self._state is _State.FORKED:
+                self._refuse_call()
             if not self._is_created():
-                raise ProducerClosedError("The producer was closed while it started")
+                raise ProducerClosedError(
+                    "A closed producer cannot be started again: make a new one"
+                )
+            starting = self._starting
+            if starting is None:
+                background = Background(asyncio.get_running_loop())
+                seconds = self.config.max_block_ms / 1000 if timeout is None else timeout
+                starting = self._starting = background.create_task(
+                    self._connect(background, seconds), name="aioproducer-start"
+                )
+            self._starters += 1
+            try:
+                await asyncio.wait([starting])
+            except asyncio.CancelledError:
+                # First, so that a caller who comes meanwhile counts for a start of his own.
+                self._starters -= 1
+                if not self._starters:
+                    await self._stop_starting()
+                raise
+            self._starters -= 1
+            # Cancelled, it was by somebody who closed the producer.
+            if not starting.cancelled():
+                self._take_started(starting)
+        self._check_loop()
+
+    async def _connect(self, background: Background, timeout: float) -> Sender:
+        sender = _sender_class()(self.config, background)
+        try:
+            await sender.start(timeout)
         except BaseException:
             await sender.close()
             raise
-        self._loop = loop
+        return sender
+
+    def _take_started(self, starting: asyncio.Task[Sender]) -> None:
+        """Open with what a start has brought; the first of its callers that gets to run does."""
+        if self._starting is starting:
+            self._starting = None
+            if starting.exception() is None:
+                self._open(starting.result())
+                return
+        error = starting.exception()
+        if error is not None:
+            raise error.again() if isinstance(error, KafkaError) else error
+
+    async def _stop_starting(self) -> None:
+        starting, self._starting = self._starting, None
+        if starting is None:
+            return
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait([starting])
+        if not starting.cancelled() and starting.exception() is None:
+            await starting.result().close()
+
+    def _open(self, sender: Sender) -> None:
+        self._background = sender.background
+        self._room_timer = Timer(sender.background, self._expire_waiters)
         self._sender = sender
-        self._open_path(sender.accumulator, serialize_key, serialize_value)
+        self._open_path(sender.accumulator, *self._serializers)
         self._state = _State.OPEN
         _open_producers.add(self)
 
@@ -213,39 +238,44 @@ class Producer(SendPath[K, V]):
         Batches leave at once, whatever `linger_ms` says. Never raises for a record: look at its
         delivery. Bounded by `delivery_timeout_ms`. Cancelling ends the wait only.
         """
-        await self._open_sender().flush()
+        sender = self._open_sender()
+        self._check_loop()
+        await sender.flush()
 
-    async def close(self, timeout: float | None = None) -> tuple[UndeliveredRecord, ...]:
+    async def close(self, timeout: float | None = None) -> UndeliveredRecords:
         """Deliver what was accepted, then let everything go. Closing again does nothing.
 
         New records are refused from the call on, and callers who wait for room get
-        `ProducerClosedError`.
+        `ProducerClosedError`. Returns in time, whatever the brokers do. Cancelling ends the wait
+        only: the producer goes on closing.
 
         Args:
-            timeout: Seconds to deliver what is left; 0 gives up at once. None waits as long as
-                the records may take: `delivery_timeout_ms`, at most `max_block_ms` longer for
-                those whose topic is unknown.
+            timeout: Seconds to deliver what is left; None for `close_timeout_ms`. 0 sends nothing
+                more: what is not on its way is not stored.
 
         Returns:
-            The records given up on, with their errors; empty when all is well. Their deliveries
-            fail with `ProducerClosedError`.
+            The records given up on and those that failed meanwhile, with their errors; empty when
+            all is well. The `on_undelivered` hook gets them too, before this returns.
         """
         if timeout is not None and timeout < 0:
             raise ValueError(f"timeout must be 0 or more seconds, not {timeout}")
-        if self._state in (_State.CLOSED, _State.FORKED):
-            return ()
+        if self._state is _State.FORKED:
+            return UndeliveredRecords()
+        if self._closing is not None and self._closing.done():
+            return UndeliveredRecords() if self._closing.cancelled() else self._closing.result()
         if self._sender is None:
             self._state = _State.CLOSED
-            return ()
+            await self._stop_starting()
+            return UndeliveredRecords()
+        loop = self._check_loop()
+        seconds = self.config.close_timeout_ms / 1000 if timeout is None else timeout
+        self._bound_close(loop.time() + seconds)
         if self._closing is None:
-            self._check_loop()
             self._state = _State.CLOSING
             self._close_path()
-            self._closing = asyncio.get_running_loop().create_task(
+            self._closing = self._background.create_task(
                 self._close(self._sender), name="aioproducer-close"
             )
-        if timeout is not None:
-            self._bound_close(asyncio.get_running_loop().time() + timeout)
         return await asyncio.shield(self._closing)
 
     async def __aenter__(self) -> Self:
@@ -272,26 +302,57 @@ class Producer(SendPath[K, V]):
         if self._delivering_rest is not None:
             self._delivering_rest.reschedule(deadline)
 
-    async def _close(self, sender: Sender) -> tuple[UndeliveredRecord, ...]:
+    async def _close(self, sender: Sender) -> UndeliveredRecords:
         sender.admissions.reject_all(self._closed_error)
-        undelivered: tuple[UndeliveredRecord, ...] = ()
-        if self._room_timer is not None:
-            self._room_timer.cancel()
+        self._room_timer.cancel()
+        undelivered = sender.begin_close()
+        deadline = self._close_deadline
         try:
-            try:
-                async with asyncio.timeout_at(self._close_deadline) as self._delivering_rest:
-                    await sender.flush()
-            except TimeoutError:
-                pass
+            if deadline is None or deadline > self._background.time():
+                try:
+                    async with asyncio.timeout_at(deadline) as self._delivering_rest:
+                        await sender.flush()
+                        await sender.finish()
+                except TimeoutError:
+                    pass
         finally:
-            # Also when the loop ends and cancels this: nobody must wait for what never comes.
             self._delivering_rest = None
-            undelivered = _give_up(sender)
-            await sender.close()
-            self._state = _State.CLOSED
+            try:
+                await sender.give_up()
+            finally:
+                # Also when the loop ends and cancels this.
+                await sender.close()
+                self._state = _State.CLOSED
+                _open_producers.discard(self)
         if undelivered:
-            logger.warning("The producer was closed with %s records undelivered", len(undelivered))
+            first = undelivered[0]
+            logger.warning(
+                "The producer was closed with %s undelivered; the first, for topic %s: %s",
+                f"{len(undelivered)} record{'s' if len(undelivered) > 1 else ''}",
+                first.record.topic,
+                first.error,
+            )
+            await self._hand_over(undelivered)
         return undelivered
+
+    async def _hand_over(self, undelivered: UndeliveredRecords) -> None:
+        on_undelivered = self.config.on_undelivered
+        if on_undelivered is None:
+            return
+        try:
+            result = on_undelivered(undelivered)
+            if inspect.isawaitable(result):
+                await result
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            closing = asyncio.current_task()
+            if closing is not None and closing.cancelling():
+                # By the end of the loop: the hook has not failed.
+                raise
+            self._background.loop.call_exception_handler(
+                {"message": "the on_undelivered hook raised", "exception": error}
+            )
 
     # ---- in bulk
 
@@ -338,6 +399,12 @@ class Producer(SendPath[K, V]):
         Example:
             results = await producer.send_many("payments", [b"1", ProducerRecord("audit", b"2")])
         """
+        given: object = records
+        if isinstance(given, (str, bytes, bytearray, memoryview, Mapping, ProducerRecord)):
+            kind = type(cast("object", given)).__name__
+            raise TypeError(
+                f"send_many takes a list of records, not a {kind}; send_and_wait takes one"
+            )
         values = list(records)
         deliveries: list[Delivery] = []
         accepted = self._accept_many(topic, values, 0, deliveries)
@@ -371,11 +438,15 @@ class Producer(SendPath[K, V]):
         Raises:
             UnknownTopicOrPartitionError, KafkaTimeoutError: Not known within `max_block_ms`.
         """
-        return await self._open_sender().partitions_for(topic)
+        sender = self._open_sender()
+        self._check_loop()
+        return await sender.partitions_for(topic)
 
     def metrics(self) -> dict[str, float]:
-        """Counters and gauges, by names like Java's with `_` for `-`. Cheap to call."""
-        return self._open_sender().metrics()
+        """Counters and gauges, by names like Java's with `_` for `-`. Cheap, and in any state."""
+        if self._sender is not None:
+            return self._sender.metrics()
+        return metrics_of_nothing(self.config)
 
     def status(self) -> dict[str, Any]:
         """What a health check wants to know: the state, the brokers, the buffer, the last error."""
@@ -385,47 +456,33 @@ class Producer(SendPath[K, V]):
 
     # ---- called by the send path
 
-    def _send_when_room(
-        self,
-        topic: str,
-        key: bytes | None,
-        value: bytes | None,
-        partition: int | None,
-        headers: Sequence[Header] | None,
-        timestamp_ms: int | None,
-        on_delivery: OnDelivery | None,
-    ) -> Admission:
+    def _send_when_room(self, record: SerializedRecord) -> Admission:
         sender = self._open_sender()
         loop = self._check_loop()
-        max_block = self.config.max_block_ms / 1000
-        expires_at = loop.time() + max_block
-        admission = wait_for_room(
-            sender,
-            loop,
-            expires_at,
-            (topic, key, value, partition, headers, timestamp_ms, on_delivery),
-        )
-        if self._room_timer is None:
-            self._room_timer = loop.call_at(expires_at, self._expire_waiters)
+        expires_at = loop.time() + self.config.max_block_ms / 1000
+        admission = wait_for_room(sender, loop, expires_at, record)
+        self._room_timer.set_by(expires_at)
         return admission
 
     def _expire_waiters(self) -> None:
-        self._room_timer = None
         sender = self._sender
-        if sender is None or self._loop is None:
+        if sender is None:
             return
         max_block = self.config.max_block_ms / 1000
-        sender.expire_admissions(self._loop.time(), partial(self._no_room_in_time, max_block))
+        now = self._background.time()
+        first = sender.admissions.next_expiry
+        # How long the first of them has really waited; the loop may have been held.
+        waited = max_block if first is None else now - first + max_block
+        sender.expire_admissions(now, partial(self._no_room_in_time, waited))
         following = sender.admissions.next_expiry
         if following is not None:
-            self._room_timer = self._loop.call_at(following, self._expire_waiters)
+            self._room_timer.set(following)
 
-    def _no_room_in_time(self, waited: float) -> KafkaError:
-        sender = self._open_sender()
-        return KafkaTimeoutError(
+    def _no_room_in_time(self, waited: float, waiter: Waiter[Delivery]) -> KafkaError:
+        return self._open_sender().no_room_error(
+            waiter,
             waited=waited,
-            waiting_for=f"room in the buffer (max_block_ms): {sender.no_room_error().what()}",
-            last_connect_error=sender.cluster.any_connect_error(),
+            bound="max_block_ms",
             hint="Send slower, or raise buffer_memory or max_block_ms.",
         )
 
@@ -438,34 +495,37 @@ class Producer(SendPath[K, V]):
 
     async def _wait_for_delivery(
         self,
-        accepted: Coroutine[Any, Any, Delivery | RecordMetadata],
+        accepted: Admission | Delivery,
         topic: str,
         timeout: float | None,
     ) -> RecordMetadata:
         # `accepted` is a Delivery, or what waits for room and gives one.
-        is_accepted = isinstance(accepted, Delivery)
+        delivery = accepted if isinstance(accepted, Delivery) else None
+        due_at = None if timeout is None else self._background.time() + timeout
         try:
-            async with async_timeout.timeout(timeout):
-                result = await accepted
-                is_accepted = True
-                return await result if isinstance(result, Delivery) else result
+            async with async_timeout.timeout_at(due_at):
+                if isinstance(accepted, Admission):
+                    delivery = await accepted
+                assert delivery is not None
+                return await delivery
         except TimeoutError as error:
-            if isinstance(error, KafkaError):
+            if isinstance(error, KafkaError) or timeout is None or due_at is None:
                 raise
-            # It may have been admitted in the very turn in which the time was over.
-            if not is_accepted and not (isinstance(accepted, Admission) and accepted.is_admitted):
-                raise KafkaTimeoutError(
-                    waited=timeout or 0.0,
-                    waiting_for=f"room in the buffer for a record for topic {topic!r}"
-                    " (timeout of the call)",
+            await self._background.catch_up(due_at)
+            if delivery is None and isinstance(accepted, Admission):
+                # It may have been admitted in the very turn in which the time was over.
+                delivery = accepted.delivery
+            if delivery is None:
+                assert isinstance(accepted, Admission)
+                raise self._open_sender().no_room_error(
+                    accepted.waiter,
+                    waited=timeout,
+                    bound="timeout of the call",
                     hint="The record was not accepted. Send slower, or raise buffer_memory.",
                 ) from None
-            raise KafkaTimeoutError(
-                waited=timeout or 0.0,
-                waiting_for=f"a record for topic {topic!r} to be stored (timeout of the call)",
-                possibly_persisted=True,
-                hint="The record goes on until delivery_timeout_ms; only this wait is over.",
-            ) from None
+            if delivery.done():
+                return delivery.result()
+            raise self._open_sender().not_yet(delivery, timeout) from None
 
     def _no_room_error(self, topic: str) -> KafkaError:
         return self._open_sender().no_room_error()
@@ -483,19 +543,26 @@ class Producer(SendPath[K, V]):
             configured = config.key_serializer if field == "key" else config.value_serializer
         return serialization_error(topic, field, type(value), cause, configured)
 
-    def _check_numbers(self, topic: str, partition: object, timestamp_ms: object) -> None:
-        if partition is not None and (type(partition) is not int or not 0 <= partition < 2**31):
-            raise InvalidPartitionError(
-                f"{partition!r} is no partition of topic {topic!r}: a partition is an integer"
-                " from 0 on"
-            )
-        if timestamp_ms is not None and (
-            type(timestamp_ms) is not int or not 0 <= timestamp_ms <= _MAX_TIMESTAMP_MS
-        ):
-            raise InvalidTimestampError(
-                f"{timestamp_ms!r} is no timestamp: milliseconds since the epoch, an integer"
-                " from 0 on"
-            )
+    def _header_error(self, topic: str, position: int, header: object) -> SerializationError:
+        return header_error(topic, position, header)
+
+    def _warn_of_seconds(self, topic: str, timestamp_ms: int) -> None:
+        logger.warning(
+            "timestamp_ms=%s of a record for topic %s is a day in January 1970: are seconds meant?"
+            " Milliseconds are int(time.time() * 1000)",
+            timestamp_ms,
+            topic,
+        )
+
+    def _refuse_partition(self, topic: str, partition: object) -> None:
+        raise InvalidPartitionError(
+            f"{partition!r} is no partition of topic {topic!r}: a partition is an integer from 0 on"
+        )
+
+    def _refuse_timestamp(self, timestamp_ms: object) -> None:
+        raise InvalidTimestampError(
+            f"{timestamp_ms!r} is no timestamp: milliseconds since the epoch, an integer from 0 on"
+        )
 
     def _refuse_topic(self, topic: object) -> None:
         raise InvalidTopicError(f"A topic is a str, not {type(topic).__name__}")
@@ -524,6 +591,7 @@ class Producer(SendPath[K, V]):
         self._close_path()
         self._state = _State.FORKED
         if self._sender is not None:
+            self._room_timer.cancel()
             self._sender.leave_behind()
 
     def _closed_error(self) -> ProducerClosedError:
@@ -541,50 +609,23 @@ class Producer(SendPath[K, V]):
         assert self._sender is not None
         return self._sender
 
-    def _check_loop(self) -> asyncio.AbstractEventLoop:
-        loop = asyncio.get_running_loop()
-        if self._loop is not None and loop is not self._loop:
+    def _check_running_loop(self) -> bool:
+        """Refuse a call from another loop; whether one runs at all."""
+        running = asyncio._get_running_loop()  # pyright: ignore[reportPrivateUsage]
+        if self._background.loop.is_closed() or running not in (None, self._background.loop):
             raise WrongEventLoopError(
                 "The producer belongs to another event loop than the one that runs now",
                 hint="Make one producer per loop, inside it, and close it there.",
             )
-        return loop
+        return running is not None
 
-    def _connection_options(self) -> ConnectionOptions:
-        return ConnectionOptions(
-            client_id=self.config.client_id,
-            client_version=_VERSION,
-            ssl_context=self.config.tls_context(),
-            send_buffer_bytes=self.config.send_buffer_bytes,
-            receive_buffer_bytes=self.config.receive_buffer_bytes,
-        )
+    def _check_loop(self) -> asyncio.AbstractEventLoop:
+        self._check_running_loop()
+        return asyncio.get_running_loop()
 
 
-def _give_up(sender: Sender) -> tuple[UndeliveredRecord, ...]:
-    undelivered: list[UndeliveredRecord] = []
-    accumulator = sender.accumulator
-    held = {
-        topic.name: accumulator.held_records(topic)
-        for topic in accumulator.topic_queues.values()
-        if topic.unrouted_count
-    }
-    for batch in sender.fail_everything():
-        assert batch.error is not None
-        undelivered.extend(
-            UndeliveredRecord(
-                ProducerRecord(batch.topic, value, key, batch.partition, headers, timestamp_ms),
-                batch.error,
-            )
-            for key, value, headers, timestamp_ms in batch.records()
-        )
-    for name, records in held.items():
-        error = ProducerClosedError(
-            f"The producer was closed before the partitions of topic {name!r} were known"
-        )
-        undelivered.extend(
-            UndeliveredRecord(
-                ProducerRecord(name, value, key, partition, headers, timestamp_ms), error
-            )
-            for key, value, partition, headers, timestamp_ms in records
-        )
-    return tuple(undelivered)
+def _sender_class() -> type[Sender]:
+    """Import what speaks to brokers: programs that make no producer do without it."""
+    from aioproducer.sender import Sender
+
+    return Sender

@@ -3,24 +3,25 @@
 `ProducerRecord` goes in, `RecordMetadata` comes out; `TopicPartition` names where.
 """
 
-from __future__ import annotations
-
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias
 
-if sys.version_info >= (3, 13):
-    from typing import TypeVar
-else:
-    from typing_extensions import TypeVar
-
 __all__ = ["Header", "Headers", "ProducerRecord", "RecordMetadata", "TopicPartition"]
 
-# What keys and values are before they are serialized: anything, unless the user says so.
-K = TypeVar("K", default=Any)
-V = TypeVar("V", default=Any)
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    # What keys and values are before they are serialized: anything, unless the user says so.
+    K = TypeVar("K", default=Any)
+    V = TypeVar("V", default=Any)
+else:
+    # Before Python 3.13 a default (PEP 696) takes a package, which type checkers have built in.
+    from typing import TypeVar
+
+    K = TypeVar("K")
+    V = TypeVar("V")
 
 Header: TypeAlias = tuple[str, bytes | None]
 """A record header: a name, and a value that may be None."""

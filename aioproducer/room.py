@@ -13,14 +13,18 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextvars import Context
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from aioproducer._native.record_batch import Delivery
 from aioproducer.admission import Waiter
+from aioproducer.errors import KafkaError
 from aioproducer.hooks import OnDelivery
 from aioproducer.records import Header, RecordMetadata
-from aioproducer.sender import Sender
+
+if TYPE_CHECKING:
+    from aioproducer.sender import Sender
 
 __all__ = ["Admission", "DeliveryWhenRoom", "SerializedRecord", "wait_for_room"]
 
@@ -31,7 +35,7 @@ SerializedRecord: TypeAlias = tuple[
     int | None,
     Sequence[Header] | None,
     int | None,
-    OnDelivery | None,
+    tuple[OnDelivery, Context] | None,
 ]
 """What `RecordAccumulator.accept_record` takes."""
 
@@ -42,15 +46,12 @@ def wait_for_room(
     """Take the last place in the queue for room, until `expires_at` on the loop's clock."""
     admitted: asyncio.Future[Delivery] = loop.create_future()
     waiter = Waiter(
-        admit=partial(
-            _accept_unless_cancelled, admitted, sender.accumulator.accept_record, *record
-        ),
+        admit=partial(_accept, loop, admitted, sender.accumulator.accept_record, record),
         resolve=partial(_resolve, admitted),
         reject=partial(_reject, admitted),
         expires_at=expires_at,
     )
-    sender.admissions.join(waiter)
-    sender.accumulator.has_blocked = True
+    sender.wait_for_room(waiter)
     return Admission(sender, waiter, admitted)
 
 
@@ -59,41 +60,46 @@ class Admission(Coroutine[Any, Any, Delivery]):
 
     The place in the queue was taken at the call. It is given back when the wait is cancelled, or
     when the caller drops this without awaiting it.
+
+    Attributes:
+        waiter: The place in the queue.
     """
 
-    __slots__ = ("_admitted", "_inner", "_sender", "_waiter")
+    __slots__ = ("_admitted", "_inner", "_sender", "waiter")
 
     def __init__(
         self, sender: Sender, waiter: Waiter[Delivery], admitted: asyncio.Future[Delivery]
     ) -> None:
         self._sender = sender
-        self._waiter = waiter
+        self.waiter = waiter
         self._admitted = admitted
         self._inner: Generator[Any, Any, Delivery] | None = None
 
     @property
-    def is_admitted(self) -> bool:
-        """Whether the record was accepted, even if the caller has not been told."""
+    def delivery(self) -> Delivery | None:
+        """The delivery if the record was accepted, even if the caller has not been notified."""
         admitted = self._admitted
-        return admitted.done() and not admitted.cancelled() and admitted.exception() is None
+        if admitted.done() and not admitted.cancelled() and admitted.exception() is None:
+            return admitted.result()
+        return None
 
     def __await__(self) -> Generator[Any, Any, Delivery]:
         return self._wait()
 
     def _wait(self) -> Generator[Any, Any, Delivery]:
         # By `self` the place is kept while the caller awaits, who holds nothing else of it.
-        return (yield from _until_admitted(self._sender, self._waiter, self._admitted))
+        return (yield from _until_admitted(self._sender, self.waiter, self._admitted))
 
     def _leave(self) -> None:
-        if self._waiter.is_waiting:
-            self._sender.withdraw(self._waiter)
+        if self.waiter.is_waiting:
+            self._sender.withdraw(self.waiter)
 
     def send(self, value: Any) -> Any:
         """Go on, as asyncio has a coroutine do."""
         if self._inner is None:
             # Without `self`: the two would be a circle, and its end left to whichever thread
             # collects garbage.
-            self._inner = _until_admitted(self._sender, self._waiter, self._admitted)
+            self._inner = _until_admitted(self._sender, self.waiter, self._admitted)
         return self._inner.send(value)
 
     def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
@@ -101,7 +107,7 @@ class Admission(Coroutine[Any, Any, Delivery]):
         if self._inner is None:
             # Cancelled before the first step.
             self._leave()
-            self._inner = _until_admitted(self._sender, self._waiter, self._admitted)
+            self._inner = _until_admitted(self._sender, self.waiter, self._admitted)
         return self._inner.throw(typ if val is None else val)
 
     def close(self) -> None:
@@ -111,7 +117,7 @@ class Admission(Coroutine[Any, Any, Delivery]):
         self._leave()
 
     def __del__(self) -> None:
-        if self._waiter.is_waiting:
+        if self.waiter.is_waiting:
             self._leave()
             warnings.warn(
                 "a send() that found no room in the buffer was never awaited: its record was not"
@@ -175,12 +181,24 @@ class _NotWantedError(Exception):
     """A caller was cancelled, and its task has not run since to leave the queue."""
 
 
-def _accept_unless_cancelled(
-    admitted: asyncio.Future[Delivery], accept: Callable[..., Delivery | None], *record: Any
+def _accept(
+    loop: asyncio.AbstractEventLoop,
+    admitted: asyncio.Future[Delivery],
+    accept: Callable[..., Delivery | None],
+    record: SerializedRecord,
 ) -> Delivery | None:
     if admitted.cancelled():
         raise _NotWantedError
-    return accept(*record)
+    try:
+        return accept(*record)
+    except (KeyboardInterrupt, SystemExit) as interrupt:
+        # From a partitioner: it ends the program once those behind this caller are looked after.
+        loop.call_soon(_raise, interrupt)
+        raise KafkaError(f"The partitioner raised {type(interrupt).__name__}") from interrupt
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 def _resolve(admitted: asyncio.Future[Delivery], delivery: Delivery) -> None:

@@ -8,11 +8,11 @@ code: 0 all well, 1 something failed, 2 wrong usage or configuration, 128 + n en
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import logging
 from collections.abc import Sequence
 
 from aioproducer.cli import produce
+from aioproducer.version import __version__
 
 __all__ = ["main"]
 
@@ -24,8 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows the command's name; None takes those of the process.
     """
     parser = argparse.ArgumentParser(prog="aioproducer", description="Kafka from the command line.")
-    version = importlib.metadata.version("aioproducer")
-    parser.add_argument("--version", action="version", version=f"aioproducer {version}")
+    parser.add_argument("--version", action="version", version=f"aioproducer {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     produce.add_arguments(commands.add_parser("produce", help="send lines to a topic"))
     options = parser.parse_args(arguments)

@@ -6,6 +6,7 @@ Used by line_sender.py. `Tally` counts, and the functions turn counts into text.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
@@ -85,8 +86,16 @@ def failures(tally: Tally) -> list[str]:
 
 def say(text: str, *, end: str = "\n") -> None:
     """Write to standard error; if nobody is there to read it, that is no reason to stop."""
-    with contextlib.suppress(OSError, ValueError):
+    try:
         print(text, end=end, file=sys.stderr, flush=True)
+    except ValueError:
+        # It is closed.
+        return
+    except OSError:
+        # What is left in its buffer could not be written at the end, either, and Python would make
+        # the exit code 120 of it.
+        with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stderr.fileno())
 
 
 def _rate(tally: Tally, seconds: float) -> int:

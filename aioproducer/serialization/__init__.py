@@ -12,7 +12,12 @@ from aioproducer.serialization.primitives import (
     StringSerializer,
     UUIDSerializer,
 )
-from aioproducer.serialization.resolve import SerializeFunction, as_function, serialization_error
+from aioproducer.serialization.resolve import (
+    SerializeFunction,
+    as_function,
+    header_error,
+    serialization_error,
+)
 
 __all__ = [
     "BytesSerializer",
@@ -27,5 +32,6 @@ __all__ = [
     "StringSerializer",
     "UUIDSerializer",
     "as_function",
+    "header_error",
     "serialization_error",
 ]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+from functools import cache
 
 from aioproducer.errors import SerializationError
 
 __all__ = ["JsonSerializer"]
 
-# One encoder for all: json.dumps makes a new one per call for any but its default arguments.
-_compact: Callable[[object], str] = json.JSONEncoder(
-    ensure_ascii=False, separators=(",", ":"), allow_nan=False
-).encode
+
+@cache
+def _compact() -> Callable[[object], str]:
+    # One encoder for all: json.dumps makes a new one per call for any but its default arguments.
+    from json import JSONEncoder
+
+    return JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 class JsonSerializer:
@@ -21,7 +24,7 @@ class JsonSerializer:
     NaN and the infinities are refused, as JSON has no form for them.
 
     Args:
-        dumps: Another function to text or bytes, such as `orjson.dumps`.
+        dumps: Another function to text or bytes, such as `orjson.dumps`; None for the json module.
 
     Example:
         >>> JsonSerializer().serialize("payments", {"amount": 12, "currency": "EUR"})
@@ -30,8 +33,8 @@ class JsonSerializer:
 
     __slots__ = ("_dumps",)
 
-    def __init__(self, dumps: Callable[[object], str | bytes] = _compact) -> None:
-        self._dumps = dumps
+    def __init__(self, dumps: Callable[[object], str | bytes] | None = None) -> None:
+        self._dumps = _compact() if dumps is None else dumps
 
     def serialize(self, topic: str, value: object, /) -> bytes:
         """Return the value as JSON."""
@@ -43,7 +46,7 @@ class JsonSerializer:
         except RecursionError:
             raise SerializationError("it is nested too deeply") from None
         except (TypeError, ValueError) as error:
-            if self._dumps is not _compact:
+            if self._dumps is not _compact():
                 raise  # its message is not ours to repeat: it may show the value
             # Names types and "Circular reference detected"; of values, only nan and infinities.
             raise SerializationError(str(error)) from None

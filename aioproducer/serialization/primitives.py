@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import codecs
 import struct
-import uuid
 from types import UnionType
+from typing import TYPE_CHECKING
 
 from aioproducer.errors import ConfigError, SerializationError
+
+if TYPE_CHECKING:
+    import uuid
 
 __all__ = [
     "BytesSerializer",
@@ -150,9 +153,14 @@ class DoubleSerializer(_FractionSerializer):
 class UUIDSerializer:
     """The usual text of a UUID, such as `7a9b0e52-...`; Java's UUIDSerializer."""
 
-    __slots__ = ()
+    __slots__ = ("_takes",)
+
+    def __init__(self) -> None:
+        from uuid import UUID
+
+        self._takes = UUID
 
     def serialize(self, topic: str, value: uuid.UUID, /) -> bytes:
         """Return the 36 characters of the UUID."""
-        _require(self, uuid.UUID, "uuid.UUID", value)
+        _require(self, self._takes, "uuid.UUID", value)
         return str(value).encode("ascii")

@@ -1,13 +1,12 @@
 """Makes one function of whatever was given as a serializer, and the error of what it refuses.
 
-Called by the producer: `as_function` once per option when it is built, `serialization_error` when
-the send path could not get bytes. No message holds a part of the record.
+Called by the producer: `as_function` once per option when it is made, `serialization_error` when
+the send path could not get bytes. No message holds a key, a value, or that of a header.
 """
 
 from __future__ import annotations
 
 import inspect
-import uuid
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, Literal, Never, TypeAlias, cast
@@ -26,33 +25,35 @@ from aioproducer.serialization.primitives import (
     UUIDSerializer,
 )
 
-__all__ = ["SerializeFunction", "as_function", "serialization_error"]
+__all__ = ["SerializeFunction", "as_function", "header_error", "serialization_error"]
 
 SerializeFunction: TypeAlias = Callable[[str, Any], bytes | bytearray | memoryview]
 """What the send path calls for each key or value that is not None, with topic and value."""
 
-_READY: Final[Mapping[str, Serializer[Never]]] = {
-    "bytes": BytesSerializer(),
-    "string": StringSerializer(),
-    "json": JsonSerializer(),
-    "integer": IntegerSerializer(),
-    "long": LongSerializer(),
-    "short": ShortSerializer(),
-    "float": FloatSerializer(),
-    "double": DoubleSerializer(),
-    "uuid": UUIDSerializer(),
+# Made when they are asked for: two of them need modules that many programs do without.
+_READY: Final[Mapping[str, Callable[[], Serializer[Never]]]] = {
+    "bytes": BytesSerializer,
+    "string": StringSerializer,
+    "json": JsonSerializer,
+    "integer": IntegerSerializer,
+    "long": LongSerializer,
+    "short": ShortSerializer,
+    "float": FloatSerializer,
+    "double": DoubleSerializer,
+    "uuid": UUIDSerializer,
 }
 
-_SUGGESTED: Final[Mapping[type, SerializerName]] = {
-    str: "string",
-    int: "long",
-    float: "double",
-    uuid.UUID: "uuid",
-    bool: "json",
-    dict: "json",
-    list: "json",
-    tuple: "json",
+_SUGGESTED: Final[Mapping[str, SerializerName]] = {
+    "str": "string",
+    "int": "long",
+    "float": "double",
+    "UUID": "uuid",
+    "bool": "json",
+    "dict": "json",
+    "list": "json",
+    "tuple": "json",
 }
+"""By the name of the value's type."""
 
 
 def as_function(
@@ -73,7 +74,7 @@ def as_function(
     """
     if serializer is None:
         return None
-    chosen = _READY[serializer] if isinstance(serializer, str) else serializer
+    chosen = _READY[serializer]() if isinstance(serializer, str) else serializer
     if type(chosen) is BytesSerializer:
         return None
     serialize = getattr(chosen, "serialize", None)
@@ -103,6 +104,26 @@ def _check_takes_the_value(function: Callable[[Any], bytes], option: str) -> Non
             allowed="a function of the value",
             hint="To see the topic too, pass an object with serialize(topic, value).",
         ) from None
+
+
+def header_error(topic: str, position: int, header: object) -> SerializationError:
+    """Make the error for a header that is no pair of a name and bytes.
+
+    Args:
+        topic: The record's topic.
+        position: Its place among the record's headers, from 0.
+        header: The header as it was given.
+    """
+    got = header
+    wrong = f"header {position} is no pair of name and value"
+    pair = cast("tuple[object, ...]", header) if isinstance(header, tuple) else ()
+    if len(pair) == 2:
+        name, got = pair
+        wrong = f"the value of header {position}, {name!r}, is not bytes or None"
+        if not isinstance(name, str):
+            got = name
+            wrong = f"the name of header {position} is no str"
+    return SerializationError(wrong, topic=topic, field="headers", got_type=type(got).__name__)
 
 
 def serialization_error(
@@ -144,7 +165,8 @@ def serialization_error(
             hint="The cause of this error tells more.",
         )
     if configured is None or configured == "bytes" or type(configured) is BytesSerializer:
-        ready = next((_SUGGESTED[base] for base in got_type.__mro__ if base in _SUGGESTED), None)
+        names = (_SUGGESTED.get(base.__name__) for base in got_type.__mro__)
+        ready = next(filter(None, names), None)
         suggestion = f"={ready!r}" if ready else " to a function that returns bytes"
         return SerializationError(
             f"no {option} is set" if configured is None else f"{option} passes bytes on",

@@ -10,9 +10,20 @@ from aioproducer.testing.batch import FakeRecord
 from aioproducer.testing.cluster import FakeCluster
 from aioproducer.testing.error_codes import ErrorCode
 from aioproducer.testing.faults import Cut, Delay, Edit, Fail, FakeResponse, Hang, Mutate
+from aioproducer.testing.habits import (
+    EVENT_HUBS,
+    KROXYLICIOUS,
+    LIBRDKAFKA_MOCK,
+    TANSU,
+    Habits,
+)
 from aioproducer.testing.observed import ApiName, FakeRequest, SentBatch
 
 __all__ = [
+    "EVENT_HUBS",
+    "KROXYLICIOUS",
+    "LIBRDKAFKA_MOCK",
+    "TANSU",
     "ApiName",
     "ApiVersionsAnswer",
     "Cut",
@@ -24,6 +35,7 @@ __all__ = [
     "FakeRecord",
     "FakeRequest",
     "FakeResponse",
+    "Habits",
     "Hang",
     "InitProducerIdAnswer",
     "MetadataAnswer",

@@ -6,7 +6,8 @@ in a real broker. All waiting is `loop.call_later`.
 
 A request that has been taken (it hangs, or is delayed) is carried out when its time comes even if
 its connection is gone by then: that is how a batch gets stored behind its producer's back. The
-requests behind it are dropped with the connection.
+requests behind it are dropped with the connection; but those with acks=0 are not, if the other side
+only said that it sends no more.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ from typing import Final, cast
 
 from aioproducer.testing.apis import APIS
 from aioproducer.testing.apis.api_versions import UnsupportedVersion
-from aioproducer.testing.apis.base import Api, Call, CloseConnectionError, Later, Turn
+from aioproducer.testing.apis.base import (
+    Api,
+    Call,
+    CloseConnectionError,
+    Later,
+    ResetError,
+    Turn,
+)
 from aioproducer.testing.faults import FaultPlan, Treatment
 from aioproducer.testing.observed import FakeRequest
 from aioproducer.testing.state import Address, ClusterState
@@ -182,6 +190,8 @@ class Connection(asyncio.Protocol):
         self._busy = False
         self._advancing = False
         self._reading = True
+        self._is_ending = False
+        self._taken: _Pending | None = None
         self._idempotent_in_flight = 0
 
     # What asyncio calls.
@@ -210,6 +220,16 @@ class Connection(asyncio.Protocol):
             self._arrived(memoryview(frame))
         self._advance()
 
+    def eof_received(self) -> bool:
+        """Close, but behind requests with acks=0: who sent them waits for nothing else.
+
+        A broker carries out whatever has arrived before it sees the end. Here requests that
+        expect an answer are dropped, so that a test knows which were carried out.
+        """
+        self._is_ending = True
+        # Over TLS, one side cannot end alone.
+        return self._busy and self._shared.tls is None and self._expects_no_answer()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Drop what has not been taken yet."""
         self._transport = None
@@ -227,6 +247,12 @@ class Connection(asyncio.Protocol):
         if sock is not None and not self._transport.is_closing():
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._transport.abort()
+
+    def _expects_no_answer(self) -> bool:
+        return all(
+            isinstance(pending, _Pending) and pending.request.acks == 0
+            for pending in (self._taken, *self._pending)
+        )
 
     # A request's way.
 
@@ -259,9 +285,9 @@ class Connection(asyncio.Protocol):
         where = self._where((api.name, version, correlation_id))
         if not supported.min_version <= version <= supported.max_version:
             if api.name == "api_versions":
-                # The answer says so in version 0, which every client can read.
                 header = RequestHeader(key, version, correlation_id, None)
-                return self._observed(api, header, UnsupportedVersion(supported), len(frame))
+                refusal = UnsupportedVersion(supported, self._shared.state.habits.refusal)
+                return self._observed(api, header, refusal, len(frame))
             raise _Unreadable(
                 f"{where}: versions {supported.min_version} to {supported.max_version} were offered"
             )
@@ -316,9 +342,12 @@ class Connection(asyncio.Protocol):
                     self._transport.close()
                     return
                 self._busy = True
+                self._taken = pending
                 self._take(pending)
         finally:
             self._advancing = False
+        if self._is_ending and not self._busy and self._transport is not None:
+            self._transport.close()
 
     def _take(self, pending: _Pending) -> None:
         self._pending_bytes -= pending.request.size
@@ -350,6 +379,9 @@ class Connection(asyncio.Protocol):
             return
         try:
             answer = pending.call.answer(turn)
+        except ResetError:
+            self.reset()
+            return
         except CloseConnectionError:
             if self._transport is not None:
                 self._transport.close()

@@ -19,6 +19,7 @@ from typing import Final, Self
 from aioproducer.testing.apis import supported_apis
 from aioproducer.testing.batch import FakeRecord, TimestampType
 from aioproducer.testing.broker import Broker, Shared
+from aioproducer.testing.habits import KAFKA, Habits
 from aioproducer.testing.log import LogLimits
 from aioproducer.testing.observed import ApiName, FakeRequest
 from aioproducer.testing.orders import FaultOrders
@@ -63,6 +64,7 @@ class FakeCluster(FaultOrders):
         auto_create_topics: bool = True,
         default_partitions: int = 1,
         max_versions: Mapping[ApiName, int] | None = None,
+        habits: Habits = KAFKA,
         message_max_bytes: int = 1_048_588,
         throttle_ms: int = 0,
         features: Mapping[str, int] = _FEATURES,
@@ -78,6 +80,8 @@ class FakeCluster(FaultOrders):
             default_partitions: How many partitions such a topic gets.
             max_versions: The highest version of an API to offer, to play an older broker; an API
                 with -1 is not offered at all.
+            habits: What the brokers always do, to play others than Kafka's: `EVENT_HUBS`,
+                `KROXYLICIOUS`, `LIBRDKAFKA_MOCK`, `TANSU`, or some `Habits` of your own.
             message_max_bytes: The largest record batch that is stored.
             throttle_ms: The throttle time that all answers tell.
             features: Finalized features and their levels, as ApiVersions tells them.
@@ -95,7 +99,8 @@ class FakeCluster(FaultOrders):
             limits=LogLimits(message_max_bytes=message_max_bytes),
             throttle_ms=throttle_ms,
             features=dict(features),
-            supported=supported_apis(max_versions or {}),
+            habits=habits,
+            supported=supported_apis({**habits.max_versions, **(max_versions or {})}),
         )
         self._tls = ssl_context
         self._node_count = brokers

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
+from aioproducer.testing.habits import KAFKA, Habits
 from aioproducer.testing.log import LogLimits, PartitionLog
 from aioproducer.testing.observed import ApiName
 
@@ -74,6 +75,7 @@ class ClusterState:
     limits: LogLimits
     throttle_ms: int
     features: Mapping[str, int]
+    habits: Habits = KAFKA
     cluster_id: str = "aioproducer-fake-cluster"
     addresses: dict[int, Address] = field(default_factory=dict[int, Address])
     """Of all brokers, also those that are down."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from aioproducer.testing.apis.base import Api, PlainCall, Turn
+from aioproducer.testing.apis.base import Api, PlainCall, ResetError, Turn
 from aioproducer.testing.error_codes import ErrorCode
+from aioproducer.testing.habits import Refusal
 from aioproducer.testing.state import Supported
 from aioproducer.testing.wire import Reader, Writer
 
@@ -81,16 +82,34 @@ class _ApiVersions(PlainCall):
 class UnsupportedVersion(PlainCall):
     """A request whose version the broker does not know, so that it cannot be read."""
 
-    def __init__(self, supported: Supported) -> None:
+    def __init__(self, supported: Supported, refusal: Refusal = "in_version_0") -> None:
         self._supported = supported
+        self._refusal: Refusal = refusal
 
     def answer_version(self, version: int) -> int:
-        """Return 0: the one version that whoever asks is sure to know."""
-        return 0
+        """Return 0: the one version that whoever asks is sure to know. But brokers differ."""
+        return version if self._refusal == "in_version_asked" else 0
 
     def answer(self, turn: Turn) -> ApiVersionsAnswer:
         """Return the versions of ApiVersions itself."""
-        return ApiVersionsAnswer([self._supported], error_code=ErrorCode.UNSUPPORTED_VERSION)
+        if self._refusal == "reset":
+            raise ResetError
+        is_librdkafka = self._refusal == "in_form_of_librdkafka"
+        kind = _LibrdkafkaRefusal if is_librdkafka else ApiVersionsAnswer
+        return kind([self._supported], error_code=ErrorCode.UNSUPPORTED_VERSION)
+
+
+class _LibrdkafkaRefusal(ApiVersionsAnswer):
+    """A list that is not compact behind a count that is, but lacks the one that is added to it."""
+
+    def encode(self, writer: Writer, version: int) -> None:
+        writer.int16(self.error_code)
+        writer.int8(len(self.apis))
+        for api in self.apis:
+            writer.int16(api.key)
+            writer.int16(api.advertised_min)
+            writer.int16(api.max_version)
+        writer.int32(self.throttle_ms)
 
 
 API = Api("api_versions", 18, 0, 4, 3, _ApiVersions, flexible_answer_header=False)

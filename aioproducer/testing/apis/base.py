@@ -15,11 +15,24 @@ from aioproducer.testing.observed import ApiName, SentBatch
 from aioproducer.testing.state import ClusterState
 from aioproducer.testing.wire import Reader, Writer
 
-__all__ = ["Answer", "Api", "Call", "CloseConnectionError", "Later", "PlainCall", "Turn"]
+__all__ = [
+    "Answer",
+    "Api",
+    "Call",
+    "CloseConnectionError",
+    "Later",
+    "PlainCall",
+    "ResetError",
+    "Turn",
+]
 
 
 class CloseConnectionError(Exception):
     """The broker answers this request by closing the connection."""
+
+
+class ResetError(CloseConnectionError):
+    """The broker answers this request by resetting the connection."""
 
 
 @dataclass(slots=True)

@@ -134,7 +134,7 @@ class _Metadata(PlainCall):
     def answer(self, turn: Turn) -> MetadataAnswer:
         """Return the cluster as it is now."""
         state = turn.state
-        if self._asked is None:
+        if self._asked is None or (not self._asked and state.habits.tells_of_all_topics):
             topics = [_described(topic, turn) for topic in state.topics.values()]
         else:
             topics = [self._find(topic_id, name, turn) for topic_id, name in self._asked]

@@ -192,7 +192,7 @@ class _Produce(PlainCall):
             answer.partitions.append(produced)
             self._hint(produced, answer, turn)
         turn.state.appended()
-        if self.acks != 0:
+        if self.acks != 0 or turn.state.habits.answers_acks_zero:
             return answer
         if any(produced.error_code for produced in answer.partitions):
             # With acks=0 there is no other way to tell.
