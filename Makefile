@@ -20,7 +20,7 @@ SHELL := bash
 
 .PHONY: help
 help:  ## List the targets.
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "%-12s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 .PHONY: demo
 demo: build  ## Send card payments exactly once, with rates and latencies, and audit the log.
@@ -37,6 +37,10 @@ test-unit: build  ## Run the tests that need no real Kafka.
 .PHONY: test-broker
 test-broker: build  ## Run the tests against a real Kafka.
 	@$(VENV) -m pytest -m broker
+
+.PHONY: test-pythons
+test-pythons: build  ## Run the unit and loop tests on each Python from 3.11 to 3.14 that is here.
+	@$(VENV) -m tools.pythons $(PYTHONS)
 
 .PHONY: soak
 soak: build  ## Traffic over breaking connections, random programs and fuzzers, MINUTES (10) each.
@@ -67,7 +71,7 @@ build: .venv/built  ## Make .venv and build the native modules, if they changed.
 
 .PHONY: debug
 debug: build  ## Build the native modules unoptimised, with symbols and asserts, until `make clean`.
-	@rm -rf build aioproducer/_native/*.so
+	@rm -rf build/temp.* aioproducer/_native/*.so
 	CFLAGS="-O0 -g -UNDEBUG" $(REBUILD)
 
 .PHONY: kafka

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pyperf
 
 from aioproducer._native.accumulator import murmur2
 from aioproducer._native.record_batch import Delivery, RecordBatch, crc32c
-from aioproducer.records import Headers
+from aioproducer.records import Header
 from tests.support.core import TOPIC, Core
 
 _RECORDS = 1_000
 _PARTITIONS = 6
 _VALUE = bytes(range(100))
 _KEY = b"card-0123456789"
-_HEADERS: Headers = [("content-type", b"application/json"), ("trace-id", b"0" * 32), ("to", b"x")]
+_HEADERS: Sequence[Header] = [
+    ("content-type", b"application/json"),
+    ("trace-id", b"0" * 32),
+    ("to", b"x"),
+]
 _BATCH = bytes(131_072)
 
 
@@ -43,7 +47,7 @@ def main() -> None:
     runner.bench_func("crc32c of 128 KiB", crc32c, _BATCH)
 
 
-def _append(key: bytes | None, headers: Headers | None) -> Callable[[int], float]:
+def _append(key: bytes | None, headers: Sequence[Header] | None) -> Callable[[int], float]:
     def run(loops: int) -> float:
         spent = 0.0
         for _ in range(loops):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import results
+from benchmarks import importing, results
 from benchmarks.compare import compare
 from benchmarks.figures import short
 from benchmarks.jobs import Job, Measurement, Pattern, Payload, Records, percentiles
@@ -97,3 +97,16 @@ def test_every_workload_has_a_name_of_its_own(workloads: tuple[Workload, ...]) -
 )
 def test_numbers_show_three_digits_that_count(value: float, text: str) -> None:
     assert short(value) == text
+
+
+def test_the_cost_of_an_import_is_measured_in_a_fresh_interpreter_each_time() -> None:
+    found = importing.costs(["json", "calendar"], rounds=2)
+    assert found.keys() == {"json", "calendar"}
+    assert all(len(times) == 2 and min(times) > 0 for times in found.values())
+
+
+def test_the_modules_that_come_with_an_import_are_told_dearest_first() -> None:
+    found = importing.modules("json", rounds=1)
+    assert "json.decoder" in found
+    assert "asyncio" not in found
+    assert list(found.values()) == sorted(found.values(), reverse=True)

@@ -16,7 +16,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from tools.kafka_cluster import (
     DEFAULT_VERSION,
@@ -66,7 +66,14 @@ class LocalKafka(NodeControl):
             work, where the brokers outlive the command that started them.
         first_port: Where node 1 listens, if that port is free.
         home: The folder that holds jars and records.
+
+    Attributes:
+        pom: What Maven is to fetch, but for the version.
+        started: What a broker logs once the controller lets it serve clients.
     """
+
+    pom: ClassVar[str] = _POM
+    started: ClassVar[str] = "Kafka Server started"
 
     def __init__(
         self,
@@ -100,14 +107,14 @@ class LocalKafka(NodeControl):
             return self
         stop_leftovers(self._home)
         _require_java()
-        _fetch_jars(self.version, self._home)
+        _fetch_jars(self.version, self._home, self.pom)
         started_at = time.monotonic()
         report(f"starting Kafka {self.version}, {len(self.nodes)} broker(s)")
         (self._home / "run").mkdir(parents=True, exist_ok=True)
         self._directory = Path(tempfile.mkdtemp(prefix="kafka-", dir=self._home / "run"))
         try:
             self._configure(free_ports(2 * len(self.nodes), self._first_port))
-            self._format()
+            self._prepare()
             logs = [(node, self._spawn(node)) for node in self.nodes]
             for node, seen in logs:
                 self._wait_for(node, seen)
@@ -214,7 +221,7 @@ class LocalKafka(NodeControl):
             text = "".join(f"{name}={value}\n" for name, value in options.items())
             (directory / "server.properties").write_text(text)
 
-    def _format(self) -> None:
+    def _prepare(self) -> None:
         """Write each node's cluster id and feature levels, as Kafka wants before a first start."""
         # The first byte keeps a leading "-" away, which the tool would take for an option.
         raw = b"\0" + uuid.uuid4().bytes[1:]
@@ -248,10 +255,13 @@ class LocalKafka(NodeControl):
 
     def _spawn(self, node: int) -> int:
         """Start a broker's process; return how long its log was before."""
+        return self._launch(node, self._java(["-Xmx512m"], "kafka.Kafka", [], node))
+
+    def _launch(self, node: int, command: Sequence[str]) -> int:
         with self.log(node).open("ab") as log:
             seen = log.tell()
             self._processes[node] = subprocess.Popen(
-                self._java(["-Xmx512m"], "kafka.Kafka", [], node),
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -273,7 +283,7 @@ class LocalKafka(NodeControl):
         ).write()
 
     def _wait_for(self, node: int, seen: int, timeout: float = 90) -> None:
-        """Wait for the line a broker logs once the controller lets it serve clients."""
+        """Wait for the line that tells that a broker serves clients."""
         process = self._processes[node]
         with self.log(node).open(errors="replace") as log:
             log.seek(seen)
@@ -282,7 +292,7 @@ class LocalKafka(NodeControl):
             def settled() -> bool:
                 nonlocal text
                 text = text[-200:] + log.read()
-                return "Kafka Server started" in text or process.poll() is not None
+                return self.started in text or process.poll() is not None
 
             if wait_until(settled, timeout) and process.poll() is None:
                 return
@@ -315,7 +325,7 @@ def _require_java() -> None:
         raise KafkaUnavailableError(f"Java {found[1]} is too old: Kafka needs 17")
 
 
-def _fetch_jars(version: str, home: Path) -> None:
+def _fetch_jars(version: str, home: Path, pom: str) -> None:
     """Have Maven put the jars of a Kafka release into `<home>/<version>/libs`, once."""
     directory = home / version
     if (directory / "libs").is_dir():
@@ -325,7 +335,7 @@ def _fetch_jars(version: str, home: Path) -> None:
     home.mkdir(parents=True, exist_ok=True)
     # Built aside and moved whole: an interrupted download is never taken for a complete one.
     with tempfile.TemporaryDirectory(prefix="download-", dir=home) as aside:
-        (Path(aside) / "pom.xml").write_text(_POM.format(version=version))
+        (Path(aside) / "pom.xml").write_text(pom.format(version=version))
         run_with_progress(
             f"downloading Kafka {version} with Maven (about 60 MB, once)",
             ["mvn", "-B", "-q", "dependency:copy-dependencies", "-DoutputDirectory=libs"],
