@@ -1,6 +1,6 @@
 """Fixtures of every test: real Kafkas, both event loops, and nothing left behind.
 
-The three Kafkas start when the first test asks and stop with the session. Without one, their
+The Kafkas start when the first test asks and stop with the session. Without one, their
 tests are skipped and say why; under CI that is a failure, since a skip there hides everything.
 """
 
@@ -18,6 +18,7 @@ import pytest_asyncio
 import uvloop
 from blockbuster import blockbuster_ctx
 
+from tests.support.virtual_time import VirtualTimeLoop
 from tools.kafka import (
     Kafka,
     KafkaUnavailableError,
@@ -26,21 +27,33 @@ from tools.kafka import (
     start_kafka,
     stop_leftovers,
 )
+from tools.kafka_zookeeper import ZooKeeperKafka
 
-BROKER_FIXTURES = {"kafka", "kafka39", "kafka3"}
+BROKER_FIXTURES = {"kafka", "kafka39", "kafka21", "kafka3"}
 LEAK_GRACE = 2.0
 MISSING_KAFKA = pytest.StashKey[str]()
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 AnyKafka = TypeVar("AnyKafka", bound=Kafka)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the loops be chosen."""
+    parser.addoption("--loop", choices=LOOPS, help="run coroutine tests on this loop only")
 
 
 def pytest_asyncio_loop_factories(
     item: pytest.Item,
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run each coroutine test on both loops; the sans-IO tests do not care."""
+    if item.get_closest_marker("virtual_time") is not None:
+        return {"virtual": VirtualTimeLoop}
+    only: str | None = item.config.getoption("--loop")
+    if only is not None:
+        return {only: LOOPS[only]}
     if "unit" in item.path.parts:
-        return {"asyncio": asyncio.new_event_loop}
-    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+        return {"asyncio": LOOPS["asyncio"]}
+    return LOOPS
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
@@ -99,6 +112,18 @@ def kafka(pytestconfig: pytest.Config) -> Iterator[Kafka]:
 def kafka39(pytestconfig: pytest.Config) -> Iterator[Kafka]:
     """One broker of the last release before 4."""
     yield from _running(pytestconfig, lambda: start_kafka("3.9.1"))
+
+
+@pytest.fixture(scope="session")
+def _oldest_kafka(pytestconfig: pytest.Config) -> Iterator[NodeControl]:
+    yield from _running(pytestconfig, lambda: ZooKeeperKafka().start())
+
+
+@pytest.fixture
+def kafka21(_oldest_kafka: NodeControl) -> Iterator[NodeControl]:
+    """One broker of the oldest release that is spoken to; it runs again after each test."""
+    yield _oldest_kafka
+    _oldest_kafka.heal()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import socket
+import re
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -21,18 +21,11 @@ from aioproducer import (
     WrongEventLoopError,
 )
 from tests.broker.helpers import buffer_used, leader_of, new_topic_name, producer_for, until
+from tests.support.forwarder import closed_port
 from tests.support.kafka import consume, create_topic
 from tools.kafka import Kafka, NodeControl
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-def closed_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @asynccontextmanager
@@ -317,8 +310,9 @@ async def test_servers_that_refuse_are_each_named_within_the_bound() -> None:
     error = await start_error(f"127.0.0.1:{first},localhost:{second}")
     assert set(error.reasons) == {f"127.0.0.1:{first}", f"localhost:{second}"}
     assert all("refused" in reason for reason in error.reasons.values())
-    for part in (f"127.0.0.1:{first}", f"localhost:{second}", "0.7 s"):
+    for part in (f"127.0.0.1:{first}", f"localhost:{second}"):
         assert part in str(error)
+    assert re.search(r" within 0\.\d+ s: ", str(error))
 
 
 async def test_one_server_of_several_is_enough(kafka: Kafka, topic: str) -> None:

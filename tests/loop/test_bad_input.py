@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from typing import Any
 
 import pytest
 
-from aioproducer import KafkaError, Producer, ProducerConfig
+from aioproducer import KafkaError, Producer, ProducerConfig, ProducerRecord
 from aioproducer.errors import (
     InvalidPartitionError,
     InvalidTimestampError,
@@ -131,3 +133,54 @@ def test_an_address_without_its_name_is_refused_with_the_way_to_give_it() -> Non
         Producer("localhost:9092")  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="not both"):
         Producer(ProducerConfig(bootstrap_servers="localhost:9092"), linger_ms=5)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ([("a", b"1"), ("b", "2")], "the value of header 1, 'b', is not bytes or None"),
+        ([("a", b"1"), (b"b", b"2")], "the name of header 1 is no str"),
+        ([("a", b"1"), ("b",)], "header 1 is no pair of name and value"),
+        ({"a": b"1", "b": 2}, "the value of header 1, 'b', is not bytes or None"),
+    ],
+)
+async def test_a_wrong_header_is_told_by_place_name_and_type(headers: Any, said: str) -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        with pytest.raises(SerializationError, match=re.escape(said)) as caught:
+            producer.send_nowait(TOPIC, b"x", headers=headers)
+        assert caught.value.field == "headers"
+        assert f"type {caught.value.got_type}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "records", ["abc", b"abc", bytearray(b"abc"), {"a": b"1"}, ProducerRecord(TOPIC, b"1")]
+)
+async def test_one_record_is_no_list_of_records(records: Any) -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        with pytest.raises(TypeError, match="send_and_wait takes one"):
+            await producer.send_many(TOPIC, records)
+        assert producer.metrics()["record_accepted_total"] == 0
+
+
+@pytest.mark.parametrize("callback", ["print", 42, object()])
+async def test_a_callback_that_cannot_be_called_is_refused_at_the_call(callback: Any) -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        for send in (producer.send_nowait, producer.send):
+            with pytest.raises(TypeError, match="on_delivery"):
+                send(TOPIC, b"x", on_delivery=callback)
+        assert producer.metrics()["record_accepted_total"] == 0
+
+
+async def test_a_coroutine_function_as_callback_is_refused_with_the_way_to_do_it() -> None:
+    async def tell(metadata: object, error: object) -> None:
+        """Never called."""
+
+    class Told:
+        async def __call__(self, metadata: object, error: object) -> None:
+            """Never called."""
+
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        for callback in (tell, functools.partial(tell), Told()):
+            with pytest.raises(TypeError, match="create_task"):
+                producer.send_nowait(TOPIC, b"x", on_delivery=callback)
+        assert producer.metrics()["record_accepted_total"] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -10,7 +11,13 @@ from contextlib import asynccontextmanager
 import pytest
 
 from aioproducer import Producer, ProducerConfig
-from aioproducer.errors import KafkaConnectionError, KafkaTimeoutError, UnsupportedVersionError
+from aioproducer.errors import (
+    KafkaConnectionError,
+    KafkaTimeoutError,
+    NetworkError,
+    UnsupportedVersionError,
+)
+from aioproducer.protocol.metadata import METADATA, MetadataRequest
 from aioproducer.testing import (
     ApiName,
     ErrorCode,
@@ -33,7 +40,7 @@ async def test_every_produce_version_is_spoken(version: int) -> None:
         assert {request.version for request in cluster.requests_of("produce")} == {version}
 
 
-@pytest.mark.parametrize("version", range(7, 14))
+@pytest.mark.parametrize("version", range(4, 14))
 async def test_every_metadata_version_is_spoken(version: int) -> None:
     async with FakeCluster(max_versions={"metadata": version}) as cluster:
         async with producing(cluster) as producer:
@@ -82,7 +89,7 @@ async def test_a_broker_without_the_needed_api_fails_records_with_the_reason(
 
 
 async def test_a_broker_too_old_for_us_is_told_at_start() -> None:
-    async with FakeCluster(max_versions={"metadata": 5}) as cluster:
+    async with FakeCluster(max_versions={"metadata": 3}) as cluster:
         producer = Producer(ProducerConfig(bootstrap_servers=cluster.bootstrap_servers, **FAST))
         with pytest.raises(UnsupportedVersionError, match="No version of Metadata in common"):
             await producer.start()
@@ -268,6 +275,57 @@ async def test_a_cluster_that_asks_for_it_is_not_bootstrapped_again_if_that_is_s
         assert len(cluster.requests_of("api_versions")) == connections
 
 
+async def test_nothing_is_written_to_a_connection_that_has_failed_and_not_told_so_yet() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        await prove(producer)
+        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
+        assert sender is not None
+        connection = sender.cluster.connection(0)
+        assert connection is not None
+        transport = connection._transport  # pyright: ignore[reportPrivateUsage]
+        assert transport is not None
+        # As asyncio does when reading fails: `connection_lost` comes in the next turn.
+        transport.abort()
+        with pytest.raises(NetworkError, match="The connection is closed"):
+            connection.send(METADATA, 13, MetadataRequest(), timeout=1, on_answer=None)
+        assert not connection.is_open
+        # What was sent meanwhile is sent again, on a connection that works at once.
+        delivery = producer.send_nowait(TOPIC, b"42")
+        async with asyncio.timeout(1):
+            assert (await delivery).offset == 1
+
+
+async def test_the_system_watches_over_an_idle_connection() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        await prove(producer)
+        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
+        assert sender is not None
+        connection = sender.cluster.connection(0)
+        assert connection is not None
+        transport = connection._transport  # pyright: ignore[reportPrivateUsage]
+        assert transport is not None
+        sock = transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+async def test_an_ipv6_address_may_be_advertised_in_brackets(host: str) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("needs IPv6")
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        _front(cluster.ports[0], host="::1") as (address, _),
+    ):
+        port = int(address.rpartition(":")[2])
+        cluster.advertise(0, host, port)
+        config = ProducerConfig(bootstrap_servers=f"127.0.0.1:{cluster.ports[0]}", **FAST)
+        async with Producer[bytes, bytes](config) as producer:
+            await prove(producer)
+            assert producer.status()["brokers"] == {f"0 at [::1]:{port}": "connected"}
+
+
 def _no_brokers(answer: MetadataAnswer) -> None:
     answer.brokers = []
 
@@ -309,7 +367,9 @@ async def test_without_metadata_for_long_the_cluster_is_bootstrapped_again() -> 
 
 
 @asynccontextmanager
-async def _front(*ports: int) -> AsyncGenerator[tuple[str, Callable[[], None]]]:
+async def _front(
+    *ports: int, host: str = "127.0.0.1"
+) -> AsyncGenerator[tuple[str, Callable[[], None]]]:
     """An address that stays: leads to the first port, and after a call to the next one."""
     at = iter(ports)
     to = next(at)
@@ -337,7 +397,7 @@ async def _front(*ports: int) -> AsyncGenerator[tuple[str, Callable[[], None]]]:
         nonlocal to
         to = next(at)
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    server = await asyncio.start_server(connected, host, 0)
     try:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", turn
     finally:
@@ -417,6 +477,8 @@ async def test_a_timeout_tells_why_the_broker_cannot_be_reached() -> None:
         await producer.partitions_for(TOPIC)
         cluster.refuse(1)
         cluster.cut(1)
+        brokers = producer._sender.cluster.brokers  # type: ignore[union-attr]  # pyright: ignore
+        await until(lambda: not brokers[1].is_connected)
         error = await failure(producer.send_nowait(TOPIC, b"42", partition=1))
         assert isinstance(error, KafkaTimeoutError)
         assert "connection refused" in str(error)
@@ -432,19 +494,20 @@ async def test_a_connection_to_a_broker_that_left_meanwhile_is_closed() -> None:
         await prove(producer, 0)
         sender = producer._sender  # pyright: ignore[reportPrivateUsage]
         assert sender is not None
-        known = sender.cluster
+        brokers = sender.cluster.brokers
+        addresses = [broker.address for broker in brokers.values()]
+        brokers.update(addresses[:1], told_by="127.0.0.1:9092")
+        await until(lambda: cluster.connections[1] == 0)
+        brokers.update(addresses, told_by="127.0.0.1:9092")
         cluster.hang("api_versions", node_id=1)
         before = len(cluster.requests_of("api_versions"))
-        node = known._node(1)  # pyright: ignore[reportPrivateUsage]
-        assert node is not None
-        connecting = asyncio.create_task(
-            known._first_reachable([node.address])  # pyright: ignore[reportPrivateUsage]
-        )
+        connecting = asyncio.create_task(brokers.connect(brokers[1]))
         await cluster.received("api_versions", before + 1)
         # The news comes to another task than the one that connects.
-        known._drop(1, "The broker left")  # pyright: ignore[reportPrivateUsage]
+        brokers.update(addresses[:1], told_by="127.0.0.1:9092")
         cluster.release()
         with pytest.raises(KafkaConnectionError, match="no longer known"):
             await connecting
         await until(lambda: cluster.connections[1] == 0)
+        brokers.update(addresses, told_by="127.0.0.1:9092")
         await producer.send_and_wait(TOPIC, b"42", partition=1)

@@ -39,15 +39,22 @@ async def aiohttp_app(cluster: FakeCluster) -> AsyncGenerator[str]:
 
 
 @pytest.mark.parametrize("app", [fastapi_app, aiohttp_app])
-async def test_a_payment_that_takes_too_long_is_to_be_tried_again(app: App) -> None:
+async def test_a_payment_is_to_be_tried_again_only_where_it_cannot_be_stored_twice(
+    app: App,
+) -> None:
     async with FakeCluster() as cluster:
         async with app(cluster) as url, httpx.AsyncClient(base_url=url) as client:
             cluster.hang("produce", stored=True)
-            answer = await client.post("/payments/card-1", content=b"1")
+            paying = asyncio.create_task(client.post("/payments/card-1", content=b"1" * 600))
+            await cluster.received("produce")
+            without_room = await client.post("/payments/card-2", content=b"2" * 600)
+            in_doubt = await paying
             cluster.release()
-        assert answer.status_code == 503
-        assert answer.headers["Retry-After"] == "1"
-        assert [one.value for one in cluster.records("payments")] == [b"1"]
+        assert without_room.status_code == 503
+        assert without_room.headers["Retry-After"] == "1"
+        assert in_doubt.status_code == 504
+        assert "Retry-After" not in in_doubt.headers
+        assert [one.value for one in cluster.records("payments")] == [b"1" * 600]
 
 
 @pytest.mark.parametrize("app", [fastapi_app, aiohttp_app])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
-from aioproducer import Producer, ProducerConfig
-from aioproducer.errors import KafkaConnectionError, ProducerClosedError
+from aioproducer import ConfigError, Producer, ProducerConfig, UndeliveredRecord
+from aioproducer.errors import InvalidPartitionError, KafkaConnectionError, ProducerClosedError
 from aioproducer.testing import ErrorCode, FakeCluster
 from tests.support.producing import (
     FAST,
@@ -15,6 +16,7 @@ from tests.support.producing import (
     TOPIC,
     expect_nothing_left,
     failure,
+    fast,
     producing,
     prove,
     values,
@@ -265,3 +267,190 @@ async def test_a_closed_producer_refuses_everything_clearly() -> None:
                 producer.send_nowait(topic, b"42")
         with pytest.raises(ProducerClosedError):
             await producer.start()
+
+
+# ---- how long start and close may take
+
+
+async def test_a_start_has_a_bound_of_its_own() -> None:
+    async with FakeCluster() as cluster:
+        cluster.hang("api_versions")
+        producer = Producer(bootstrap_servers=cluster.bootstrap_servers, max_block_ms=60_000)
+        loop = asyncio.get_running_loop()
+        began_at = loop.time()
+        with pytest.raises(KafkaConnectionError, match=r"within 0\.2\d? s") as caught:
+            await producer.start(timeout=0.2)
+        assert loop.time() - began_at < 5
+        assert "gave no answer" in str(caught.value)
+        cluster.release()
+        await producer.start(timeout=5)
+        await producer.close()
+
+
+@pytest.mark.parametrize("timeout", [0, -1])
+async def test_a_start_without_time_is_refused(timeout: float) -> None:
+    producer = Producer(bootstrap_servers="localhost:9092")
+    with pytest.raises(ValueError, match="more than 0 seconds"):
+        await producer.start(timeout=timeout)
+
+
+async def test_a_close_ends_a_start_at_once() -> None:
+    async with FakeCluster() as cluster:
+        cluster.hang("api_versions")
+        producer = Producer(bootstrap_servers=cluster.bootstrap_servers)
+        starting = [asyncio.create_task(producer.start()) for _ in range(2)]
+        await cluster.received("api_versions")
+        async with asyncio.timeout(5):
+            await producer.close()
+            for each in starting:
+                with pytest.raises(ProducerClosedError):
+                    await each
+        cluster.release()
+
+
+async def test_leaving_the_block_without_brokers_takes_close_timeout_ms() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster:
+        options = fast(delivery_timeout_ms=60_000, close_timeout_ms=200)
+        async with Producer[bytes, bytes](
+            bootstrap_servers=cluster.bootstrap_servers, **options
+        ) as producer:
+            await prove(producer)
+            await cluster.stop_broker(0)
+            delivery = producer.send_nowait(TOPIC, b"lost")
+            began_at = asyncio.get_running_loop().time()
+        assert 0.15 < asyncio.get_running_loop().time() - began_at < 5
+        assert isinstance(await failure(delivery), ProducerClosedError)
+
+
+async def test_a_close_without_time_sends_nothing_more() -> None:
+    async with (
+        FakeCluster(topics={TOPIC: 2}) as cluster,
+        producing(cluster, linger_ms=3_000) as producer,
+    ):
+        for partition in range(2):
+            producer.send_nowait(TOPIC, b"first", partition=partition)
+        await producer.flush()
+        requests = len(cluster.requests_of("produce"))
+        lingering = producer.send_nowait(TOPIC, b"lingering", partition=0)
+        undelivered = await producer.close(0)
+        assert [each.record.value for each in undelivered] == [b"lingering"]
+        error = await failure(lingering)
+        assert not error.possibly_persisted
+        assert len(cluster.requests_of("produce")) == requests
+
+
+async def test_giving_up_many_records_leaves_the_loop_to_others() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster:
+        async with producing(cluster, batch_size=16_384) as producer:
+            await prove(producer)
+            cluster.hang("produce")
+            deliveries = [producer.send_nowait(TOPIC, b"%d" % n) for n in range(20_000)]
+            failing = [asyncio.create_task(failure(delivery)) for delivery in deliveries]
+            await asyncio.sleep(0)
+            turns = 0
+            closing = asyncio.create_task(producer.close(0))
+            while not closing.done():
+                turns += 1
+                await asyncio.sleep(0)
+            undelivered = closing.result()
+            cluster.release()
+        assert turns > 20
+        assert len(undelivered) == 20_000
+        assert undelivered[19_999].record.value == b"19999"
+        assert {type(error) for error in await asyncio.gather(*failing)} == {ProducerClosedError}
+
+
+async def test_every_close_waits_for_the_hook_and_returns_the_same_records() -> None:
+    stored: list[int] = []
+
+    async def store(records: Sequence[UndeliveredRecord]) -> None:
+        await asyncio.sleep(0.1)
+        stored.append(len(records))
+
+    async with FakeCluster(topics={TOPIC: 1}) as cluster:
+        options = fast(on_undelivered=store)
+        producer = Producer[bytes, bytes](bootstrap_servers=cluster.bootstrap_servers, **options)
+        await producer.start()
+        await prove(producer)
+        cluster.hang("produce")
+        producer.send_nowait(TOPIC, b"lost")
+        first = asyncio.ensure_future(producer.close(0.05))
+        await asyncio.sleep(0.1)
+        second = await producer.close()
+        assert stored == [1]
+        assert second is await first is await producer.close()
+        cluster.release()
+
+
+async def test_a_hook_that_the_end_of_the_loop_cancels_is_not_said_to_have_failed() -> None:
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    begun = asyncio.Event()
+
+    async def store(records: Sequence[UndeliveredRecord]) -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    async with FakeCluster(topics={TOPIC: 1}) as cluster:
+        options = fast(on_undelivered=store)
+        producer = Producer[bytes, bytes](bootstrap_servers=cluster.bootstrap_servers, **options)
+        await producer.start()
+        await prove(producer)
+        cluster.hang("produce")
+        producer.send_nowait(TOPIC, b"lost")
+        closing = asyncio.ensure_future(producer.close(0))
+        await begun.wait()
+        for task in asyncio.all_tasks():
+            if task.get_name() == "aioproducer-close":
+                task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        cluster.release()
+    assert told == []
+
+
+def test_a_serializer_that_takes_two_arguments_is_refused_when_the_producer_is_made() -> None:
+    def serialize(topic: str, value: bytes) -> bytes:
+        return value
+
+    with pytest.raises(ConfigError, match="value_serializer"):
+        Producer(bootstrap_servers="b:9092", value_serializer=serialize)  # type: ignore[arg-type]
+
+
+async def test_a_close_ends_the_wait_for_partitions() -> None:
+    async with FakeCluster(auto_create_topics=False) as cluster:
+        producer = Producer[bytes, bytes](bootstrap_servers=cluster.bootstrap_servers, **FAST)
+        await producer.start()
+        waiting = asyncio.ensure_future(producer.partitions_for("nope"))
+        await asyncio.sleep(0.05)
+        await producer.close()
+        async with asyncio.timeout(1):
+            with pytest.raises(ProducerClosedError):
+                await waiting
+
+
+async def test_a_start_that_begins_while_a_cancelled_one_ends_is_stopped_with_its_caller() -> None:
+    async with FakeCluster() as cluster:
+        cluster.hang("api_versions")
+        producer = Producer(bootstrap_servers=cluster.bootstrap_servers)
+        first = asyncio.ensure_future(producer.start())
+        await cluster.received("api_versions")
+        first.cancel()
+        await asyncio.sleep(0)
+        second = asyncio.ensure_future(producer.start())
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.wait([first, second])
+        names = {task.get_name() for task in asyncio.all_tasks()}
+        assert "aioproducer-start" not in names
+        cluster.release()
+
+
+async def test_a_record_that_gets_no_partition_during_close_is_among_the_undelivered() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster:
+        producer = Producer[bytes, bytes](bootstrap_servers=cluster.bootstrap_servers, **FAST)
+        await producer.start()
+        producer.send_nowait(TOPIC, b"lost", partition=7)
+        (undelivered,) = await producer.close()
+        assert undelivered.record.value == b"lost"
+        assert isinstance(undelivered.error, InvalidPartitionError)

@@ -121,7 +121,7 @@ async def test_what_is_held_back_for_a_broker_goes_to_its_new_leader_at_once() -
         sender = producer._sender  # pyright: ignore[reportPrivateUsage]
         assert sender is not None
         sender.cluster.refresh()
-        await until(lambda: sender.cluster.metadata.topics[TOPIC].leaders[0].node_id == 1)
+        await until(lambda: sender.topics.by_name[TOPIC].leaders[0].node_id == 1)
         cluster.clear_faults()
         cluster.cut(0)
         await asyncio.gather(*first, *held)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from aioproducer import Producer
 from aioproducer.testing import ErrorCode, FakeCluster
 from tests.support.producing import TOPIC, failure, producing, prove
 
@@ -76,3 +79,39 @@ async def test_status_works_after_close() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         await producer.close()
         assert producer.status()["state"] == "closed"
+
+
+async def test_both_work_in_every_state() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster:
+        producer: Producer[bytes, bytes] = Producer(bootstrap_servers=cluster.bootstrap_servers)
+        names = list(producer.metrics())
+        assert producer.status()["state"] == "created"
+        assert producer.metrics()["buffer_available_bytes"] == producer.config.buffer_memory
+        cluster.hang("api_versions")
+        starting = asyncio.create_task(producer.start())
+        await cluster.received("api_versions")
+        assert list(producer.metrics()) == names
+        assert producer.status()["state"] == "created"
+        cluster.release()
+        await starting
+        await producer.send_and_wait(TOPIC, b"42")
+        assert list(producer.metrics()) == names
+        assert producer.status()["state"] == "open"
+        cluster.hang("produce")
+        producer.send_nowait(TOPIC, b"42")
+        closing = asyncio.create_task(producer.close())
+        await cluster.received("produce", 2)
+        assert producer.status()["state"] == "closing"
+        assert producer.metrics()["requests_in_flight"] == 1
+        cluster.release()
+        await closing
+        assert producer.status()["state"] == "closed"
+        assert producer.metrics()["record_delivered_total"] == 2
+        assert list(producer.metrics()) == names
+
+
+async def test_both_work_for_a_producer_that_is_never_started() -> None:
+    producer: Producer[bytes, bytes] = Producer(bootstrap_servers="localhost:9092")
+    await producer.close()
+    assert producer.status()["state"] == "closed"
+    assert producer.metrics()["record_accepted_total"] == 0

@@ -29,7 +29,7 @@ from tests.support.producing import (
 def lane_of(producer: Producer[bytes, bytes], partition: int = 0) -> PartitionLane:
     sender = producer._sender  # pyright: ignore[reportPrivateUsage]
     assert sender is not None
-    lanes: list[PartitionLane] = sender.accumulator.topic_queues[TOPIC].queues
+    lanes = sender.topics.by_name[TOPIC].lanes
     return next(lane for lane in lanes if lane.partition == partition)
 
 
@@ -178,16 +178,19 @@ async def test_a_topic_that_got_no_record_for_long_is_asked_for_again_by_the_nex
         await prove(producer)
         sender = producer._sender  # pyright: ignore[reportPrivateUsage]
         assert sender is not None
-        router = sender._router  # pyright: ignore[reportPrivateUsage]
-        assert router._idle_timer is not None  # pyright: ignore[reportPrivateUsage]
-        router._idle_timer.cancel()  # pyright: ignore[reportPrivateUsage]
-        router._forget_idle(0.0)  # pyright: ignore[reportPrivateUsage]
-        assert TOPIC not in sender.cluster.metadata.topics
+        topics = sender.topics
+        topics._config = topics._config.replace(  # pyright: ignore[reportPrivateUsage]
+            metadata_max_idle_ms=5_000
+        )
+        topic = topics.by_name[TOPIC]
+        topic.used_at -= 10.0
+        topics._unused.add(topic, 0.0)  # pyright: ignore[reportPrivateUsage]
+        topics._forget_unused()  # pyright: ignore[reportPrivateUsage]
+        assert TOPIC not in topics.by_name
 
         assert (await producer.send_and_wait(TOPIC, b"42")).offset == 1
-        await until(lambda: TOPIC in sender.cluster.metadata.topics)
-        # Its numbers go on.
-        assert sequences(cluster) == [(0, 0), (0, 1)]
+        # The numbers that were in use are forgotten: they begin again in the next epoch.
+        assert sequences(cluster) == [(0, 0), (1, 0)]
 
 
 async def test_a_new_topic_does_not_wait_for_the_backoff_of_another() -> None:
@@ -202,7 +205,9 @@ async def test_a_new_topic_does_not_wait_for_the_backoff_of_another() -> None:
         cluster.create_topic("missing", 1)
         sender = producer._sender  # pyright: ignore[reportPrivateUsage]
         assert sender is not None
-        sender.cluster.need_topic("missing")
+        # Its own backoff of a minute is not waited for.
+        sender.cluster._full_at = 0.0  # pyright: ignore[reportPrivateUsage]
+        sender.cluster.topic_due()
         assert (await missing).offset == 0
 
 

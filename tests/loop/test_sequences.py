@@ -8,7 +8,7 @@ import pytest
 
 from aioproducer import KafkaError
 from aioproducer.errors import (
-    InvalidProducerEpochError,
+    InvalidProducerIdMappingError,
     InvalidRecordError,
     KafkaTimeoutError,
     MessageTooLargeError,
@@ -81,7 +81,7 @@ async def test_a_first_batch_that_is_cut_off_is_not_overtaken() -> None:
 
 
 async def test_no_record_is_sent_before_there_is_a_producer_id() -> None:
-    async with FakeCluster(topics={TOPIC: 1}) as cluster:
+    async with FakeCluster(brokers=2, topics={TOPIC: 1}) as cluster:
         cluster.hang("init_producer_id")
         async with producing(cluster) as producer:
             delivery = producer.send_nowait(TOPIC, b"42")
@@ -103,16 +103,13 @@ async def test_a_producer_id_that_is_refused_for_now_is_asked_for_again() -> Non
 
 async def test_a_producer_id_that_is_denied_fails_what_waits_and_is_asked_for_again_later() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster:
-        cluster.fail_next("init_producer_id", ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
-        cluster.hang("init_producer_id", count=1)
+        cluster.fail_next("init_producer_id", ErrorCode.CLUSTER_AUTHORIZATION_FAILED, count=2)
         async with producing(cluster) as producer:
-            delivery = producer.send_nowait(TOPIC, b"42")
-            await cluster.received("init_producer_id")
-            await producer.partitions_for(TOPIC)
-            cluster.release()
-            error = await failure(delivery)
+            error = await failure(producer.send_nowait(TOPIC, b"42"))
             assert error.code == ErrorCode.CLUSTER_AUTHORIZATION_FAILED
             assert not error.possibly_persisted
+            assert "IdempotentWrite" in str(error)
+            assert "enable_idempotence=False" in str(error)
 
             assert (await producer.send_and_wait(TOPIC, b"43")).offset == 0
 
@@ -148,9 +145,9 @@ async def test_a_record_refused_in_the_middle_leaves_the_later_ones_delivered_in
         assert isinstance(results[1], InvalidRecordError)
         assert values(cluster) == [b"first", b"0", b"2", b"3", b"4"]
         assert [r.offset for r in results if not isinstance(r, KafkaError)] == [1, 2, 3, 4]
-        # The gap that the refused one left needs an epoch of its own.
-        assert sequences(cluster)[-3:] == [(1, 0), (1, 1), (1, 2)]
-        assert producer.metrics()["epoch_bump_total"] == 1
+        # The broker still expects the number of the refused one: the next one gets it.
+        assert sequences(cluster)[-3:] == [(0, 2), (0, 3), (0, 4)]
+        assert producer.metrics()["epoch_bump_total"] == 0
 
 
 async def test_the_last_record_refused_leaves_no_gap() -> None:
@@ -232,16 +229,60 @@ async def test_a_broker_that_forgot_the_producer_takes_what_follows() -> None:
         assert (await producer.send_and_wait(TOPIC, b"42")).offset == 1
 
 
-async def test_a_stale_epoch_fails_the_batch_and_starts_a_new_epoch() -> None:
+@pytest.mark.parametrize(
+    "code",
+    [ErrorCode.INVALID_PRODUCER_EPOCH, ErrorCode.INVALID_PRODUCER_ID_MAPPING],
+    ids=lambda code: code.name,
+)
+async def test_a_producer_id_that_is_not_taken_any_more_is_replaced(code: ErrorCode) -> None:
+    async with FakeCluster(topics={TOPIC: 2}) as cluster, producing(cluster) as producer:
+        for partition in range(2):
+            await prove(producer, partition)
+        cluster.fail_next("produce", code, topic=TOPIC, partition=0)
+        deliveries = [producer.send_nowait(TOPIC, b"%d" % n, partition=0) for n in range(3)]
+
+        assert [(await delivery).offset for delivery in deliveries] == [1, 2, 3]
+        assert (await producer.send_and_wait(TOPIC, b"other", partition=1)).offset == 1
+        assert values(cluster, partition=0) == [b"first", b"0", b"1", b"2"]
+        assert {batch.producer_id for batch in sent(cluster)} == {1000, 1001}
+        assert sequences(cluster)[-1] == (0, 0)
+
+
+async def test_a_record_in_doubt_fails_with_its_producer_id_and_those_behind_it_are_stored() -> (
+    None
+):
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        producing(cluster, RECORD_BY_RECORD) as producer,
+    ):
+        await prove(producer)
+        cluster.cut_next("produce", when="after")
+        doubtful = producer.send_nowait(TOPIC, b"doubtful")
+        cluster.fail_next("produce", ErrorCode.INVALID_PRODUCER_ID_MAPPING)
+        behind = producer.send_nowait(TOPIC, b"behind")
+
+        error = await failure(doubtful)
+        assert isinstance(error, InvalidProducerIdMappingError)
+        assert error.possibly_persisted
+        await behind
+        assert values(cluster) == [b"first", b"doubtful", b"behind"]
+
+
+async def test_a_broker_that_expects_another_number_for_ever_gets_another_producer_id() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         await prove(producer)
-        cluster.fail_next("produce", ErrorCode.INVALID_PRODUCER_EPOCH)
-        error = await failure(producer.send_nowait(TOPIC, b"refused"))
-        assert isinstance(error, InvalidProducerEpochError)
+        old = sent(cluster)[0].producer_id
 
-        assert (await producer.send_and_wait(TOPIC, b"next")).offset == 1
-        # Under the same epoch the broker would refuse it like the one before.
-        assert sequences(cluster) == [(0, 0), (0, 1), (1, 0)]
+        def forgot(request: FakeRequest) -> Fail | None:
+            if any(batch.producer_id == old for batch in request.batches):
+                return Fail(ErrorCode.UNKNOWN_PRODUCER_ID)
+            return None
+
+        stop = cluster.on_request(forgot)
+        assert (await producer.send_and_wait(TOPIC, b"42")).offset == 1
+        stop()
+        # Its number, the first one of a new epoch, that of another one: then another id.
+        assert [batch.producer_id for batch in sent(cluster)][1:] == [old, old, old, old + 1]
 
 
 async def test_used_up_epochs_ask_for_a_new_producer_id() -> None:
@@ -454,7 +495,7 @@ async def test_a_single_record_too_large_for_the_broker_fails_alone() -> None:
         assert values(cluster) == [b"first", *small]
 
 
-async def test_refused_records_name_themselves_and_the_others_name_the_refused() -> None:
+async def test_refused_records_fail_alone_and_the_others_are_sent_again() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         await prove(producer)
         cluster.fail_next(
@@ -465,14 +506,16 @@ async def test_refused_records_name_themselves_and_the_others_name_the_refused()
         )
         deliveries = [producer.send_nowait(TOPIC, b"%d" % index) for index in range(4)]
 
-        errors = [await failure(delivery) for delivery in deliveries]
+        errors = [await failure(delivery) for delivery in deliveries[1:3]]
 
         assert all(type(error) is InvalidRecordError for error in errors)
-        assert "no key" in str(errors[1])
-        assert "some records are bad" in str(errors[2])
-        for innocent in (errors[0], errors[3]):
-            assert "together with record 1, 2" in str(innocent)
-        assert (await producer.send_and_wait(TOPIC, b"next")).offset == 1
+        assert "no key" in str(errors[0])
+        assert "some records are bad" in str(errors[1])
+        assert [(await deliveries[index]).offset for index in (0, 3)] == [1, 2]
+        assert values(cluster) == [b"first", b"0", b"3"]
+        assert (await producer.send_and_wait(TOPIC, b"next")).offset == 3
+        # Those that were refused never had their numbers: no epoch is needed.
+        assert producer.metrics()["epoch_bump_total"] == 0
 
 
 async def test_records_without_key_for_a_compacted_topic_are_told_by_the_broker() -> None:

@@ -168,10 +168,10 @@ async def test_the_pause_that_another_answer_asks_for_is_kept_too() -> None:
         cluster.edit_next("metadata", pause)
         sender = producer._sender  # pyright: ignore[reportPrivateUsage]
         assert sender is not None
-        before = sender.cluster.metadata
+        before = sender.cluster.metadata_at
         sender.cluster.refresh()
         await cluster.received("metadata", asked + 1)
-        await until(lambda: sender.cluster.metadata is not before)
+        await until(lambda: sender.cluster.metadata_at > before)
         started_at = asyncio.get_running_loop().time()
         await producer.send_and_wait(TOPIC, b"42")
         assert asyncio.get_running_loop().time() - started_at >= 0.14
@@ -195,3 +195,19 @@ async def test_metadata_is_asked_for_where_no_pause_was_asked_for() -> None:
             await prove(producer, 1)
         asked = [request.node_id for request in cluster.requests_of("metadata")]
         assert asked[-3:] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("version", "is_kept"), [(5, False), (6, True)])
+async def test_a_pause_that_an_old_broker_has_made_itself_is_not_made_again(
+    version: int, is_kept: bool
+) -> None:
+    def pause(answer: MetadataAnswer) -> None:
+        answer.throttle_ms = 150
+
+    loop = asyncio.get_running_loop()
+    async with FakeCluster(topics={TOPIC: 1}, max_versions={"metadata": version}) as cluster:
+        cluster.edit_next("metadata", pause, count=None)
+        started_at = loop.time()
+        async with producing(cluster) as producer:
+            await prove(producer)
+            assert (loop.time() - started_at >= 0.14) == is_kept

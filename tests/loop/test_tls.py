@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
 import ssl
 
 import pytest
@@ -13,10 +16,10 @@ from aioproducer.testing import FakeCluster
 AUTHORITY = trustme.CA()
 
 
-def server_context() -> ssl.SSLContext:
+def server_context(name: str = "127.0.0.1") -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     # Its types name OpenSSL contexts that are not installed.
-    AUTHORITY.issue_cert("127.0.0.1").configure_cert(context)  # pyright: ignore[reportUnknownMemberType]
+    AUTHORITY.issue_cert(name).configure_cert(context)  # pyright: ignore[reportUnknownMemberType]
     return context
 
 
@@ -72,6 +75,74 @@ async def test_a_plaintext_port_with_tls_asks_whether_it_speaks_tls() -> None:
     assert "TLS" in said
 
 
+async def test_a_port_that_accepts_and_says_nothing_in_tls_is_told_for_what_it_is() -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            await reader.read(-1)
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    said = await start_failing(
+        Producer(
+            bootstrap_servers=f"127.0.0.1:{server.sockets[0].getsockname()[1]}",
+            security_protocol="SSL",
+            ssl_context=client_context(),
+            max_block_ms=300,
+            socket_connection_setup_timeout_ms=100,
+        )
+    )
+    server.close()
+    await server.wait_closed()
+    assert "accepted the connection and gave no answer in TLS: does the port speak TLS?" in said
+
+
+async def test_a_certificate_for_another_name_is_named_as_the_reason() -> None:
+    async with FakeCluster(ssl_context=server_context("kafka.example")) as cluster:
+        said = await start_failing(
+            Producer(
+                bootstrap_servers=cluster.bootstrap_servers,
+                security_protocol="SSL",
+                ssl_context=client_context(),
+                max_block_ms=300,
+            )
+        )
+    assert "IP address mismatch, certificate is not valid for '127.0.0.1'" in said
+    assert "is the host name the one that it is for" in said
+
+
+async def test_a_broker_that_wants_a_certificate_is_asked_about() -> None:
+    context = server_context()
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    def refuse(listener: socket.socket) -> None:
+        # In a thread, since asyncio's servers close before their TLS has said why.
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                with near.dup() as raw:
+                    with contextlib.suppress(ssl.SSLError):
+                        context.wrap_socket(near, server_side=True)
+                    # Read to the end, or the reason would be lost with the connection.
+                    raw.shutdown(socket.SHUT_WR)
+                    while raw.recv(4_096):
+                        pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        refusing = asyncio.create_task(asyncio.to_thread(refuse, listener))
+        said = await start_failing(
+            Producer(
+                bootstrap_servers=f"127.0.0.1:{listener.getsockname()[1]}",
+                security_protocol="SSL",
+                ssl_context=client_context(),
+                max_block_ms=300,
+            )
+        )
+        listener.shutdown(socket.SHUT_RDWR)
+        await refusing
+    assert "CERTIFICATE_REQUIRED" in said
+    assert "does it want a certificate?" in said
+
+
 async def test_a_certificate_that_is_not_trusted_is_named_as_the_reason() -> None:
     async with FakeCluster(ssl_context=server_context()) as cluster:
         said = await start_failing(
@@ -83,4 +154,5 @@ async def test_a_certificate_that_is_not_trusted_is_named_as_the_reason() -> Non
             )
         )
 
-    assert "CERTIFICATE_VERIFY_FAILED" in said
+    assert "CERTIFICATE_VERIFY_FAILED: unable to get local issuer certificate" in said
+    assert "its authority in ssl_context?" in said

@@ -12,13 +12,13 @@ import gc
 import logging
 import random
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from aioproducer import Delivery, KafkaError, Producer, ProducerRecord, RecordMetadata
 from aioproducer.errors import ProducerClosedError
-from aioproducer.producer import UndeliveredRecord
+from aioproducer.hooks import UndeliveredRecord
 from aioproducer.testing import FakeCluster, FakeRecord, FakeRequest, ProduceAnswer
 from aioproducer.testing.faults import Fail as FailAction
 from tests.model import program as steps
@@ -79,7 +79,7 @@ class Played:
     told_order: list[Call] = field(default_factory=list[Call])
     tainted: set[int] = field(default_factory=set[int])
     """Partitions whose broker forgot what it had stored while more was on its way."""
-    undelivered: tuple[UndeliveredRecord, ...] | None = None
+    undelivered: Sequence[UndeliveredRecord] | None = None
     """What the close told; None if nobody heard it, because the call was cancelled."""
     metrics: dict[str, float] = field(default_factory=dict[str, float])
     troubles: list[str] = field(default_factory=list[str])
@@ -242,11 +242,12 @@ class _Player:
         else:
             self.trouble("a closed producer took a record")
 
-    async def close(self, timeout: float | None) -> tuple[UndeliveredRecord, ...]:
+    async def close(self, timeout: float | None) -> Sequence[UndeliveredRecord]:
         before = self.loop.time()
         undelivered = await self.producer.close(timeout)
         took = self.loop.time() - before
         bound = (self.setup.delivery_timeout_ms + self.setup.max_block_ms) / 1000
+        bound = min(bound, self.producer.config.close_timeout_ms / 1000)
         if timeout is not None:
             bound = min(bound, timeout)
         self.expect(took <= bound + SLACK, f"close({timeout}) took {took} s")
@@ -274,8 +275,8 @@ class _Player:
             if isinstance(error, KafkaError):
                 if isinstance(call.step, steps.SendMany):
                     return call  # the error of a call of `send`: the records before it go on
-                if error.possibly_persisted and "timeout of the call" in str(error):
-                    return call
+                if error.is_pending:
+                    return call  # only this wait is over
                 call.outcome = error
                 call.is_refused = is_send(call)
             elif error is not None:

@@ -150,14 +150,16 @@ def _callbacks(played: Played) -> Iterator[str]:
                 yield f"{_name(call)} was told {error!r}, its outcome is {outcome!r}"
     if not _is_strict(played) or any(map(_loses_an_answer, played.steps)):
         return
-    offsets: dict[int, int] = {}
+    # By their numbers: the offsets of a topic that was made anew begin again.
+    last: dict[tuple[int, int], int] = {}
     for call in played.told_order:
         metadata, _ = call.told[0]
         if metadata is None or metadata.offset < 0 or played.tainted:
             continue
-        if metadata.offset < offsets.get(metadata.partition, -1):
+        place = (metadata.partition, call.stream)
+        if call.number < last.get(place, -1):
             yield f"{_name(call)} was told of late, behind a later one: {metadata}"
-        offsets[metadata.partition] = metadata.offset
+        last[place] = call.number
 
 
 def _loses_an_answer(step: steps.Step) -> bool:
@@ -178,13 +180,11 @@ def _undelivered(played: Played) -> Iterator[str]:
         in_doubt = call.outcome is None or (closed and not call.is_refused and not call.delivery)
         if in_doubt:
             continue
-        if (closed and not call.is_refused) != (call.value in told):
-            yield (
-                f"{_name(call)} ended with {call.outcome!r}; close told of it: {call.value in told}"
-            )
-    for each in played.undelivered:
-        if not isinstance(each.error, ProducerClosedError):
-            yield f"close told of {each}"
+        # What failed otherwise, but only while it closed, is told of, too.
+        is_told = call.value in told
+        failed = isinstance(call.outcome, KafkaError) and not call.is_refused
+        if (is_told and not failed) or (closed and not call.is_refused and not is_told):
+            yield f"{_name(call)} ended with {call.outcome!r}; close told of it: {is_told}"
 
 
 def _name(call: Call) -> str:

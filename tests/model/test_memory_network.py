@@ -29,8 +29,9 @@ class Side(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.data += data
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool | None:
         self.heard.append("eof")
+        return None
 
     def pause_writing(self) -> None:
         self.heard.append("pause")
@@ -43,13 +44,13 @@ class Side(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def connected() -> AsyncGenerator[tuple[Side, Side], None]:
+async def connected(far: Side | None = None) -> AsyncGenerator[tuple[Side, Side], None]:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, MemoryNetworkLoop)
     bound = socket.socket()
     bound.bind(("127.0.0.1", 0))
     port: int = bound.getsockname()[1]
-    near, far = Side(), Side()
+    near, far = Side(), far or Side()
     server = await loop.create_server(lambda: far, sock=bound)
     await loop.create_connection(lambda: near, "127.0.0.1", port)
     yield near, far
@@ -72,6 +73,30 @@ def test_what_is_written_arrives_before_the_end() -> None:
                 ["eof", "lost"],
                 ["lost"],
             )
+
+    run(main(), MemoryNetworkLoop)
+
+
+def test_a_side_that_has_ended_still_hears_the_other() -> None:
+    class Answering(Side):
+        def eof_received(self) -> bool:
+            self.heard.append("eof")
+            return True
+
+    async def main() -> None:
+        async with connected(Answering()) as (near, far):
+            assert near.transport is not None
+            assert far.transport is not None
+            near.transport.write(b"sent")
+            near.transport.write_eof()
+            near.transport.write(b"too late")
+            await asyncio.sleep(1)
+            assert (bytes(far.data), far.heard, near.heard) == (b"sent", ["eof"], [])
+            far.transport.write(b"answer")
+            far.transport.close()
+            await asyncio.sleep(1)
+            assert (bytes(near.data), near.heard) == (b"answer", ["eof", "lost"])
+            assert far.heard == ["eof", "lost"]
 
     run(main(), MemoryNetworkLoop)
 

@@ -11,6 +11,7 @@ from tests.model.player import play
 from tests.model.program import (
     AddPartitions,
     Fail,
+    FailSome,
     Program,
     Recreate,
     Send,
@@ -35,6 +36,16 @@ FOUND: dict[str, tuple[Setup, tuple[Step, ...]]] = {
             Turns(count=4),
             Send(partition=1),
             Send(partition=None, key=1),
+        ),
+    ),
+    "a record in doubt behind one that the broker has forgotten, and that was acknowledged": (
+        Setup(batch_size=0),
+        (
+            *[Send()] * 7,
+            Send(how="send", partition=1),
+            Send(how="and_wait", partition=1),
+            FailSome(code=20, stored=True, which=42),
+            FailSome(code=20, stored=True, which=36),
         ),
     ),
     "the headers of a split batch's parts, for which the buffer had no room": (

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from aioproducer import BufferExhaustedError, Delivery, KafkaError, Producer, UndeliveredRecord
+from aioproducer import BufferExhaustedError, Delivery, KafkaError, Producer, UndeliveredRecords
 from aioproducer.config import ProducerOptions
 from tests.broker.helpers import producer_for, until
 from tests.soak.watching import Sample, expect_flat, sample
@@ -298,7 +298,7 @@ async def _short_lived(
     )
 
 
-def _possibly_persisted(undelivered: tuple[UndeliveredRecord, ...]) -> int:
+def _possibly_persisted(undelivered: UndeliveredRecords) -> int:
     return sum(entry.error.possibly_persisted for entry in undelivered)
 
 
@@ -314,8 +314,9 @@ def _cut(producer: AnyProducer) -> int:
     sender = producer._sender  # pyright: ignore[reportPrivateUsage]
     assert sender is not None
     cuts = 0
-    for node in sender.cluster._nodes.values():  # pyright: ignore[reportPrivateUsage]
-        if node.connection is None or (transport := node.connection._transport) is None:  # pyright: ignore
+    for broker in sender.cluster.brokers.values():
+        connection = broker.connection
+        if connection is None or (transport := connection._transport) is None:  # pyright: ignore
             continue
         descriptor: int = transport.get_extra_info("socket").fileno()
         if descriptor < 0:

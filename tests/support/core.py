@@ -1,23 +1,29 @@
 """The record path without a producer: an accumulator, and stand-ins for the loop and the sender.
 
 Records reach a batch only through an accumulator. `Core` has one whose limits are out of the way
-unless a test sets them, and whose topic `clicks` is known; `RecordedEvents` stands for the sender
-and `ManualLoop` for a loop that runs its callbacks when told to.
+unless a test sets them, and whose topic `clicks` is known; `RecordedEvents` stands for the sender,
+`RecordedTopics` for the owner of the topics, and `ManualLoop` for a loop that runs its callbacks
+when told to, on a clock that a test moves.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextvars import Context
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import Context, copy_context
 from itertools import count
 from typing import Any, TypeVar, TypeVarTuple, cast
 
-from aioproducer._native.accumulator import PartitionQueue, RecordAccumulator, TopicQueue
-from aioproducer._native.record_batch import Delivery, RecordBatch
+from aioproducer._native.accumulator import (
+    PartitionQueue,
+    RecordAccumulator,
+    TopicQueue,
+    WaitingRecords,
+)
+from aioproducer._native.record_batch import Delivery, RecordBatch, decode_records
 from aioproducer.errors import InvalidTopicError, KafkaError
 from aioproducer.hooks import OnDelivery, Partitioner
-from aioproducer.records import Headers, RecordMetadata
+from aioproducer.records import Header, RecordMetadata
 
 TOPIC = "clicks"
 NO_LIMIT = 1 << 28
@@ -26,6 +32,8 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 Outcome = tuple[RecordMetadata | None, KafkaError | None]
+DecodedRecord = tuple[bytes | None, bytes | None, tuple[Header, ...], int]
+"""Key, value, headers, timestamp in milliseconds."""
 
 
 def noting(told: list[T], item: T) -> Callable[..., None]:
@@ -46,15 +54,28 @@ def noting_outcome(told: list[Outcome]) -> OnDelivery:
     return note
 
 
+def records_of(batch: RecordBatch) -> list[DecodedRecord]:
+    """Return the records of a closed batch that is neither done nor compressed."""
+    return decode_records(batch.payload, batch.record_count, batch.base_timestamp_ms)
+
+
 class ManualLoop:
-    """As much of a loop as deliveries use. Keeps what is given to `call_soon` until `run_once`."""
+    """As much of a loop as the record path uses. Keeps its callbacks until they are asked for."""
 
     def __init__(self) -> None:
+        self.now = 1_000.0
         self.reported: list[dict[str, Any]] = []
         self._soon: list[asyncio.Handle] = []
+        self._timers: list[asyncio.TimerHandle] = []
 
     def get_debug(self) -> bool:
         return False
+
+    def time(self) -> float:
+        return self.now
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self.as_loop())
 
     def call_soon(
         self,
@@ -66,31 +87,77 @@ class ManualLoop:
         self._soon.append(handle)
         return handle
 
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        handle = asyncio.TimerHandle(when, callback, args, self.as_loop(), context)
+        self._timers.append(handle)
+        return handle
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        if handle in self._timers:
+            self._timers.remove(handle)
+
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         self.reported.append(context)
 
     def as_loop(self) -> asyncio.AbstractEventLoop:
         return cast("asyncio.AbstractEventLoop", self)
 
+    @property
+    def timers(self) -> list[float]:
+        """When the timers that are set go off, the earliest first."""
+        return sorted(handle.when() for handle in self._timers)
+
     def run_once(self) -> None:
         """Run what was asked for until now."""
         soon, self._soon = self._soon, []
         for handle in soon:
-            handle._run()
+            if not handle.cancelled():
+                handle._run()
+
+    def run_until_quiet(self) -> None:
+        """Run turns until nothing is ready any more."""
+        while self._soon:
+            self.run_once()
+
+    def turn(self) -> None:
+        """Run one turn as a loop does: what is ready, and the timers that are due."""
+        due = sorted(
+            (handle for handle in self._timers if handle.when() <= self.now),
+            key=asyncio.TimerHandle.when,
+        )
+        for handle in due:
+            self._timers.remove(handle)
+            self._soon.append(handle)
+        self.run_once()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass on a loop that is never held: each timer goes off when its time comes."""
+        until = self.now + seconds
+        self.run_until_quiet()
+        while self._timers and self.timers[0] <= until:
+            self.now = max(self.now, self.timers[0])
+            self.turn()
+            self.run_until_quiet()
+        self.now = until
+
+    def hold(self, seconds: float) -> None:
+        """Let time pass while nothing runs, as in a debugger."""
+        self.now += seconds
 
 
 class RecordedEvents:
-    """The accumulator's events, written down. The sticky partition goes round."""
+    """What the accumulator tells the sender, written down."""
 
-    def __init__(self, queue_type: type[PartitionQueue] = PartitionQueue) -> None:
-        self._queue_type = queue_type
-        self._queues: dict[tuple[str, int], PartitionQueue] = {}
+    def __init__(self) -> None:
         self.turns = 0
         self.closed: list[PartitionQueue] = []
         self.grown: list[int] = []
-        self.needed: list[tuple[TopicQueue, RecordBatch]] = []
-        self.refused_topics: set[str] = set()
-        self._sticky: Iterator[int] = count()
 
     def schedule_turn(self) -> None:
         self.turns += 1
@@ -102,23 +169,48 @@ class RecordedEvents:
         assert queue.open is not None
         self.grown.append(queue.open.records_size)
 
-    def check_topic_name(self, name: str, /) -> None:
-        if name in self.refused_topics:
-            raise InvalidTopicError(f"{name!r} is no topic name")
 
-    def topic_needed(self, topic: TopicQueue, room: RecordBatch, /) -> None:
-        self.needed.append((topic, room))
+class RecordedTopics:
+    """What the accumulator asks and tells the owner of the topics. The sticky partition goes round.
+
+    Attributes:
+        needed: The records that wait for metadata, as the accumulator told of them.
+        refused: Names that are no topic's.
+        batch_limit: Of the queues made from now on; 0 leaves it to the accumulator.
+    """
+
+    def __init__(self, queue_type: type[PartitionQueue] = PartitionQueue) -> None:
+        self.needed: list[WaitingRecords] = []
+        self.refused: set[str] = set()
+        self.batch_limit = 0
+        self._queue_type = queue_type
+        self._queues: dict[tuple[str, int], PartitionQueue] = {}
+        self._sticky: Iterator[int] = count()
+
+    def new_topic(self, name: str, /) -> TopicQueue:
+        if name in self.refused:
+            raise InvalidTopicError(f"{name!r} is no topic name")
+        return TopicQueue(name)
 
     def new_queue(self, topic: TopicQueue, partition: int, /) -> PartitionQueue:
         made = self._queues.get((topic.name, partition))
         if made is None:
             made = self._queues[topic.name, partition] = self._queue_type(topic, partition)
+            made.batch_limit = self.batch_limit
         return made
+
+    def forget(self) -> None:
+        """Keep nothing of topics that the accumulator forgot."""
+        self.needed.clear()
+        self._queues.clear()
+
+    def metadata_needed(self, waiting: WaitingRecords, /) -> None:
+        self.needed.append(waiting)
 
     def next_sticky_partition(self, topic: TopicQueue, /) -> int:
         return next(self._sticky) % topic.partition_count
 
-    def routing_error(self, topic: TopicQueue, error: Exception, /) -> KafkaError:
+    def routing_error(self, topic: TopicQueue, error: BaseException, /) -> KafkaError:
         return error if isinstance(error, KafkaError) else KafkaError(repr(error))
 
 
@@ -151,10 +243,12 @@ class Core:
         self.now = 100.0
         self.manual = ManualLoop()
         self.loop = loop or self.manual.as_loop()
-        self.events = RecordedEvents(queue_type)
+        self.events = RecordedEvents()
+        self.topics = RecordedTopics(queue_type)
         self.accumulator = RecordAccumulator(
             loop=self.loop,
             events=self.events,
+            topic_events=self.topics,
             clock=lambda: self.now,
             batch_size=batch_size,
             max_request_size=max_request_size,
@@ -167,14 +261,7 @@ class Core:
 
     def know(self, name: str, partitions: int) -> None:
         """Make a topic known that no record was sent to yet."""
-        topic = self.topic(name) if name in self.accumulator.topic_queues else None
-        if topic is None:
-            held = self.accumulator.accept_record(name, None, None, None, None, 0, None)
-            assert held is not None
-            topic = self.topic(name)
-            (room,) = self.accumulator.rooms(topic)
-            self.accumulator.fail_room(topic, room, KafkaError("made only to know the topic"))
-            self.events.needed.clear()
+        self.accumulator.topic(name)
         self.set_partitions(name, partitions)
 
     def set_partitions(
@@ -185,10 +272,10 @@ class Core:
         self.topic(name).set_partitions(partitions, has_leader)
 
     def topic(self, name: str = TOPIC) -> TopicQueue:
-        return self.accumulator.topic_queues[name]
+        return self.accumulator.topics_by_name[name]
 
     def queue(self, partition: int = 0, name: str = TOPIC) -> PartitionQueue:
-        return self.events.new_queue(self.topic(name), partition)
+        return self.topics.new_queue(self.topic(name), partition)
 
     def offer(
         self,
@@ -197,13 +284,19 @@ class Core:
         topic: str = TOPIC,
         key: bytes | None = None,
         partition: int | None = None,
-        headers: Headers | None = None,
+        headers: Sequence[Header] | None = None,
         timestamp_ms: int | None = 0,
         on_delivery: OnDelivery | None = None,
     ) -> Delivery | None:
         """Offer one record; None when there is no room."""
         return self.accumulator.accept_record(
-            topic, key, value, partition, headers, timestamp_ms, on_delivery
+            topic,
+            key,
+            value,
+            partition,
+            headers,
+            timestamp_ms,
+            None if on_delivery is None else (on_delivery, copy_context()),
         )
 
     def put(
@@ -213,13 +306,19 @@ class Core:
         topic: str = TOPIC,
         key: bytes | None = None,
         partition: int | None = None,
-        headers: Headers | None = None,
+        headers: Sequence[Header] | None = None,
         timestamp_ms: int | None = 0,
         on_delivery: OnDelivery | None = None,
     ) -> Delivery:
         """Have one record accepted."""
-        delivery = self.accumulator.accept_record(
-            topic, key, value, partition, headers, timestamp_ms, on_delivery
+        delivery = self.offer(
+            value,
+            topic=topic,
+            key=key,
+            partition=partition,
+            headers=headers,
+            timestamp_ms=timestamp_ms,
+            on_delivery=on_delivery,
         )
         assert delivery is not None
         return delivery
@@ -231,8 +330,20 @@ class Core:
             queue.close_open()
         return queue.closed.popleft()
 
-    def values(self, partition: int = 0, name: str = TOPIC) -> list[bytes | None]:
-        """Return the values that wait for a partition, in order."""
+    def count(self, partition: int = 0, name: str = TOPIC) -> int:
+        """Return how many records wait for a partition."""
         queue = self.queue(partition, name)
         waiting = [*queue.closed, *([] if queue.open is None else [queue.open])]
-        return [value for batch in waiting for _, value, _, _ in batch.records()]
+        return sum(batch.record_count for batch in waiting)
+
+    def values(self, partition: int = 0, name: str = TOPIC) -> list[bytes | None]:
+        """Return the values that wait for a partition, in order; closes its open batch."""
+        queue = self.queue(partition, name)
+        queue.close_open()
+        return [value for batch in queue.closed for _, value, _, _ in records_of(batch)]
+
+    def route(self, partitions: int = 1, *, name: str = TOPIC, limit: int = NO_LIMIT) -> None:
+        """Make a topic known, and give the records that wait for that their partitions."""
+        self.set_partitions(name, partitions)
+        _, failed = self.accumulator.route(self.topic(name), limit)
+        assert failed == []

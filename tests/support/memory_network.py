@@ -6,9 +6,9 @@ so that the same program runs the same way each time. Servers are known by the a
 socket given to `create_server` is bound to; the socket itself is only kept, so that its port stays
 taken.
 
-As over TCP, bytes arrive in other pieces than they were sent in, what was sent before a `close`
-arrives, and SO_LINGER with 0 seconds turns an `abort` into a reset, which takes along what has not
-been read yet.
+As over TCP, bytes arrive in other pieces than they were sent in, what was sent before a `close` or
+a `write_eof` arrives, and SO_LINGER with 0 seconds turns an `abort` into a reset, which takes along
+what has not been read yet.
 """
 
 from __future__ import annotations
@@ -114,6 +114,8 @@ class _Transport(asyncio.Transport):
         self._high = _HIGH_WATER
         self._is_paused = False
         self._is_reading = True
+        self._is_ending = False
+        self._has_ended = False
         self._is_closing = False
         self._is_over = False
         self._is_under_way = False
@@ -128,7 +130,7 @@ class _Transport(asyncio.Transport):
         self.writelines([data])
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
-        if self._is_closing:
+        if self._is_closing or self._is_ending:
             return
         data = b"".join(list_of_data)
         # In pieces of its own: a reader must not count on those of the writer.
@@ -145,6 +147,14 @@ class _Transport(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         return self._size
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        if not self._is_ending:
+            self._is_ending = True
+            self._go_on()
 
     def is_closing(self) -> bool:
         return self._is_closing
@@ -201,10 +211,12 @@ class _Transport(asyncio.Transport):
         elif self._is_closing:
             self._end(None)
             self._loop.call_soon(peer._hear_end)
+        elif self._is_ending and not self._has_ended:
+            self._has_ended = True
+            self._loop.call_soon(peer._hear_end)
 
     def _hear_end(self) -> None:
-        if not self._is_closing:
-            self._protocol.eof_received()
+        if not self._is_closing and not self._protocol.eof_received():
             self.close()
 
     def _end(self, error: Exception | None) -> None:

@@ -28,6 +28,12 @@ FAST: Final[ProducerOptions] = {
     "reconnect_backoff_max_ms": 16,
 }
 
+
+def fast(**more: Unpack[ProducerOptions]) -> ProducerOptions:
+    """Return `FAST` with more options, or others."""
+    return {**FAST, **more}
+
+
 RECORD_BY_RECORD: Final[ProducerOptions] = {**FAST, "batch_size": 0}
 """Each record is a batch of its own, and so a request."""
 

@@ -28,6 +28,7 @@ from aioproducer import (
     ProducerClosedError,
     RecordMetadata,
     UndeliveredRecord,
+    UndeliveredRecords,
 )
 
 PARTITIONS = 3
@@ -157,9 +158,7 @@ async def main(servers: str, path: Path, buffer_memory: int) -> None:
     write(path, ledger, took, undelivered)
 
 
-def write(
-    path: Path, ledger: Ledger, took: float, undelivered: tuple[UndeliveredRecord, ...]
-) -> None:
+def write(path: Path, ledger: Ledger, took: float, undelivered: UndeliveredRecords) -> None:
     """Leave the ledger."""
     left: dict[str, object] = {
         "took": took,
