@@ -28,9 +28,11 @@ async def pay(request: web.Request) -> web.Response:
         metadata = await request.app[PRODUCER].send_and_wait(
             "payments", await request.read(), key=key, timeout=2
         )
-    except (BufferExhaustedError, KafkaTimeoutError) as error:
-        # It may be stored nevertheless: a payment needs an id by which a second one is known.
-        raise web.HTTPServiceUnavailable(headers={"Retry-After": "1"}) from error
+    except KafkaTimeoutError as error:
+        if error.safe_to_resend:
+            raise web.HTTPServiceUnavailable(headers={"Retry-After": "1"}) from error
+        # It may be stored, now or in a while: a second try would be a second payment.
+        raise web.HTTPGatewayTimeout(text="ask what became of it before you pay again") from error
     return web.json_response({"partition": metadata.partition, "offset": metadata.offset})
 
 

@@ -44,9 +44,11 @@ async def pay(card: str, request: Request, producer: KafkaProducer) -> dict[str,
         metadata = await producer.send_and_wait(
             "payments", await request.body(), key=card.encode(), timeout=2
         )
-    except (BufferExhaustedError, KafkaTimeoutError) as error:
-        # It may be stored nevertheless: a payment needs an id by which a second one is known.
-        raise HTTPException(503, "try again", headers={"Retry-After": "1"}) from error
+    except KafkaTimeoutError as error:
+        if error.safe_to_resend:
+            raise HTTPException(503, "try again", headers={"Retry-After": "1"}) from error
+        # It may be stored, now or in a while: a second try would be a second payment.
+        raise HTTPException(504, "ask what became of it before you pay again") from error
     return {"partition": metadata.partition, "offset": metadata.offset}
 
 
