@@ -51,6 +51,26 @@ class StoredRecord:
     timestamp_type: TimestampType | None
 
 
+def _create(
+    kafka: Kafka, new: NewTopic, *, timeout: float, may_exist: bool = False
+) -> AdminClient | None:
+    """Create a topic; returns who did, None if it took too long."""
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    # Its stub names `Future` without saying of what.
+    created: Mapping[str, Future[None]] = admin.create_topics(  # pyright: ignore
+        [new], request_timeout=timeout
+    )
+    try:
+        created[new.topic].result()
+    except KafkaException as error:
+        code = error.args[0].code()
+        if code == KafkaError._TIMED_OUT:  # pyright: ignore[reportPrivateUsage]
+            return None
+        if not may_exist or code != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise
+    return admin
+
+
 def create_topic(
     kafka: Kafka,
     *,
@@ -76,13 +96,13 @@ def create_topic(
     """
     topic = name or f"test-{uuid.uuid4().hex[:12]}"
     give_up_at = time.monotonic() + timeout
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     new = NewTopic(topic, partitions, replication_factor, config=dict(config or {}))
-    # Its stub names `Future` without saying of what.
-    created: Mapping[str, Future[None]] = admin.create_topics(  # pyright: ignore
-        [new], request_timeout=timeout
-    )
-    created[topic].result()
+    admin = _create(kafka, new, timeout=timeout / 3)
+    while admin is None:
+        # librdkafka asked a broker that had just started, which knew no controller yet.
+        if time.monotonic() > give_up_at:
+            raise TimeoutError(f"{topic} could not be created within {timeout} s")
+        admin = _create(kafka, new, timeout=timeout / 3, may_exist=True)
     while True:
         found = admin.list_topics(topic, timeout=timeout).topics[topic].partitions
         if len(found) == partitions and all(one.leader >= 0 for one in found.values()):
