@@ -22,6 +22,7 @@ from typing import Final, cast
 
 from aioproducer._native.accumulator import RecordAccumulator
 from aioproducer._native.record_batch import BATCH_HEADER_SIZE, RecordBatch
+from aioproducer._native.sending import Counters
 from aioproducer.background import Background
 from aioproducer.batch_compressor import BatchCompressor
 from aioproducer.cluster import Cluster
@@ -48,39 +49,13 @@ from aioproducer.protocol.produce import PartitionProduceResponse
 from aioproducer.retry import Step, backoff, next_step
 from aioproducer.topics import Topic, Topics
 from aioproducer.undelivered import UndeliveredRecords
-from aioproducer.window import SentRequest
 
-__all__ = ["Attempts", "Counters", "Outcome"]
+__all__ = ["Attempts", "Outcome"]
 
 logger = logging.getLogger(__name__)
 
 _PROBE_LIMIT_EVERY: Final = 60.0
 """Seconds after which a topic's learnt bound is doubled again: somebody may have raised it."""
-
-
-class Counters:
-    """What happened since the start, for `Producer.metrics`."""
-
-    __slots__ = (
-        "batches_retried",
-        "batches_sent",
-        "batches_split",
-        "bytes_sent",
-        "epochs_bumped",
-        "records_delivered",
-        "records_failed",
-        "requests_sent",
-    )
-
-    def __init__(self) -> None:
-        self.records_delivered = 0
-        self.records_failed = 0
-        self.batches_sent = 0
-        self.batches_retried = 0
-        self.batches_split = 0
-        self.requests_sent = 0
-        self.bytes_sent = 0
-        self.epochs_bumped = 0
 
 
 class Outcome:
@@ -113,7 +88,6 @@ class Attempts:
         background: Its clock, and where hooks are called.
         cluster: Explains timeouts.
         topics: Told of stale leaders, and of what a topic takes.
-        accumulator: Given back the bytes of what is done.
         compressor: Restores the records of a batch that is split.
         flushes: Told of batches that are split.
         counters: Counted up.
@@ -132,7 +106,6 @@ class Attempts:
         background: Background,
         cluster: Cluster,
         topics: Topics,
-        accumulator: RecordAccumulator,
         compressor: BatchCompressor,
         flushes: Flushes,
         counters: Counters,
@@ -147,13 +120,17 @@ class Attempts:
         self._background = background
         self._cluster = cluster
         self._topics = topics
-        self._accumulator = accumulator
+        self._accumulator: RecordAccumulator
         self._compressor = compressor
         self._flushes = flushes
         self._failure_log = failure_log
         self._producer_id_lost = producer_id_lost
         self._producer_id_error = producer_id_error
         self._delivery_timeout = config.delivery_timeout_ms / 1000
+
+    def serve(self, accumulator: RecordAccumulator) -> None:
+        """Give the bytes of what is done back to an accumulator."""
+        self._accumulator = accumulator
 
     # ---- one attempt
 
@@ -190,7 +167,7 @@ class Attempts:
         lane: PartitionLane,
         batch: RecordBatch,
         error: KafkaError,
-        sent: SentRequest,
+        node_id: int,
         outcome: Outcome,
         answer: PartitionProduceResponse | None = None,
     ) -> None:
@@ -209,7 +186,7 @@ class Attempts:
                 lane.refused(batch)
             self._accumulator.release(batch)
             return
-        error.broker = sent.broker
+        error.broker = self._cluster.brokers.name(node_id)
         batch.last_error = error
         was_in_doubt = batch.possibly_persisted
         if error.possibly_persisted:
@@ -240,7 +217,7 @@ class Attempts:
         elif step is Step.FAIL:
             self._give_up(lane, batch, error, outcome, is_over=is_over)
         else:
-            self._try_again(lane, batch, step, sent)
+            self._try_again(lane, batch, step, node_id)
 
     def _may_retry(
         self, lane: PartitionLane, batch: RecordBatch, error: KafkaError, *, is_over: bool
@@ -250,18 +227,14 @@ class Attempts:
         # A split is no retry: nothing of the batch was tried in the size it is sent in next.
         return batch.attempts <= self._config.retries or isinstance(error, MessageTooLargeError)
 
-    def _try_again(
-        self, lane: PartitionLane, batch: RecordBatch, step: Step, sent: SentRequest
-    ) -> None:
+    def _try_again(self, lane: PartitionLane, batch: RecordBatch, step: Step, node_id: int) -> None:
         if step in (Step.RESTART, Step.NEW_ID):
             lane.refused(batch)
             lane.must_start_over(batch)
         if step is Step.NEW_ID:
             self._producer_id_lost(lane)
         self.counters.batches_retried += 1
-        has_moved = (
-            lane.leader.node_id not in (NO_LEADER, sent.window.node_id) and not lane.is_sent_around
-        )
+        has_moved = lane.leader.node_id not in (NO_LEADER, node_id) and not lane.is_sent_around
         # Metadata was faster than the response: the new leader has not failed (KIP-951).
         delay = 0.0 if has_moved else self.retry_delay(batch.attempts)
         lane.requeue(batch, self._background.time() + delay)

@@ -72,7 +72,6 @@ class Broker:
         address: Where it listens, as the newest metadata says.
         connection: The connection, open or about to end.
         connecting: The task that makes one.
-        is_leaving: No request is to be begun on the connection.
         was_reached: It has been connected at this address.
         failures: Attempts to connect that failed in a row.
         retry_at: When to try again.
@@ -86,7 +85,6 @@ class Broker:
         "connecting",
         "connection",
         "failures",
-        "is_leaving",
         "is_reported",
         "last_error",
         "retry_at",
@@ -97,7 +95,6 @@ class Broker:
     def __init__(self, address: BrokerAddress) -> None:
         self.connection: Connection | None = None
         self.connecting: asyncio.Task[None] | None = None
-        self.is_leaving = False
         self.is_reported = False
         self.move_to(address)
 
@@ -113,7 +110,8 @@ class Broker:
     @property
     def is_connected(self) -> bool:
         """Whether requests may be begun on its connection."""
-        return self.connection is not None and self.connection.is_open and not self.is_leaving
+        connection = self.connection
+        return connection is not None and connection.is_open and not connection.is_leaving
 
 
 class Brokers(Mapping[int, Broker]):
@@ -336,7 +334,8 @@ class Brokers(Mapping[int, Broker]):
     def _take_in(self, address: BrokerAddress) -> Broker:
         broker = self._left_out.pop(address.node_id, None) or Broker(address)
         # It may have been left out by mistake, and come back before its connection ended.
-        broker.is_leaving = not _leads_to(broker.connection, broker.address)
+        if broker.connection is not None:
+            broker.connection.is_leaving = not _leads_to(broker.connection, broker.address)
         self._brokers[address.node_id] = broker
         return broker
 
@@ -357,14 +356,14 @@ class Brokers(Mapping[int, Broker]):
         connection = broker.connection
         if connection is not None and connection.pending_count:
             self._stop_connecting(broker)
-            broker.is_leaving = True
+            connection.is_leaving = True
             connection.on_drained = lambda: self._drained(broker, connection, why)
         else:
             self._end(broker, why)
 
     def _drained(self, broker: Broker, connection: Connection, why: str) -> None:
         connection.on_drained = None
-        if broker.is_leaving and broker.connection is connection:
+        if connection.is_leaving and broker.connection is connection:
             self._end(broker, why)
 
     def _end(self, broker: Broker, why: str) -> None:
@@ -373,7 +372,7 @@ class Brokers(Mapping[int, Broker]):
             del self._left_out[broker.address.node_id]
         if broker.connection is not None:
             logger.debug("Closing the connection to %s: %s", broker.connection.address, why)
-            broker.is_leaving = True
+            broker.connection.is_leaving = True
             broker.connection.abort(
                 NetworkError(why, broker=str(broker.address), possibly_persisted=True)
             )
@@ -462,7 +461,6 @@ class Brokers(Mapping[int, Broker]):
     def _adopt(self, broker: Broker, connection: Connection) -> None:
         node_id = broker.address.node_id
         broker.connection = connection
-        broker.is_leaving = False
         broker.was_reached = True
         broker.last_error = None
         made_at = self._background.time()
@@ -473,12 +471,11 @@ class Brokers(Mapping[int, Broker]):
 
         def on_lost(reason: KafkaError) -> None:
             broker.connection = None
-            is_leaving, broker.is_leaving = broker.is_leaving, False
             if self._left_out.get(node_id) is broker:
                 del self._left_out[node_id]
             if self._brokers.get(node_id) is not broker:
                 return
-            if not is_leaving:
+            if not connection.is_leaving:
                 now = self._background.time()
                 broker.last_error = reason
                 # One that takes connections and hangs up is as good as one that takes none.
@@ -519,9 +516,7 @@ class Brokers(Mapping[int, Broker]):
         self._schedule_reaping()
 
 
-def _leads_to(connection: Connection | None, address: BrokerAddress) -> bool:
-    if connection is None:
-        return True
+def _leads_to(connection: Connection, address: BrokerAddress) -> bool:
     own = connection.address
     return (own.host, own.port) == (address.host, address.port)
 

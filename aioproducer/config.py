@@ -219,10 +219,10 @@ class ProducerConfig:
 
     linger_ms: Annotated[float, number(0, unit="milliseconds")] = 0
     """How long a batch that is not full waits for more records, in milliseconds; fractions are
-    allowed. With 0 it leaves at the end of the loop's turn if the broker has a free request, and
-    grows by itself while it has none, so a fixed wait is seldom needed (Java's default is 5). The
-    small batches of a turn that sends to more than 64 partitions wait until the broker has
-    answered what it is at."""
+    allowed. With 0 it leaves at the end of the loop's turn if nothing is in flight to its broker
+    and all callers that there were of late have sent; else it waits for them or for the response,
+    but no longer than half a response time. So a fixed wait is seldom needed (Java's default is
+    5)."""
 
     batch_size: Annotated[int, whole_number(0, unit="bytes")] = 1_000_000
     """Size at which a batch of one partition is full, in bytes before compression. A larger

@@ -28,7 +28,7 @@ from aioproducer.errors.base import seconds
 from aioproducer.metadata import BrokerAddress
 from aioproducer.protocol.api_versions import API_VERSIONS
 from aioproducer.protocol.frames import OtherProtocolError
-from aioproducer.transport import Connection, ConnectionOptions, describe
+from aioproducer.transport import BufferedConnection, Connection, ConnectionOptions, describe
 
 __all__ = ["Progress", "connect", "first_to_answer"]
 
@@ -270,7 +270,9 @@ class _Attempt:
 
     async def _negotiated(self, host: str, version: int) -> Connection:
         """Open a connection, and ask for the broker's versions in a version of ApiVersions."""
-        connection = Connection(Background(self._loop), self._address, self._options)
+        is_asyncio = isinstance(self._loop, asyncio.BaseEventLoop)
+        make = BufferedConnection if is_asyncio else Connection
+        connection = make(Background(self._loop), self._address, self._options)
         is_made = False
         try:
             await self._open(host, connection)

@@ -24,14 +24,15 @@ class Flush:
 
 
 class Flushes:
-    """The flushes under way."""
+    """The flushes under way.
+
+    Attributes:
+        under_way: All of them; always the same list.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._flushes: list[Flush] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._flushes)
+        self.under_way: list[Flush] = []
 
     async def wait_for(self, batches: Iterable[RecordBatch]) -> None:
         """Wait until all of `batches`, and what they are replaced by, are done."""
@@ -39,15 +40,15 @@ class Flushes:
         if not remaining:
             return
         flush = Flush(remaining, self._loop.create_future())
-        self._flushes.append(flush)
+        self.under_way.append(flush)
         try:
             await flush.done
         finally:
-            self._flushes.remove(flush)
+            self.under_way.remove(flush)
 
     def waiting_for(self, batch: RecordBatch) -> Iterator[Flush]:
         """The flushes that wait for a batch."""
-        return (flush for flush in list(self._flushes) if batch in flush.remaining)
+        return (flush for flush in list(self.under_way) if batch in flush.remaining)
 
     def replace(self, batch: RecordBatch, by: Iterable[RecordBatch]) -> None:
         """Wait for others in a batch's place: its children, or those its records were routed to."""

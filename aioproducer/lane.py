@@ -1,7 +1,8 @@
 """One partition's way to the log: which batch may go next, and under which sequence number.
 
-A lane extends the native `PartitionQueue` (the batches not in flight) with the batches in flight
-and the partition's sequence state. It does no I/O and reads no clock; sender.py drives it.
+A lane extends the native `PartitionQueue`, which has the batches, the sequence numbers and the
+steps of a batch that simply succeeds (queues.pyx), by what to do about all others. It does no I/O
+and reads no clock; sender.py drives it.
 
 States of a batch:
     open -> closed -> in flight -> done (delivered, failed, split)
@@ -32,23 +33,16 @@ Rules
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
-from typing import Literal, TypeAlias
 
-from aioproducer._native.accumulator import PartitionQueue, TopicQueue
+from aioproducer._native.queues import PartitionQueue, TopicQueue
 from aioproducer._native.record_batch import RecordBatch
-from aioproducer.metadata import NO_LEADER, PartitionLeader
-from aioproducer.transaction import NO_SEQUENCE, ProducerIdentity, advance_sequence
+from aioproducer.metadata import NO_LEADER, NOBODY, PartitionLeader
+from aioproducer.transaction import ProducerIdentity, advance_sequence
 
 __all__ = ["PartitionLane"]
 
 _MOVES_AT_ONCE = 5
 """How often a partition may move without a success before a new leader no longer ends a backoff."""
-
-Gap: TypeAlias = Literal["none", "refused", "unknown"]
-
-_PROOF_LASTS = 3600.0
-"""Seconds. A broker forgets a producer after a day, unless it is told to do so earlier."""
 
 
 class PartitionLane(PartitionQueue):
@@ -64,63 +58,19 @@ class PartitionLane(PartitionQueue):
         moves_in_vain: How often the leader changed since a broker acknowledged something.
         refusals_at_zero: How often a broker refused the first number of an epoch since then, as if
             it expected another.
+        failures_logged: The log says that it fails, and is to say when that is over.
     """
 
-    __slots__ = (
-        "disowned",
-        "failures_logged",
-        "gap",
-        "gap_at",
-        "identity",
-        "in_flight",
-        "in_flight_node",
-        "is_proven",
-        "last_acknowledged",
-        "leader",
-        "linger_at",
-        "moves_in_vain",
-        "needs_epoch",
-        "next_sequence",
-        "open_is_due",
-        "proven_at",
-        "refusals_at_zero",
-        "retry_at",
-    )
+    __slots__ = ("disowned", "gap_at", "needs_epoch")
 
     def __init__(self, topic: TopicQueue, partition: int) -> None:
         super().__init__(topic, partition)
-        self.leader = PartitionLeader(NO_LEADER, -1)
-        self.in_flight: deque[RecordBatch] = deque()
-        self.in_flight_node = NO_LEADER
-        self.retry_at = 0.0
-        self.linger_at = 0.0
-        self.open_is_due = False
-        self.identity: ProducerIdentity | None = None
+        self.leader = NOBODY
         self.disowned: ProducerIdentity | None = None
-        self.next_sequence = 0
-        self.last_acknowledged = NO_SEQUENCE
-        self.is_proven = False
-        self.proven_at = 0.0
-        self.gap: Gap = "none"
+        self.gap_at = 0
         self.needs_epoch = False
-        self.gap_at = NO_SEQUENCE
-        self.failures_logged = False
-        self.moves_in_vain = 0
-        self.refusals_at_zero = 0
 
     # ---- what there is
-
-    @property
-    def is_idle(self) -> bool:
-        """Nothing waits and nothing is in flight."""
-        return self.open is None and not self.closed and not self.in_flight
-
-    @property
-    def head(self) -> RecordBatch | None:
-        """The batch that would be taken next, if it may."""
-        if self.closed:
-            return self.closed[0]
-        return self.open if self.open_is_due else None
 
     def batches(self) -> list[RecordBatch]:
         """Every batch that is not done, oldest first."""
@@ -134,78 +84,20 @@ class PartitionLane(PartitionQueue):
 
     # ---- taking
 
-    def may_take(self, now: float, window: int, identity: ProducerIdentity | None) -> bool:
-        """Whether `take` would give a batch now.
-
-        Args:
-            now: The loop's clock.
-            window: How many batches of one partition may be in flight at most.
-            identity: The producer's identity; None without idempotence.
-        """
-        head = self.head
-        if head is None or now < self.retry_at or self.leader.node_id == NO_LEADER:
-            return False
-        if head.is_compressing:
-            return False
-        if not self.in_flight:
-            return True
-        if self.in_flight_node != self.leader.node_id or self.gap != "none":
-            return False
-        if head.times_taken and not self._is_behind_all_in_flight(head):
-            return False
-        if identity is not None:
-            if identity != self.identity:
-                return False
-            if not self.is_proven or now - self.proven_at > _PROOF_LASTS:
-                return False
-        return len(self.in_flight) < window
-
-    def _is_behind_all_in_flight(self, batch: RecordBatch) -> bool:
-        last = self.in_flight[-1]
-        if not (batch.has_sequence and last.has_sequence):
-            return False
-        return self._distance(last) < self._distance(batch)
-
     def close_head(self) -> None:
         """Close the open batch if it is the head, so that it takes no more records."""
         if not self.closed:
             self.close_open()
-            self.open_is_due = False
 
-    def take(self, identity: ProducerIdentity | None) -> RecordBatch:
-        """Move the head to the batches in flight, numbering it; only after `may_take`."""
-        self.close_head()
-        batch = self.closed.popleft()
-        if identity is not None:
-            if identity != self.identity and not batch.has_sequence:
-                self._start_over(identity)
-            if not batch.has_sequence:
-                self._number(batch)
-        batch.attempts += 1
-        batch.times_taken += 1
-        batch.is_in_flight = True
-        self.in_flight.append(batch)
-        self.in_flight_node = self.leader.node_id
-        return batch
-
-    def _number(self, batch: RecordBatch) -> None:
-        assert self.identity is not None
-        batch.assign_sequence(self.identity.producer_id, self.identity.epoch, self.next_sequence)
-        self.next_sequence = advance_sequence(self.next_sequence, batch.record_count)
-
-    def _start_over(self, identity: ProducerIdentity) -> None:
-        self.identity = identity
-        self.next_sequence = 0
-        self.last_acknowledged = NO_SEQUENCE
-        self.is_proven = False
-        self.gap = "none"
+    def begin_epoch(self, identity: ProducerIdentity) -> None:
+        """Number from 0 on under another identity."""
+        super().begin_epoch(identity)
         self.needs_epoch = False
 
     def forget(self, batch: RecordBatch) -> None:
         """Take out a batch that waits; one in flight stays until its request is over."""
         if batch is self.open:
             self.close_open()
-            self.open_is_due = False
         if not batch.is_in_flight:
             self.closed.remove(batch)
             # The backoff was for its sake.
@@ -214,29 +106,10 @@ class PartitionLane(PartitionQueue):
     def forget_waiting(self) -> None:
         """Take out every batch that waits."""
         self.close_open()
-        self.open_is_due = False
         self.closed.clear()
         self.retry_at = 0.0
 
     # ---- answers
-
-    def answered(self, batch: RecordBatch) -> None:
-        """The request that carried `batch` is over, whatever came of it."""
-        batch.is_in_flight = False
-        self.in_flight.remove(batch)
-
-    def acknowledged(self, batch: RecordBatch) -> None:
-        """The broker has stored `batch`; call after `answered`."""
-        if self.in_flight_node == self.leader.node_id != NO_LEADER:
-            self.is_proven = True
-            self.proven_at = batch.created_at
-        self.moves_in_vain = 0
-        self.refusals_at_zero = 0
-        if not batch.has_sequence or not self._is_current(batch):
-            return
-        last = advance_sequence(batch.base_sequence, batch.record_count - 1)
-        if self.last_acknowledged == NO_SEQUENCE or not _is_before(last, self.last_acknowledged):
-            self.last_acknowledged = last
 
     def is_next_in_sequence(self, batch: RecordBatch) -> bool:
         """Whether a broker that calls `batch` out of order has lost numbers before it.
@@ -244,7 +117,7 @@ class PartitionLane(PartitionQueue):
         It has not if an earlier number is still on its way, or was refused and leaves a gap.
         """
         distance = self._distance(batch)
-        if self.gap == "refused" and self._steps_to(self.gap_at) < distance:
+        if self.gap == "refused" and self.steps_to(self.gap_at) < distance:
             return False
         outstanding = [*self.in_flight, *self.closed]
         return not any(
@@ -254,7 +127,7 @@ class PartitionLane(PartitionQueue):
 
     def is_behind_acknowledged(self, batch: RecordBatch) -> bool:
         """Whether a batch with a higher number of the same epoch was acknowledged."""
-        return batch.has_sequence and self._is_current(batch) and self._distance(batch) < 0
+        return batch.has_sequence and self.is_current(batch) and self._distance(batch) < 0
 
     def requeue(self, batch: RecordBatch, retry_at: float) -> None:
         """Put a batch back for another attempt; call after `answered`."""
@@ -284,7 +157,7 @@ class PartitionLane(PartitionQueue):
         if batch.possibly_persisted:
             self.lost_sight_of(batch)
             return
-        if not batch.has_sequence or not self._is_current(batch):
+        if not batch.has_sequence or not self.is_current(batch):
             return
         following = advance_sequence(batch.base_sequence, batch.record_count)
         if following == self.next_sequence:
@@ -294,20 +167,20 @@ class PartitionLane(PartitionQueue):
 
     def must_start_over(self, batch: RecordBatch) -> None:
         """Nothing from the number of `batch` on can be stored under this epoch."""
-        if batch.has_sequence and self._is_current(batch):
+        if batch.has_sequence and self.is_current(batch):
             self._open_gap(batch)
             self.needs_epoch = True
 
     def lost_sight_of(self, batch: RecordBatch) -> None:
         """`batch` failed after an attempt, and it is not known whether it was stored."""
-        if batch.has_sequence and self._is_current(batch):
+        if batch.has_sequence and self.is_current(batch):
             self.needs_epoch = True
             if self.gap == "none":
                 self.gap = "unknown"
 
     def _open_gap(self, batch: RecordBatch) -> None:
         sequence = batch.base_sequence
-        if self.gap != "refused" or self._steps_to(sequence) < self._steps_to(self.gap_at):
+        if self.gap != "refused" or self.steps_to(sequence) < self.steps_to(self.gap_at):
             self.gap_at = sequence
         self.gap = "refused"
 
@@ -330,7 +203,7 @@ class PartitionLane(PartitionQueue):
         """Close the gap: what was numbered gets the numbers that the broker expects."""
         assert not self.in_flight
         self.gap = "none"
-        self.next_sequence = self._next_expected()
+        self.next_sequence = self.next_expected
         self._number_waiting()
 
     def settle_gap(self) -> bool:
@@ -343,14 +216,14 @@ class PartitionLane(PartitionQueue):
             return False
         if self.gap == "refused":
             return not any(
-                batch.possibly_persisted and self._distance(batch) < self._steps_to(self.gap_at)
+                batch.possibly_persisted and self._distance(batch) < self.steps_to(self.gap_at)
                 for batch in self.closed
                 if batch.has_sequence
             )
         if any(batch.has_sequence for batch in self.closed):
             # What is on its way again will tell: accepted, there was no gap.
             return False
-        if self._next_expected() == self.next_sequence:
+        if self.next_expected == self.next_sequence:
             self.gap = "none"
             self.needs_epoch = False
             return False
@@ -376,14 +249,14 @@ class PartitionLane(PartitionQueue):
     def restart(self, identity: ProducerIdentity) -> None:
         """Renumber what was numbered, from 0 under a new epoch; only with nothing in flight."""
         assert not self.in_flight
-        self._start_over(identity)
+        self.begin_epoch(identity)
         self._number_waiting()
 
     def _number_waiting(self) -> None:
         for batch in self.closed:
             if not batch.has_sequence:
                 break
-            self._number(batch)
+            self.number(batch)
 
     def split(self, batch: RecordBatch, children: list[RecordBatch]) -> None:
         """Put the children of a split batch in its place, under its numbers."""
@@ -406,7 +279,7 @@ class PartitionLane(PartitionQueue):
         self.retry_at = max(self.retry_at, retry_at)
         if batch.has_sequence:
             others.assign_sequence(batch.producer_id, batch.producer_epoch, batch.base_sequence)
-            if self._is_current(batch):
+            if self.is_current(batch):
                 following = advance_sequence(batch.base_sequence, batch.record_count)
                 if following == self.next_sequence:
                     self.next_sequence = advance_sequence(batch.base_sequence, others.record_count)
@@ -465,24 +338,5 @@ class PartitionLane(PartitionQueue):
         self.is_proven = False
         self.in_flight_node = NO_LEADER
 
-    # ---- numbers
-
-    def _is_current(self, batch: RecordBatch) -> bool:
-        return self.identity == (batch.producer_id, batch.producer_epoch)
-
-    def _next_expected(self) -> int:
-        if self.last_acknowledged == NO_SEQUENCE:
-            return 0
-        return advance_sequence(self.last_acknowledged, 1)
-
     def _distance(self, batch: RecordBatch) -> int:
-        return self._steps_to(batch.base_sequence)
-
-    def _steps_to(self, sequence: int) -> int:
-        # Counted from the last acknowledged number, so that a wrap at 2^31 keeps the order, and
-        # negative for what stands before it.
-        return (sequence - self._next_expected() + 2**30) % 2**31 - 2**30
-
-
-def _is_before(sequence: int, other: int) -> bool:
-    return (other - sequence) % 2**31 < 2**30 and sequence != other
+        return self.steps_to(batch.base_sequence)

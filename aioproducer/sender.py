@@ -1,13 +1,14 @@
 """From full and due batches to acknowledged ones: requests, responses, retries, timeouts.
 
-Owned by the producer. It hears from the native accumulator (once per batch) and from the cluster;
-everything it does happens in a callback of the loop or inside a call of `send`, never in a task
-of its own, except to get a producer id.
+Owned by the producer. Its native half (sending.pyx) makes the requests, and settles the responses
+that are plain successes; what is to be decided otherwise is decided here. It hears from that half,
+from the compressor and from the cluster; everything it does happens in a callback of the loop or
+inside a call of `send`, never in a task of its own, except to get a producer id.
 
-One `BrokerWindow` per broker holds the lanes that have something to send to it. A lane stands in
-`ready` when `lane.may_take` said so; `_offer` puts it there after anything that can change that:
-a batch closed or came due, a response arrived, a backoff ended, a leader or an identity came.
-`_pump` then fills the window: at most one batch of each lane in one request, the lanes in turn.
+A `BrokerQueue` per broker holds the lanes that have something to send to it. `Sending.offer` puts a
+lane there after anything that can let it send: a batch closed or came due, a response arrived, a
+backoff ended, a leader or an identity came. `Sending.drain` then sends, while the broker may be
+sent more: at most one batch of each lane in one request, the lanes in turn.
 
 Invariants
 * A batch is in exactly one place: open or closed in its lane, or in flight in one request.
@@ -29,15 +30,19 @@ from typing import TYPE_CHECKING, cast
 
 import async_timeout
 
-from aioproducer._native.accumulator import (
+from aioproducer._native.accumulator import RecordAccumulator
+from aioproducer._native.produce_response import SentRequest
+from aioproducer._native.queues import (
+    BrokerQueue,
     BufferShare,
-    RecordAccumulator,
+    InFlightLimit,
     TopicQueue,
     WaitingRecords,
 )
-from aioproducer._native.record_batch import BATCH_HEADER_SIZE, Delivery, RecordBatch
+from aioproducer._native.record_batch import Delivery, RecordBatch
+from aioproducer._native.sending import Counters, Sending
 from aioproducer.admission import Admissions, Waiter
-from aioproducer.attempts import Attempts, Counters, Outcome
+from aioproducer.attempts import Attempts, Outcome
 from aioproducer.background import Background, Timer
 from aioproducer.batch_compressor import BatchCompressor
 from aioproducer.cluster import Cluster
@@ -53,35 +58,30 @@ from aioproducer.errors.base import seconds
 from aioproducer.explaining import about_batch, closed_error
 from aioproducer.failure_log import FailureLog
 from aioproducer.flushing import Flushes
-from aioproducer.in_flight_limit import InFlightLimit
 from aioproducer.lane import PartitionLane
 from aioproducer.lane_timers import LaneTimers
 from aioproducer.metadata import NO_LEADER, PartitionLeader, broker_address
 from aioproducer.metrics import METRICS
 from aioproducer.partitioner import RoundRobinPartitioner
+from aioproducer.produce_request import make_request
 from aioproducer.producer_id import ProducerId
 from aioproducer.protocol.produce import PRODUCE, PartitionProduceResponse, ProduceResponse
 from aioproducer.protocol.schema import NO_TOPIC_ID
+from aioproducer.protocol.versions import produce_version_cap
 from aioproducer.topics import Topic, Topics
 from aioproducer.transport import Connection
 from aioproducer.undelivered import UndeliveredRecords
 from aioproducer.unneeded_answers import UnneededAnswers
-from aioproducer.window import BrokerWindow, SentRequest, Taken, make_request
 
 if TYPE_CHECKING:
-    from aioproducer._native.accumulator import WaitingRecord
+    from aioproducer._native.queues import WaitingRecord
 
 __all__ = ["Sender"]
 
 logger = logging.getLogger(__name__)
 
-_REQUEST_OVERHEAD = 256
-_PARTITION_OVERHEAD = 64
 _WOKEN_AT_ONCE = 1_000
 """Callers that are woken in one turn of the loop while the producer closes."""
-_MANY_LANES = 64
-"""Partitions that got a record in one turn of the loop. From here on the batches of one turn are
-small, and cost us and the broker far more for each record than large ones."""
 
 
 class Sender:
@@ -101,12 +101,8 @@ class Sender:
         self.cluster = Cluster(config, background, self)
         self._config = config
         self.background = background
-        self._in_flight_limit = config.max_in_flight_requests_per_connection
         self._linger = config.linger_ms / 1000
-        self._delivery_timeout = config.delivery_timeout_ms / 1000
-        self._windows: dict[int, BrokerWindow] = {}
         self._leaderless = BufferShare()
-        self._active: set[PartitionLane] = set()
         self._failure_log = FailureLog(background)
         self._compressor = BatchCompressor(config, background.loop, self._compressed)
         self._flushes = Flushes(background.loop)
@@ -122,29 +118,11 @@ class Sender:
             waiting_over=self._waiting_over,
             sequences_forgotten=self._sequences_forgotten,
         )
-        self.accumulator = RecordAccumulator(
-            loop=background.loop,
-            events=self,
-            topic_events=self.topics,
-            clock=background.time,
-            batch_size=config.batch_size,
-            max_request_size=config.max_request_size,
-            buffer_memory=config.buffer_memory,
-            partitioner=(
-                RoundRobinPartitioner()
-                if config.partitioner == "round_robin"
-                else config.partitioner
-            ),
-            ignore_keys=config.partitioner_ignore_keys,
-        )
-        self.topics.serve(self.accumulator)
-        self.admissions: Admissions[Delivery] = Admissions(self.accumulator)
         self._attempts = Attempts(
             config,
             background,
             self.cluster,
             self.topics,
-            self.accumulator,
             self._compressor,
             self._flushes,
             self.counters,
@@ -161,6 +139,36 @@ class Sender:
         )
         self._timers = LaneTimers(background, self._time_passed)
         self._unneeded_answers = UnneededAnswers(self.topics, self.cluster.refresh)
+        self.sending = Sending(
+            loop=background.loop,
+            time=background.time,
+            decisions=self,
+            producer_id=self._producer_id,
+            flushes=self._flushes,
+            counters=self.counters,
+            produce_api=PRODUCE,
+            config=config,
+            compresses=self._compressor.is_active,
+        )
+        self.accumulator = RecordAccumulator(
+            loop=background.loop,
+            events=self.sending,
+            topic_events=self.topics,
+            clock=background.time,
+            batch_size=config.batch_size,
+            max_request_size=config.max_request_size,
+            buffer_memory=config.buffer_memory,
+            partitioner=(
+                RoundRobinPartitioner()
+                if config.partitioner == "round_robin"
+                else config.partitioner
+            ),
+            ignore_keys=config.partitioner_ignore_keys,
+        )
+        self.topics.serve(self.accumulator)
+        self.sending.serve(self.accumulator)
+        self._attempts.serve(self.accumulator)
+        self.admissions: Admissions[Delivery] = Admissions(self.accumulator)
 
     # ---- lifecycle
 
@@ -177,12 +185,12 @@ class Sender:
             remaining.update(waiting.batch for waiting in topic.waiting)
         for lane in self._all_lanes():
             remaining.update(self._close_open(lane))
-        self._pump_all()
+        self.sending.drain_all()
         await self._flushes.wait_for(remaining)
         if self._config.acks == 0:
             # Done means handed to the transport: a connection closed now would lose the rest.
             with contextlib.suppress(TimeoutError):
-                async with async_timeout.timeout(self._delivery_timeout):
+                async with async_timeout.timeout(self._config.delivery_timeout_ms / 1000):
                     await self.cluster.drain()
 
     def begin_close(self) -> UndeliveredRecords:
@@ -195,7 +203,7 @@ class Sender:
 
         Whoever waits is woken in turns of the loop, not all at once: there may be very many.
         """
-        self._attempts.is_closing = True
+        self._attempts.is_closing = self.sending.is_closing = True
         outcome = Outcome()
         for lane in self._all_lanes():
             batches = lane.batches()
@@ -232,7 +240,7 @@ class Sender:
 
     async def close(self) -> None:
         """End timers, tasks, threads and connections; cancelled, without waiting for their end."""
-        self._attempts.is_closing = True
+        self._attempts.is_closing = self.sending.is_closing = True
         try:
             await self._producer_id.close()
         finally:
@@ -241,18 +249,16 @@ class Sender:
             finally:
                 # Last: until the connections are closed, responses come and set timers.
                 self._timers.close()
-                for window in self._windows.values():
-                    window.throttle_timer.cancel()
+                self.sending.close()
                 self.topics.close()
                 self._failure_log.close()
                 await self._compressor.close()
 
     def leave_behind(self) -> None:
         """In the child of a fork: do nothing more, even if the copy of the loop goes on."""
-        self._attempts.is_closing = True
+        self._attempts.is_closing = self.sending.is_closing = True
         self._timers.close()
-        for window in self._windows.values():
-            window.throttle_timer.cancel()
+        self.sending.close()
         self.topics.close()
         self._failure_log.close()
         self.cluster.leave_behind()
@@ -262,7 +268,7 @@ class Sender:
     @property
     def requests_in_flight(self) -> int:
         """Produce requests without an answer."""
-        return sum(window.in_flight for window in self._windows.values())
+        return sum(queue.in_flight for queue in self.sending.broker_queues.values())
 
     async def partitions_for(self, name: str) -> tuple[int, ...]:
         """The ids of a topic's partitions, once they are known."""
@@ -329,66 +335,89 @@ class Sender:
             "last_error": None if last_error is None else str(last_error),
         }
 
-    # ---- told by the accumulator
+    # ---- told by the native half
 
-    def schedule_turn(self) -> None:
-        """Have `_end_of_turn` run when the loop's current turn is over."""
-        self.background.call_soon(self._end_of_turn)
+    def prepare_closed(self, lane: PartitionLane) -> None:
+        """Begin to compress a batch that is full."""
+        self._compressor.prepare_closed(lane)
 
-    def batch_closed(self, lane: PartitionLane) -> None:
-        """A batch is full."""
-        lane.open_is_due = False
-        self._activate(lane)
-        if self._compressor.is_active:
-            self._compressor.prepare_closed(lane)
-        self._offer(lane)
-        self._pump_leader(lane)
+    def fit_head(self, lane: PartitionLane) -> bool:
+        """Have a lane's head be no larger than its topic takes; whether it is another one now."""
+        outcome = Outcome()
+        has_changed = self._attempts.fit_head(lane, outcome)
+        if outcome.done:
+            self.background.call_soon(self._settle_later, outcome)
+        return has_changed
 
-    def batch_grew(self, lane: PartitionLane) -> None:
-        """An open batch is worth a request: it leaves if the broker has a free one, or grows on.
+    def prepare_head(self, lane: PartitionLane) -> bool:
+        """Whether a lane's head can be sent as it is; else it comes back from a thread."""
+        return self._compressor.prepare_head(lane)
 
-        Not where it is to be compressed, which larger ones are better at.
-        """
-        if not self._linger and not self._compressor.is_active:
-            self._activate(lane)
-            self._make_due(lane)
-            self._pump_leader(lane)
+    def linger_until(self, lane: PartitionLane, at: float) -> None:
+        """Have the lane's open batch wait for more records until then."""
+        self._timers.schedule(self._timers.lingering, lane, at)
 
-    def _end_of_turn(self) -> None:
-        now = self.background.time()
-        lanes = self.accumulator.take_touched()
-        for lane in lanes:
-            self._activate(lane)
-            cast("Topic", lane.topic).used_at = now
-            if lane.open is None:
-                continue
-            if self._flushes or self.accumulator.has_blocked:
-                self._make_due(lane)
-            elif self._linger:
-                self._let_linger(lane)
-            elif len(lanes) <= _MANY_LANES or not self._hold_back(lane):
-                self._make_due(lane)
-        self._pump_leaders(lanes)
+    def retry_until(self, lane: PartitionLane, at: float) -> None:
+        """Look at a lane again when its backoff is over."""
+        self._timers.schedule(self._timers.retrying, lane, at)
+
+    def expire_at(self, lane: PartitionLane, at: float) -> None:
+        """Look then at which batches of a lane have expired."""
+        self._timers.schedule(self._timers.expiring, lane, at)
+
+    def lacks_leader(self, lane: PartitionLane) -> None:
+        """A lane has something to send, and nobody to send it to."""
+        self.topics.refresh(lane.topic)
+
+    def settle_gap(self, lane: PartitionLane) -> None:
+        """Close the gap in a lane's numbers, if it is known to be one."""
+        if lane.settle_gap():
+            self._start_over(lane)
+
+    def new_broker_queue(self, node_id: int) -> BrokerQueue:
+        """Make the queue of a broker."""
+        config = self._config
+        most = min(
+            config.max_in_flight_requests_per_connection * config.max_request_size,
+            max(2 * config.max_request_size, config.buffer_memory // 4),
+        )
+        # Beside those that there are.
+        self.accumulator.has_brokers = len(self.sending.broker_queues) > 0
+        return BrokerQueue(
+            node_id,
+            InFlightLimit(most, config.request_timeout_ms / 1000),
+            Timer(self.background, partial(self._unthrottle, node_id)),
+        )
+
+    def connection(self, node_id: int) -> Connection | None:
+        """The connection to a broker that requests may be begun on; None has one be made."""
+        return self.cluster.connection(node_id)
+
+    def admit(self) -> None:
+        """There is room in the buffer."""
+        self._admit()
 
     # ---- told by the compressor
 
     def _compressed(self, lane: PartitionLane) -> None:
         """A batch of the lane was compressed in a thread."""
-        self._offer(lane)
-        self._pump_leader(lane)
+        self.sending.offer(lane)
+        self.sending.drain_offered()
 
     # ---- told by the cluster
 
     def metadata_changed(self) -> None:
-        """Send what waited for a leader; forget windows of brokers that are gone."""
-        for node_id, window in list(self._windows.items()):
-            if window.is_idle and not self.cluster.is_broker(node_id):
-                window.throttle_timer.cancel()
-                del self._windows[node_id]
-        self.accumulator.has_brokers = len(self._windows) > 1
+        """Send what waited for a leader; forget the queues of brokers that are gone."""
+        queues = self.sending.broker_queues
+        for node_id, queue in list(queues.items()):
+            if queue.is_idle and not self.cluster.is_broker(node_id):
+                queue.throttle_timer.cancel()
+                queue.is_gone = True
+                del queues[node_id]
+        self.accumulator.has_brokers = len(queues) > 1
         self.admissions.unpark()
         self._admit()
-        self._pump_all()
+        self.sending.drain_all()
 
     def cluster_changed(self) -> None:
         """Go on under another producer id: the one in use is somebody else's there."""
@@ -404,356 +433,142 @@ class Sender:
 
     def connection_ready(self, node_id: int) -> None:
         """Send what waited for a connection."""
-        self._pump(self._window(node_id))
+        self.sending.drain(self.sending.broker_queue(node_id))
 
     def connection_writable(self, node_id: int) -> None:
         """Send what waited for room in the transport."""
-        self._pump(self._window(node_id))
+        self.sending.drain(self.sending.broker_queue(node_id))
 
     def wants_connection(self, node_id: int) -> bool:
         """Whether something waits to be sent to a broker."""
-        return bool(self._window(node_id).ready) and not self._attempts.is_closing
+        queue = self.sending.broker_queues.get(node_id)
+        return queue is not None and queue.has_ready and not self._attempts.is_closing
 
     def unneeded_answer(self, node_id: int, response: ProduceResponse) -> None:
         """A broker answered records that were sent with acks=0."""
         self._unneeded_answers.take(self.cluster.brokers.name(node_id), response)
 
-    # ---- lanes and windows
+    # ---- lanes and broker queues
 
     def _all_lanes(self) -> list[PartitionLane]:
         # The lanes touched in this turn are not active yet.
-        self._end_of_turn()
-        return list(self._active)
-
-    def _window(self, node_id: int) -> BrokerWindow:
-        window = self._windows.get(node_id)
-        if window is None:
-            config = self._config
-            most = min(
-                self._in_flight_limit * config.max_request_size,
-                max(2 * config.max_request_size, config.buffer_memory // 4),
-            )
-            window = self._windows[node_id] = BrokerWindow(
-                node_id,
-                InFlightLimit(most, config.request_timeout_ms / 1000),
-                Timer(self.background, partial(self._unthrottle, node_id)),
-            )
-            self.accumulator.has_brokers = len(self._windows) > 1
-        return window
+        self.sending.end_of_turn()
+        return list(self.sending.active)
 
     def _set_bounds(self, lane: PartitionLane) -> None:
         node_id = lane.leader.node_id
-        lane.share = self._leaderless if node_id == NO_LEADER else self._window(node_id).share
-        lane.batch_limit = self._batch_limit_of(lane)
-
-    def _batch_limit_of(self, lane: PartitionLane) -> int:
-        """Bytes that a batch of a lane may have, for its topic and its broker to take it."""
-        limit = cast("Topic", lane.topic).batch_limit or self._config.batch_size
-        if lane.leader.node_id == NO_LEADER:
-            return limit
-        return min(limit, self._window(lane.leader.node_id).limit.batch_bytes)
-
-    def _limit_changed(self, window: BrokerWindow, before: int) -> None:
-        if min(before, window.limit.batch_bytes) < self._config.batch_size:
-            for lane in self._active:
-                if lane.leader.node_id == window.node_id:
-                    lane.batch_limit = self._batch_limit_of(lane)
-
-    def _activate(self, lane: PartitionLane) -> None:
-        if lane in self._active:
-            return
-        batches = lane.batches()
-        if batches:
-            self._active.add(lane)
-            lane.batch_limit = self._batch_limit_of(lane)
-            self._timers.schedule(
-                self._timers.expiring, lane, batches[0].created_at + self._delivery_timeout
-            )
+        if node_id == NO_LEADER:
+            lane.share = self._leaderless
+        else:
+            lane.share = self.sending.broker_queue(node_id).share
+        self.sending.set_batch_limit(lane)
 
     def _close_open(self, lane: PartitionLane) -> list[RecordBatch]:
         """Close the lane's open batch, whatever its age; returns all its batches."""
         if lane.open is not None:
             lane.close_open()
-            lane.open_is_due = False
             if self._compressor.is_active:
                 self._compressor.prepare_closed(lane)
-        self._offer(lane)
+        self.sending.offer(lane)
         return lane.batches()
-
-    def _make_due(self, lane: PartitionLane) -> None:
-        lane.open_is_due = True
-        self._offer(lane)
-
-    def _let_linger(self, lane: PartitionLane) -> None:
-        assert lane.open is not None
-        lane.linger_at = lane.open.created_at + self._linger
-        if lane.leader.node_id != NO_LEADER:
-            self._window(lane.leader.node_id).lingering[lane] = None
-        self._timers.schedule(self._timers.lingering, lane, lane.linger_at)
-
-    def _hold_back(self, lane: PartitionLane) -> bool:
-        """Let a small batch grow while the broker is at a request; False if it is at none.
-
-        Until it has answered what it has now, not until it has nothing: one busy partition would
-        hold up all the others.
-        """
-        if lane.leader.node_id == NO_LEADER:
-            return False
-        window = self._window(lane.leader.node_id)
-        if not window.in_flight:
-            return False
-        if not window.lingering:
-            window.answers_due = window.in_flight
-        window.lingering[lane] = None
-        return True
-
-    def _offer(self, lane: PartitionLane) -> None:
-        """Make the lane ready if it may send."""
-        if self._attempts.is_closing:
-            return
-        if lane.gap != "none" and lane.settle_gap():
-            self._start_over(lane)
-        if lane.head is None:
-            if lane.is_idle:
-                self._active.discard(lane)
-            return
-        now = self.background.time()
-        if lane.may_take(now, self._in_flight_limit, self._producer_id.current):
-            if self._lacks_identity():
-                # It may be there since before its numbers were lost.
-                self._window(lane.leader.node_id).ready.pop(lane, None)
-                self._producer_id.need()
-                return
-            self._window(lane.leader.node_id).ready[lane] = None
-        elif lane.retry_at > now:
-            self._timers.schedule(self._timers.retrying, lane, lane.retry_at)
-        elif lane.leader.node_id == NO_LEADER:
-            self.topics.refresh(lane.topic)
 
     def _lane_moved(self, lane: PartitionLane, before: PartitionLeader) -> None:
         self.admissions.unpark()
         if before.node_id != lane.leader.node_id:
             if before.node_id != NO_LEADER:
-                window = self._window(before.node_id)
-                window.ready.pop(lane, None)
-                window.lingering.pop(lane, None)
+                self.sending.broker_queue(before.node_id).withdraw(lane)
             if lane.open is not None and not lane.open_is_due:
                 if not self._linger:
                     lane.open_is_due = True
                 elif lane.leader.node_id != NO_LEADER:
-                    self._window(lane.leader.node_id).lingering[lane] = None
-        self._offer(lane)
+                    self.sending.broker_queue(lane.leader.node_id).lingering[lane] = None
+        self.sending.offer(lane)
 
-    # ---- sending
-
-    def _pump_all(self) -> None:
-        for window in list(self._windows.values()):
-            self._pump(window)
-
-    def _pump_leader(self, lane: PartitionLane) -> None:
-        if lane.leader.node_id != NO_LEADER:
-            self._pump(self._window(lane.leader.node_id))
-
-    def _pump_leaders(self, lanes: Iterable[PartitionLane]) -> None:
-        for node_id in {lane.leader.node_id for lane in lanes}:
-            if node_id != NO_LEADER:
-                self._pump(self._window(node_id))
-
-    def _pump(self, window: BrokerWindow) -> None:
-        """Send to a broker while its window is open and there is something to send."""
-        if self._lacks_identity() or window.is_pumping:
-            # Called from within: what became ready is looked at when the request at hand is sent.
-            return
-        window.is_pumping = True
-        try:
-            self._fill(window)
-        finally:
-            window.is_pumping = False
-
-    def _fill(self, window: BrokerWindow) -> None:
-        while window.ready and not self._attempts.is_closing and not self._lacks_identity():
-            connection = self._open_connection(window)
-            if connection is None:
-                if window.stalled_since is None:
-                    window.stalled_since = self.background.time()
-                return
-            window.stalled_since = None
-            taken = self._collect(window, self.background.time())
-            if not taken:
-                return
-            self._send(window, connection, taken)
+    def _is_stalled(self, node_id: int) -> bool:
+        since = self.sending.broker_queue(node_id).stalled_since
+        timeout = self._config.partitioner_availability_timeout_ms / 1000
+        return since is not None and self.background.time() - since > timeout
 
     def _lacks_identity(self) -> bool:
         return self._config.enable_idempotence and self._producer_id.current is None
 
-    def _open_connection(self, window: BrokerWindow) -> Connection | None:
-        """The connection to a broker if it may be sent another request now."""
-        if window.in_flight >= self._in_flight_limit:
-            return None
-        if window.in_flight and window.bytes_in_flight >= window.limit.bytes:
-            return None
-        connection = self.cluster.connection(window.node_id)
-        if connection is None or not connection.is_writable:
-            return None
-        if connection.throttled_until > self.background.time():
-            # KIP-219: the broker asked for a pause; answers go on being read.
-            window.throttle_timer.set(connection.throttled_until)
-            return None
-        return connection
-
-    def _is_stalled(self, node_id: int) -> bool:
-        since = self._window(node_id).stalled_since
-        timeout = self._config.partitioner_availability_timeout_ms / 1000
-        return since is not None and self.background.time() - since > timeout
-
-    def _collect(self, window: BrokerWindow, now: float) -> list[Taken]:
-        """Take at most one batch of each ready lane, as many as one request may hold."""
-        identity = self._producer_id.current
-        size = _REQUEST_OVERHEAD
-        budget = window.limit.bytes - window.bytes_in_flight
-        taken: list[Taken] = []
-        not_over: list[PartitionLane] = []
-        outcome = Outcome()
-        if self._linger:
-            # Java's piggyback: what lingers goes along with what leaves.
-            self._end_lingering(window)
-        while window.ready:
-            lane, _ = window.ready.popitem(last=False)
-            if not lane.may_take(now, self._in_flight_limit, identity):
-                self._offer(lane)
-                if lane in window.ready:
-                    break
-                continue
-            if self._attempts.fit_head(lane, outcome):
-                window.ready[lane] = None
-                window.ready.move_to_end(lane, last=False)
-                continue
-            if not self._compressor.prepare_head(lane):
-                continue
-            head = lane.head
-            assert head is not None
-            size += BATCH_HEADER_SIZE + _PARTITION_OVERHEAD + head.payload_size
-            is_over_budget = (taken or window.in_flight) and size > budget
-            if is_over_budget or (taken and size > self._config.max_request_size):
-                window.ready[lane] = None
-                window.ready.move_to_end(lane, last=False)
-                break
-            taken.append((lane, lane.take(identity)))
-            if lane.head is not None and lane.may_take(now, self._in_flight_limit, identity):
-                not_over.append(lane)
-        for lane in not_over:
-            window.ready[lane] = None
-        if outcome.done:
-            self.background.call_soon(self._settle_later, outcome)
-        return taken
-
     def _settle_later(self, outcome: Outcome) -> None:
         self._settle(outcome, direct=True)
-        self._pump_leaders(outcome.lanes)
+        self.sending.drain_offered()
 
-    def _end_lingering(self, window: BrokerWindow) -> None:
-        for lane in window.lingering:
-            if lane.open is not None:
-                self._make_due(lane)
-        window.lingering.clear()
+    # ---- requests that native code leaves to Python
 
-    def _send(self, window: BrokerWindow, connection: Connection, taken: list[Taken]) -> None:
-        name = self.cluster.brokers.name(window.node_id)
-        sent = SentRequest(window, name, self.background.time(), taken)
-        expects_answer = self._config.acks != 0
-        try:
-            request = make_request(
-                sent, acks=self._config.acks, timeout_ms=self._config.request_timeout_ms
-            )
-            version = connection.version_for(PRODUCE, at_most=sent.version_cap)
-            connection.send(
-                PRODUCE,
-                version,
-                request,
-                timeout=self._config.request_timeout_ms / 1000,
-                on_answer=partial(self._answered, sent) if expects_answer else None,
-            )
-        except Exception as error:
-            # Nothing left: it ends in the loop, as if it had been answered.
-            window.in_flight += 1
-            window.bytes_in_flight += sent.size
-            self.background.call_soon(self._answered, sent, None, _request_error(error))
+    def send(self, sent: SentRequest, connection: Connection) -> None:
+        """Send a request in a form that native code does not write."""
+        request = make_request(
+            sent, acks=self._config.acks, timeout_ms=self._config.request_timeout_ms
+        )
+        at_most = produce_version_cap(topic_ids=NO_TOPIC_ID not in sent.names_by_id)
+        version = connection.version_for(PRODUCE, at_most=at_most)
+        if self._config.acks == 0:
+            connection.send(PRODUCE, version, request, timeout=0.0, on_answer=None)
             return
-        counters = self.counters
-        counters.requests_sent += 1
-        counters.batches_sent += len(taken)
-        counters.bytes_sent += sent.size
-        if expects_answer:
-            if not window.in_flight:
-                window.heard_at = sent.sent_at
-            window.in_flight += 1
-            window.bytes_in_flight += sent.size
-        else:
-            self._complete_unanswered(sent)
+        correlation_id = connection.send_chunks(PRODUCE, version, request, sent.sent_at)
+        sent.send_as(version, correlation_id)
+        connection.expect_any(sent, sent.deadline, sent.sent_at)
 
-    def _complete_unanswered(self, sent: SentRequest) -> None:
-        # acks=0: handed to the socket is all there is to know; offsets are -1.
+    def not_sent(self, sent: SentRequest, connection: Connection, error: Exception) -> None:
+        """A request could not be made or written: it ends in the loop, like one answered."""
+        why = _request_error(error)
+        if sent in connection.pending:
+            # A part of it may have left: with the connection it ends, in doubt.
+            why.possibly_persisted = True
+            connection.abort(why)
+        else:
+            self.background.call_soon(sent.on_answer, None, why)
+
+    def sent_unanswered(self, sent: SentRequest) -> None:
+        """With acks=0, handed to the socket is all there is to know; offsets are -1."""
+        self.sending.request_over(sent, False)
         outcome = Outcome()
-        for lane, batch in sent.batches.values():
+        for lane, batch in zip(sent.queues, sent.batches, strict=True):
             lane.answered(batch)
             self._attempts.complete(batch, -1, -1, outcome)
             outcome.lanes.append(lane)
         self._settle(outcome, direct=False)
 
-    # ---- answers
+    # ---- responses that are no plain success
 
-    def _answered(
+    def answered(
         self, sent: SentRequest, response: ProduceResponse | None, error: KafkaError | None
     ) -> None:
-        self._free_window(sent, is_answered=response is not None)
+        """Take the response to a request, or why there is none."""
+        self.sending.request_over(sent, response is not None)
         outcome = Outcome()
+        left = sent.by_partition
         if response is not None:
-            self._take_response(sent, response, outcome)
+            self._take_response(sent, left, response, outcome)
             error = NetworkError(
                 "The broker's answer leaves this partition out", possibly_persisted=True
             )
         assert error is not None
-        for lane, batch in sent.batches.values():
-            self._attempts.failed(lane, batch, error, sent, outcome)
+        for lane, batch in left.values():
+            self._attempts.failed(lane, batch, error, sent.broker_queue.node_id, outcome)
         try:
             self._settle(outcome, direct=True)
         finally:
-            sent.window.answers_due -= 1
-            if not self._linger and sent.window.answers_due <= 0:
-                self._end_lingering(sent.window)
-            self._pump(sent.window)
-            # A lane that moved while its batch was in flight has become ready at another broker.
-            self._pump_leaders(outcome.lanes)
-
-    def _free_window(self, sent: SentRequest, *, is_answered: bool) -> None:
-        window = sent.window
-        now = self.background.time()
-        before = window.limit.batch_bytes
-        if is_answered:
-            took = now - max(sent.sent_at, window.heard_at)
-            window.limit.answered(sent.size, took)
-        elif (
-            now - sent.sent_at >= self._config.request_timeout_ms / 1000
-            and sent.sent_at > window.cut_at
-        ):
-            # Once for all that were in flight at the time.
-            window.cut_at = now
-            window.limit.timed_out()
-        window.in_flight -= 1
-        window.bytes_in_flight -= sent.size
-        window.heard_at = now
-        if window.limit.batch_bytes != before:
-            self._limit_changed(window, before)
+            # Also a lane that moved while its batch was in flight: ready at another broker now.
+            self.sending.request_settled(sent.broker_queue, outcome.lanes)
 
     def _take_response(
-        self, sent: SentRequest, response: ProduceResponse, outcome: Outcome
+        self,
+        sent: SentRequest,
+        left: dict[tuple[str, int], tuple[PartitionLane, RecordBatch]],
+        response: ProduceResponse,
+        outcome: Outcome,
     ) -> None:
-        """Take each partition's answer; what stays in `sent.batches` got none."""
+        """Take each partition's answer; what stays in `left` got none."""
         strangers: list[tuple[str, int]] = []
+        names_by_id = sent.names_by_id
         for topic in response.responses:
-            name = topic.name or sent.names_by_id.get(topic.topic_id, "")
+            name = topic.name or names_by_id.get(topic.topic_id, "")
             for answer in topic.partition_responses:
-                entry = sent.batches.pop((name, answer.index), None)
+                entry = left.pop((name, answer.index), None)
                 if entry is None:
                     strangers.append((name or topic.topic_id.hex(), answer.index))
                     continue
@@ -765,7 +580,7 @@ class Sender:
                     lane,
                     batch,
                     broker_error(answer.error_code, answer.error_message),
-                    sent,
+                    sent.broker_queue.node_id,
                     outcome,
                     answer,
                 )
@@ -778,7 +593,7 @@ class Sender:
             logger.warning(
                 "Broker %s answered %s times for a partition that it was not asked about, or"
                 " again; the first was %r",
-                sent.broker,
+                self.cluster.brokers.name(sent.broker_queue.node_id),
                 len(strangers),
                 strangers[0],
             )
@@ -795,31 +610,24 @@ class Sender:
         )
         leader = PartitionLeader(hint.leader_id, hint.leader_epoch)
         if self.cluster.is_broker(leader.node_id) and self.topics.take_leader_hint(lane, leader):
-            self._pump(self._window(leader.node_id))
+            self.sending.drain_offered()
 
     def _unthrottle(self, node_id: int) -> None:
-        self._pump(self._window(node_id))
+        self.sending.drain(self.sending.broker_queue(node_id))
 
     # ---- settling
 
     def _settle(self, outcome: Outcome, *, direct: bool) -> None:
         """Wake whoever waits, admit whom there is room for, offer the lanes again."""
         self._attempts.tell(outcome)
-        if self._flushes:
-            for batch in outcome.done:
-                self._flushes.batch_done(batch)
-        done = iter(outcome.done)
         try:
-            for batch in done:
-                batch.wake(direct)
+            self.sending.wake(outcome.done, direct)
         finally:
-            # Also when a task that was woken exits the program: the loop wakes the others, and the
-            # lanes go on, or what the exit waits for would never end.
-            for batch in done:
-                batch.wake(False)
+            # Also when a task that was woken exits the program: the lanes go on, or what the exit
+            # waits for would never end.
             self._admit()
             for lane in outcome.lanes:
-                self._offer(lane)
+                self.sending.offer(lane)
 
     def _waiting_over(self, waiting: WaitingRecords) -> None:
         """Records that waited for metadata were routed, or failed."""
@@ -852,10 +660,10 @@ class Sender:
             self.accumulator.is_full = True
         if not self.accumulator.has_blocked:
             self.accumulator.has_blocked = True
-            for window in list(self._windows.values()):
-                if window.lingering:
-                    self._end_lingering(window)
-                    self._pump(window)
+            for queue in list(self.sending.broker_queues.values()):
+                if queue.lingering:
+                    self.sending.end_lingering(queue)
+            self.sending.drain_offered()
 
     def withdraw(self, waiter: Waiter[Delivery]) -> None:
         """A caller no longer waits for room; those behind may fit now."""
@@ -924,18 +732,20 @@ class Sender:
         elif share is self._leaderless:
             subject = "partitions without leader"
         else:
-            # None of these once the broker is gone, and its window with it.
-            node_ids = [id_ for id_, window in self._windows.items() if window.share is share]
+            # None of these once the broker is gone, and its queue with it.
+            queues = self.sending.broker_queues
+            node_ids = [id_ for id_, queue in queues.items() if queue.share is share]
             names = [self.cluster.brokers.name(node_id) for node_id in node_ids]
             subject = f"broker {names[0]}" if names else "a broker that is gone"
         return f"Records for {subject} hold {share.held_bytes} bytes of the buffer"
 
     def _slowest_broker(self) -> str:
         """The broker that has been silent longest although it was asked, or cannot be asked."""
-        busy = [window for window in self._windows.values() if window.in_flight or window.ready]
+        queues = self.sending.broker_queues.values()
+        busy = [queue for queue in queues if queue.in_flight or queue.has_ready]
         if not busy:
             return ""
-        slowest = min(busy, key=lambda window: window.heard_at)
+        slowest = min(busy, key=lambda queue: queue.heard_at)
         text = self.cluster.brokers.name(slowest.node_id)
         if slowest.in_flight:
             silent_for = self.background.time() - slowest.heard_at
@@ -956,7 +766,7 @@ class Sender:
                 self._attempts.fail(batch, about_batch(error, batch), outcome)
             outcome.lanes.append(lane)
         self._settle(outcome, direct=False)
-        self._pump_leaders(outcome.lanes)
+        self.sending.drain_offered()
 
     def _producer_id_error(self) -> KafkaError | None:
         return self._producer_id.last_error if self._lacks_identity() else None
@@ -1013,11 +823,11 @@ class Sender:
     def _offer_all(self) -> None:
         # Those that have numbers first, before the end of the turn sends anything: they are to be
         # numbered anew.
-        for lane in list(self._active):
-            self._offer(lane)
+        for lane in list(self.sending.active):
+            self.sending.offer(lane)
         for lane in self._all_lanes():
-            self._offer(lane)
-        self._pump_all()
+            self.sending.offer(lane)
+        self.sending.drain_all()
 
     # ---- time
 
@@ -1027,18 +837,14 @@ class Sender:
         for lane in self._timers.lingering.pop_due(now):
             self._linger_over(lane, now)
         for lane in self._timers.retrying.pop_due(now):
-            self._offer(lane)
-            self._pump_leader(lane)
+            self.sending.offer(lane)
+        self.sending.drain_offered()
         for lane in self._timers.expiring.pop_due(now):
-            expires_at = self._attempts.expire(lane, now, outcome)
-            if expires_at is None:
-                self._active.discard(lane)
-            else:
-                self._timers.schedule(self._timers.expiring, lane, expires_at)
+            self.sending.expiry_passed(lane, self._attempts.expire(lane, now, outcome) or 0.0)
         try:
             self._settle(outcome, direct=True)
         finally:
-            self._pump_leaders(outcome.lanes)
+            self.sending.drain_offered()
 
     def _linger_over(self, lane: PartitionLane, now: float) -> None:
         if lane.open is None:
@@ -1047,9 +853,9 @@ class Sender:
             self._timers.schedule(self._timers.lingering, lane, lane.linger_at)
             return
         if lane.leader.node_id != NO_LEADER:
-            self._window(lane.leader.node_id).lingering.pop(lane, None)
-        self._make_due(lane)
-        self._pump_leader(lane)
+            self.sending.broker_queue(lane.leader.node_id).lingering.pop(lane, None)
+        self.sending.make_due(lane)
+        self.sending.drain_offered()
 
 
 def _request_error(error: Exception) -> KafkaError:

@@ -34,11 +34,8 @@ from typing import TYPE_CHECKING, Final, cast
 
 import async_timeout
 
-from aioproducer._native.accumulator import (
-    RecordAccumulator,
-    TopicQueue,
-    WaitingRecords,
-)
+from aioproducer._native.accumulator import RecordAccumulator
+from aioproducer._native.queues import TopicQueue, WaitingRecords
 from aioproducer.background import Background, Timer
 from aioproducer.cluster import Cluster
 from aioproducer.config import ProducerConfig
@@ -60,7 +57,7 @@ from aioproducer.protocol.schema import NO_TOPIC_ID
 from aioproducer.retry import backoff
 
 if TYPE_CHECKING:
-    from aioproducer._native.accumulator import WaitingRecord
+    from aioproducer._native.queues import WaitingRecord
 
 __all__ = ["Topic", "Topics"]
 
@@ -107,22 +104,18 @@ class Topic(TopicQueue):
     __slots__ = (
         "answered_at",
         "ask_at",
-        "batch_limit",
         "choice",
         "error",
         "failures",
         "leaders",
         "probe_limit_at",
         "refused_size",
-        "topic_id",
-        "used_at",
         "watchers",
         "weigh_again_at",
     )
 
     def __init__(self, name: str, now: float) -> None:
         super().__init__(name)
-        self.topic_id = NO_TOPIC_ID
         self.leaders: list[PartitionLeader] = []
         self.error: KafkaError | None = None
         self.failures = 0
@@ -130,7 +123,6 @@ class Topic(TopicQueue):
         self.ask_at = now
         self.used_at = now
         self.watchers: list[asyncio.Future[None]] = []
-        self.batch_limit = 0
         self.refused_size = 0
         self.probe_limit_at = 0.0
         self.choice: StickyChoice | None = None

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-__all__ = ["MAX_EPOCH", "NO_SEQUENCE", "ProducerIdentity", "advance_sequence"]
+__all__ = ["MAX_EPOCH", "ProducerIdentity", "advance_sequence"]
 
 MAX_EPOCH: Final = 2**15 - 1
-NO_SEQUENCE: Final = -1
 _SEQUENCES: Final = 2**31
 
 

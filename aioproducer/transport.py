@@ -7,8 +7,8 @@ Invariants
 * A request that expects no answer (`acks=0`) may get one all the same. Such an answer carries a
   correlation id between that of the last answer and that of the next one due; any other id is
   no answer of ours.
-* Nothing is joined or copied on the way out: a request is a list of buffers, handed on as it is
-  to the transport, or to a `GatheringWriter` where the transport would join them.
+* Nothing large is joined or copied on the way out: a request is a list of buffers, handed on as it
+  is to the transport, or to a `GatheringWriter` where the transport would join them.
 * A broker that does not answer within a request's timeout loses the connection: what it still
   has to say can no longer be told from what is asked next.
 """
@@ -21,10 +21,10 @@ import logging
 import os
 import socket
 import ssl
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
+from aioproducer._native.channel import Channel
 from aioproducer.background import Background, Timer
 from aioproducer.errors import KafkaError, NetworkError, ProtocolError, broker_error
 from aioproducer.errors.base import seconds
@@ -37,10 +37,11 @@ from aioproducer.protocol.frames import (
     encode_request,
     read_correlation_id,
 )
+from aioproducer.protocol.produce import PRODUCE
 from aioproducer.protocol.schema import Api
 from aioproducer.protocol.versions import broker_ranges, choose_version
 
-__all__ = ["Connection", "ConnectionOptions", "describe"]
+__all__ = ["BufferedConnection", "Connection", "ConnectionOptions", "describe"]
 
 logger = logging.getLogger(__name__)
 
@@ -121,16 +122,11 @@ class _Pending:
         self.on_answer = on_answer
 
 
-class Connection(asyncio.Protocol):
+class Connection(Channel, asyncio.Protocol):
     """Sends requests and matches the answers.
 
     Attributes:
         address: The broker.
-        is_open: False as soon as the connection ended, from either side.
-        is_writable: False while the transport's buffer is too full for another large request.
-        throttled_until: The broker asked for a pause until then, on the loop's clock (KIP-219). It
-            reads nothing before, whatever is sent.
-        last_used_at: When something was last sent or received, on the loop's clock.
         on_lost: Called once with the reason when the connection ended.
         on_writable: Called when `is_writable` turns true again.
         on_drained: Called whenever no request is without a response any more.
@@ -143,12 +139,9 @@ class Connection(asyncio.Protocol):
         address: BrokerAddress,
         options: ConnectionOptions,
     ) -> None:
+        super().__init__(background.time)
         loop = background.loop
         self.address = address
-        self.is_open = False
-        self.is_writable = True
-        self.throttled_until = 0.0
-        self.last_used_at = loop.time()
         self.on_lost: Callable[[KafkaError], None] | None = None
         self.on_writable: Callable[[], None] | None = None
         self.on_drained: Callable[[], None] | None = None
@@ -159,31 +152,18 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._writer: asyncio.Transport | GatheringWriter | None = None
         self._frames = FrameDecoder()
-        self._pending: deque[_Pending] = deque()
-        self._correlation_id = 0
-        self._answered_id = 0
         self._unneeded: tuple[Api[Any, Any], int] | None = None
         """API and version of the last request that expects no answer."""
         self._timer = Timer(background, self._check_timeout)
-        self._heard_at = 0.0
         self._versions: dict[int, tuple[int, int]] = {}
         self._end_reason: KafkaError | None = None
         self._closed: asyncio.Future[None] = loop.create_future()
 
     def __repr__(self) -> str:
         state = "open" if self.is_open else "closed"
-        return f"<Connection {self.address} {state} pending={len(self._pending)}>"
+        return f"<Connection {self.address} {state} pending={self.pending_count}>"
 
     # ---- requests
-
-    @property
-    def pending_count(self) -> int:
-        """Requests sent and not answered."""
-        return len(self._pending)
-
-    def silent_for(self, now: float) -> float:
-        """How many seconds the broker has owed a response without sending anything."""
-        return now - self._heard_at if self._pending else 0.0
 
     def version_for(self, api: Api[Req, Resp], *, at_most: int | None = None) -> int:
         """The version of an API to speak with this broker, `at_most` if given.
@@ -212,31 +192,28 @@ class Connection(asyncio.Protocol):
             on_answer: Called once with the response, or with the error; None when the broker
                 does not answer (`acks=0`).
         """
-        transport, writer = self._transport, self._writer
-        if transport is not None and transport.is_closing():
+        now = self._background.time()
+        correlation_id = self.send_chunks(api, version, request, now)
+        if on_answer is not None:
+            deadline = now + timeout
+            pending = _Pending(api, version, correlation_id, timeout, deadline, on_answer)
+            self.expect_any(pending, deadline, now)
+        else:
+            self._unneeded = (api, version)
+
+    def send_chunks(self, api: Api[Req, Resp], version: int, request: Req, now: float) -> int:
+        """Write a request; returns its correlation id."""
+        if self._transport is not None and self._transport.is_closing():
             # asyncio closes a transport a turn before it calls `connection_lost`. What is written
             # in between makes a TypeError or, from Python 3.12 on, leaves the descriptor in the
             # selector: the next socket that gets its number never hears that it can be written to.
             self.is_open = False
-        if not self.is_open or writer is None:
+        if not self.is_open:
             raise NetworkError("The connection is closed", broker=str(self.address))
-        self._correlation_id = (self._correlation_id + 1) & _CORRELATION_IDS
-        chunks = encode_request(
-            api, version, self._correlation_id, self._options.client_id, request
-        )
-        now = self._loop.time()
+        correlation_id = self.take_correlation_id()
+        self.write(encode_request(api, version, correlation_id, self._options.client_id, request))
         self.last_used_at = now
-        writer.writelines(chunks)
-        if on_answer is not None:
-            if not self._pending:
-                self._heard_at = now
-            pending = _Pending(
-                api, version, self._correlation_id, timeout, now + timeout, on_answer
-            )
-            self._pending.append(pending)
-            self._timer.set_by(pending.deadline)
-        else:
-            self._unneeded = (api, version)
+        return correlation_id
 
     async def request(
         self, api: Api[Req, Resp], version: int, request: Req, *, timeout: float
@@ -287,6 +264,8 @@ class Connection(asyncio.Protocol):
         if response.error_code:
             raise broker_error(response.error_code, broker=str(self.address))
         self._versions = broker_ranges(response)
+        with contextlib.suppress(KafkaError):
+            self.produce_version = self.version_for(PRODUCE)
 
     # ---- ending
 
@@ -294,7 +273,7 @@ class Connection(asyncio.Protocol):
         """End the connection now; what is pending fails with `reason`."""
         if self._end_reason is None:
             self._end_reason = reason
-        self.is_open = False
+        self.end()
         if self._transport is not None:
             self._transport.abort()
 
@@ -304,7 +283,7 @@ class Connection(asyncio.Protocol):
         To close the copy of the transport would not do: the two processes' loops share one epoll,
         from which that takes the parent's socket.
         """
-        self.is_open = False
+        self.end()
         sock = None if self._transport is None else self._transport.get_extra_info("socket")
         writer = self._writer if isinstance(self._writer, GatheringWriter) else None
         for one in (sock, writer):
@@ -335,7 +314,7 @@ class Connection(asyncio.Protocol):
         Args:
             request_timeout: Seconds for the answer to that last request.
         """
-        if self._unneeded is None or self._answered_id == self._correlation_id:
+        if self._unneeded is None or self.answered_id == self.correlation_id:
             return
         if not self.is_open or self._transport is None or self._writer is None:
             return
@@ -348,7 +327,7 @@ class Connection(asyncio.Protocol):
         if not self._transport.can_write_eof():
             await self._wait_unless_silent(self._last_answer(request_timeout))
             return
-        self.is_open = False
+        self.end()
         self._end_reason = self._network_error("The client closed the connection")
         with contextlib.suppress(OSError, RuntimeError):  # It is gone already.
             self._transport.write_eof()
@@ -399,16 +378,31 @@ class Connection(asyncio.Protocol):
                     socket.SOL_SOCKET, socket.SO_RCVBUF, self._options.receive_buffer_bytes
                 )
         self._writer = self._make_writer(transport)
-        self.is_open = True
+        # Bytes go past the transport where it does nothing to them.
+        uses_tls = transport.get_extra_info("ssl_object") is not None
+        fd = -1 if sock is None or uses_tls else sock.fileno()
+        self.begin(self._writer, os.dup(fd) if fd >= 0 else -1)
 
-    def data_received(self, data: bytes) -> None:
-        """Take what the broker sent."""
-        self.last_used_at = self._heard_at = self._loop.time()
+    def write(self, chunks: Sequence[bytes | memoryview]) -> None:
+        """Hand chunks to the transport, unless it is about to tell that it is lost."""
+        if self._transport is None or self._transport.is_closing():
+            # What it leaves out is missing for good: nothing may follow.
+            self.end()
+            return
+        super().write(chunks)
+
+    def drained(self) -> None:
+        """Every request has its response."""
+        if self.on_drained is not None:
+            self.on_drained()
+
+    def take_slowly(self, data: bytes) -> bool:
+        """Take what the broker sent; whether some of it waits for the rest of its frame."""
         try:
             for frame in self._frames.feed(data):
                 self._take_answer(frame)
-            if not self._pending and self.on_drained is not None:
-                self.on_drained()
+            if not self.pending:
+                self.drained()
         except ProtocolError as error:
             # While connecting it is told with all else that went wrong.
             level = logging.WARNING if self._versions else logging.DEBUG
@@ -420,9 +414,17 @@ class Connection(asyncio.Protocol):
             # From a task that was told of its record: the answers behind this one still count.
             self._background.call_soon(self.data_received, b"")
             raise
+        return self._frames.pending_bytes > 0
+
+    def check_timeout_at(self, deadline: float) -> None:
+        """Look at `deadline`, or earlier, which request has waited too long."""
+        self._timer.set_by(deadline)
 
     def eof_received(self) -> None:
         """Have asyncio close the transport: a broker never half-closes."""
+        if self._end_reason is None:
+            # From here on requests are for the next connection.
+            self.end()
 
     def pause_writing(self) -> None:
         """The transport's buffer is full."""
@@ -436,7 +438,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail what is pending, in order, and tell the owner."""
-        self.is_open = False
+        self.end()
         if isinstance(self._writer, GatheringWriter):
             self._writer.close()
         self._timer.cancel()
@@ -472,35 +474,37 @@ class Connection(asyncio.Protocol):
         self.abort(self._network_error(describe(error)))
 
     def _fail_pending(self, reason: KafkaError) -> None:
-        while self._pending:
+        while self.pending:
             try:
-                self._pending.popleft().on_answer(None, reason)
+                self.pending.popleft().on_answer(None, reason)
             except (SystemExit, KeyboardInterrupt):
                 self._background.call_soon(self._fail_pending, reason)
                 raise
 
     def _take_answer(self, frame: bytes | memoryview) -> None:
         correlation_id = read_correlation_id(frame)
-        pending = self._pending[0] if self._pending else None
+        pending = self.pending[0] if self.pending else None
         if pending is None or correlation_id != pending.correlation_id:
             self._take_unneeded_answer(correlation_id, frame)
             return
+        if self.take_plain_success(frame):
+            return
         _, response = decode_response(pending.api, pending.version, frame)
-        self._pending.popleft()
-        self._answered_id = correlation_id
+        self.pending.popleft()
+        self.answered_id = correlation_id
         self._take_throttle(pending.api, pending.version, response)
         pending.on_answer(response, None)
 
     def _take_unneeded_answer(self, correlation_id: int, frame: bytes | memoryview) -> None:
         """Take the answer to a request that expects none; no other can have this id."""
         if self._unneeded is None or not self._is_unneeded(correlation_id):
-            if not self._pending:
+            if not self.pending:
                 raise ProtocolError("an answer that nothing asked for")
             raise ProtocolError(
                 f"the answer to request {correlation_id} where the one to request"
-                f" {self._pending[0].correlation_id} was due"
+                f" {self.pending[0].correlation_id} was due"
             )
-        self._answered_id = correlation_id
+        self.answered_id = correlation_id
         api, version = self._unneeded
         try:
             _, response = decode_response(api, version, frame)
@@ -515,14 +519,14 @@ class Connection(asyncio.Protocol):
     def _is_unneeded(self, correlation_id: int) -> bool:
         """Whether a request of this id was sent and expects no answer.
 
-        Answers come in order and each request that expects one is in `_pending`: so what was sent
+        Answers come in order and each request that expects one is in `pending`: so what was sent
         between the last answer and the next one due expects none.
         """
         if not 0 <= correlation_id <= _CORRELATION_IDS:
             return False
-        last = self._pending[0].correlation_id - 1 if self._pending else self._correlation_id
-        passed = (correlation_id - self._answered_id) & _CORRELATION_IDS
-        return 0 < passed <= (last - self._answered_id) & _CORRELATION_IDS
+        last = self.pending[0].correlation_id - 1 if self.pending else self.correlation_id
+        passed = (correlation_id - self.answered_id) & _CORRELATION_IDS
+        return 0 < passed <= (last - self.answered_id) & _CORRELATION_IDS
 
     def _take_throttle(self, api: Api[Any, Any], version: int, response: object) -> None:
         throttle_ms = getattr(response, "throttle_time_ms", 0)
@@ -531,12 +535,13 @@ class Connection(asyncio.Protocol):
             self.throttled_until = max(self.throttled_until, until)
 
     def _check_timeout(self) -> None:
-        if not self._pending:
+        if not self.pending:
+            self.timeout_checked(0.0)
             return
         # Not always the first one's: what is sent while connecting may take longer.
-        pending = min(self._pending, key=lambda pending: pending.deadline)
+        pending = min(self.pending, key=lambda pending: pending.deadline)
         if self._loop.time() < pending.deadline:
-            self._timer.set(pending.deadline)
+            self.timeout_checked(pending.deadline)
             return
         self.abort(
             self._network_error(
@@ -548,6 +553,10 @@ class Connection(asyncio.Protocol):
     def _network_error(self, message: str) -> NetworkError:
         # It stands for requests that were handed to the socket: who knows what became of them.
         return NetworkError(message, broker=str(self.address), possibly_persisted=True)
+
+
+class BufferedConnection(Connection, asyncio.BufferedProtocol):
+    """A connection that has the loop read into one buffer: cheaper where the loop is asyncio's."""
 
 
 def describe(error: Exception) -> str:

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, cast, overload
 
-from aioproducer._native.accumulator import WaitingRecords
+from aioproducer._native.queues import WaitingRecords
 from aioproducer._native.record_batch import RecordBatch, decode_records
 from aioproducer.errors import KafkaError
 from aioproducer.hooks import UndeliveredRecord
 from aioproducer.records import ProducerRecord
 
 if TYPE_CHECKING:
-    from aioproducer._native.accumulator import WaitingRecord
+    from aioproducer._native.queues import WaitingRecord
 
 __all__ = ["UndeliveredRecords"]
 

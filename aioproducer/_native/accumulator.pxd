@@ -1,42 +1,7 @@
 from libc.stdint cimport int64_t
 
+from aioproducer._native.queues cimport BufferShare, PartitionQueue, TopicQueue
 from aioproducer._native.record_batch cimport BlockPool, Delivery, Field, RecordBatch
-
-
-cdef class BufferShare:
-    cdef readonly int64_t held_bytes
-
-
-cdef class WaitingRecords:
-    cdef readonly TopicQueue topic
-    cdef readonly RecordBatch batch
-    cdef list records          # (delivery, record, charged bytes), the first ones routed
-    cdef Py_ssize_t routed_count
-
-
-cdef class TopicQueue:
-    cdef readonly str name
-    cdef list partitions
-    cdef readonly object available
-    cdef object partition_ids
-    cdef readonly object waiting   # a deque of WaitingRecords, oldest first
-    cdef bint is_open              # the partitions are known, and nothing waits for them
-    cdef PartitionQueue sticky
-    cdef int64_t sticky_bytes
-    cdef readonly BufferShare anywhere   # holds nothing: who waits for it fits no partition's share
-    cdef int tried_for_room              # the partition of `available` that was tried last
-    cdef readonly int partition_count
-
-
-cdef class PartitionQueue:
-    cdef readonly TopicQueue topic
-    cdef readonly int partition
-    cdef readonly RecordBatch open
-    cdef readonly object closed
-    cdef public Py_ssize_t batch_limit   # bytes; a larger record gets a batch of its own
-    cdef public BufferShare share        # that of the broker which leads it
-    cdef bint is_touched
-    cdef bint fills_batches
 
 
 cdef class RecordAccumulator:
@@ -65,6 +30,7 @@ cdef class RecordAccumulator:
     cdef object partitioner
     cdef bint ignore_keys
     cdef bint is_turn_scheduled
+    cdef bint wants_every_turn           # a turn that brings records to an open batch counts, too
     cdef int turn_records
     cdef list touched
 
@@ -103,6 +69,8 @@ cdef class RecordAccumulator:
         Delivery delivery,
     )
     cdef RecordBatch _open(self, PartitionQueue queue)
+    cpdef list take_touched(self)
+    cpdef release(self, RecordBatch batch)
     cdef int _close(self, PartitionQueue queue) except -1
     cdef int _charge(self, RecordBatch batch, BufferShare share, Py_ssize_t size) except -1
     cdef bint takes_turn(self)

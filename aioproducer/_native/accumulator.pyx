@@ -30,6 +30,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
+from aioproducer._native.queues cimport BufferShare, PartitionQueue, TopicQueue, WaitingRecords
 from aioproducer._native.record_batch cimport (
     BlockPool,
     Delivery,
@@ -38,7 +39,6 @@ from aioproducer._native.record_batch cimport (
     measure_headers,
 )
 
-from collections import deque
 from operator import index
 
 from aioproducer.errors import InvalidPartitionError, RecordTooLargeError
@@ -129,112 +129,6 @@ cdef inline Field field_of(object data) noexcept:
         field.data = PyBytes_AS_STRING(data)
         field.length = PyBytes_GET_SIZE(data)
     return field
-
-
-@cython.final
-cdef class BufferShare:
-    """What the records for one broker hold of the buffer, counted where they were accepted.
-
-    A batch whose partition gets another leader goes on counting for the one that it had.
-    """
-
-
-cdef class PartitionQueue:
-    """The batches of one partition that are not in flight: `closed`, oldest first, then `open`.
-
-    sender.py extends it with what it knows of the partition.
-    """
-
-    def __init__(self, TopicQueue topic, int partition):
-        self.topic = topic
-        self.partition = partition
-        self.closed = deque()
-        self.share = BufferShare()
-
-    def __repr__(self):
-        return f"<{type(self).__name__} {self.topic.name}-{self.partition}>"
-
-    def close_open(self):
-        """Move the open batch to the closed ones, so that it can be sent."""
-        cdef RecordBatch batch = self.open
-        if batch is not None:
-            self.open = None
-            self.fills_batches = False
-            batch.close()
-            self.closed.append(batch)
-
-
-@cython.final
-cdef class WaitingRecords:
-    """Records of a topic whose partitions are not known yet; they came together, and give up so.
-
-    `batch` has no records: it is where their deliveries look for an outcome until then.
-    """
-
-    def __cinit__(self, TopicQueue topic, RecordBatch batch):
-        self.topic = topic
-        self.batch = batch
-        self.records = []
-
-    @property
-    def count(self):
-        """How many records still wait."""
-        return len(self.records) - self.routed_count
-
-    def left(self):
-        """The records that still wait: (key, value, partition, headers, timestamp_ms) each."""
-        return [
-            (key, value, partition, headers, timestamp_ms)
-            for _, (key, value, partition, headers, _, timestamp_ms), _
-            in self.records[self.routed_count:]
-        ]
-
-
-cdef class TopicQueue:
-    """One topic: its partitions by id, and the records that wait to learn them.
-
-    Extended by the owner of the topics in use with what else it knows of one.
-    """
-
-    def __init__(self, str name):
-        self.name = name
-        self.partitions = []
-        self.available = ()
-        self.waiting = deque()
-        self.anywhere = BufferShare()
-
-    @property
-    def is_known(self):
-        return self.partition_count > 0
-
-    @property
-    def waiting_count(self):
-        """How many records wait to be given a partition."""
-        return sum([waiting.count for waiting in self.waiting])
-
-    @property
-    def queues(self):
-        return [queue for queue in self.partitions if queue is not None]
-
-    def queue(self, int partition):
-        """The queue of a partition; None if it got no record, or there is no such partition."""
-        if not 0 <= partition < len(self.partitions):
-            return None
-        return self.partitions[partition]
-
-    def set_partitions(self, int count, tuple available):
-        """Take the number of the topic's partitions, and the ids of those that have a leader.
-
-        A partition gets its queue with its first record: of thousands, few may be written to. A
-        queue stays when its partition goes, for the topic may be recreated with more.
-        """
-        self.partitions.extend([None] * (count - len(self.partitions)))
-        self.partition_count = count
-        self.partition_ids = range(count)
-        self.available = available
-        self.is_open = count > 0 and not self.waiting
-        if self.sticky is not None and self.sticky.partition not in available:
-            self.sticky = None
 
 
 @cython.final
@@ -543,6 +437,9 @@ cdef class RecordAccumulator:
         if batch is None:
             batch = self._open(queue)
             topic.sticky_bytes += BATCH_OVERHEAD if is_sticky else 0
+        elif self.wants_every_turn and not self.is_turn_scheduled:
+            self.events.schedule_turn()
+            self.is_turn_scheduled = True
         taken = batch.append(key, value, headers, headers_size, timestamp_ms, queue.batch_limit)
         batch.charged_bytes += taken
         (<BufferShare>batch.share).held_bytes += taken
@@ -601,10 +498,10 @@ cdef class RecordAccumulator:
 
     # ---- for the sender
 
-    def take_touched(self):
+    cpdef list take_touched(self):
         """The queues in which a batch was opened since the last call; ends the turn."""
         cdef PartitionQueue queue
-        touched = self.touched
+        cdef list touched = self.touched
         self.touched = []
         self.is_turn_scheduled = False
         self.turn_records = 0
@@ -692,7 +589,7 @@ cdef class RecordAccumulator:
         self.buffer_used += size
         return 0
 
-    def release(self, RecordBatch batch):
+    cpdef release(self, RecordBatch batch):
         """Give the bytes of a finished batch back to the buffer."""
         cdef BufferShare share = batch.share
         if share is not None:

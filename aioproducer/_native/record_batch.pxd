@@ -70,6 +70,16 @@ cdef class RecordBatch:
     cdef int codec_attributes
     cdef readonly int64_t base_timestamp_ms
     cdef readonly int64_t max_timestamp_ms
+    cdef object sent_in        # the request that carries it, until its response is taken
+    cdef bint is_answered      # while that is scanned
+
+    cpdef close(self)
+    cdef char* put_header(
+        self, char* at, const char* records, Py_ssize_t length, int attributes
+    ) noexcept
+    cpdef assign_sequence(self, int64_t producer_id, int16_t producer_epoch, int32_t base_sequence)
+    cpdef complete(self, int64_t base_offset, int64_t log_append_time_ms=*)
+    cpdef wake(self, bint direct)
 
     cdef Py_ssize_t size_with(
         self, Field key, Field value, Py_ssize_t headers_size, int64_t timestamp_ms

@@ -160,14 +160,14 @@ cdef class RecordBatch:
             delivery._enrol()
         return delivery
 
-    def close(self):
+    cpdef close(self):
         """Take no more records; give back the memory that was reserved beyond the last one."""
         cdef RecordMemory memory = self.memory
         if memory is None:
             return
         # A block from the pool may go on as it is when it is nearly full.
         cdef Py_ssize_t spare = 0 if memory.pool is None else memory.capacity // 16
-        if self.size + spare < memory.capacity:
+        if memory.capacity > FIRST_CAPACITY and self.size + spare < memory.capacity:
             memory.resize(self.size, self.size)
         memory.size = self.size
 
@@ -216,7 +216,9 @@ cdef class RecordBatch:
         """The records as they go over the wire, without a copy; of a closed batch."""
         return self.compressed if self.compressed is not None else memoryview(self.memory)
 
-    def assign_sequence(self, int64_t producer_id, int16_t producer_epoch, int32_t base_sequence):
+    cpdef assign_sequence(
+        self, int64_t producer_id, int16_t producer_epoch, int32_t base_sequence
+    ):
         self.producer_id = producer_id
         self.producer_epoch = producer_epoch
         self.base_sequence = base_sequence
@@ -239,8 +241,14 @@ cdef class RecordBatch:
             records = self._records()
             length = self.size
         cdef object header = PyBytes_FromStringAndSize(NULL, HEADER_SIZE)
-        cdef char* start = PyBytes_AS_STRING(header)
         cdef int attributes = self.codec_attributes | (0x10 if is_transactional else 0)
+        self.put_header(PyBytes_AS_STRING(header), records, length, attributes)
+        return header
+
+    cdef char* put_header(
+        self, char* start, const char* records, Py_ssize_t length, int attributes
+    ) noexcept:
+        """Write the header for `length` bytes of records as they go over the wire."""
         cdef char* at = put_int(start, 0, 8)            # base offset: the broker's to set
         at = put_int(at, HEADER_SIZE - LENGTH_AND_EPOCH_END + length, 4)
         at = put_int(at, -1, 4)                         # partition leader epoch
@@ -259,7 +267,7 @@ cdef class RecordBatch:
         )
         crc = aioproducer_crc32c(crc, records, length)
         put_int(start + CRC_AT, crc, 4)
-        return header
+        return at
 
     # ---- ending
 
@@ -271,7 +279,7 @@ cdef class RecordBatch:
     def is_delivered(self):
         return self.outcome == DELIVERED
 
-    def complete(self, int64_t base_offset, int64_t log_append_time_ms=-1):
+    cpdef complete(self, int64_t base_offset, int64_t log_append_time_ms=-1):
         """The broker stored the records from `base_offset` on (-1: it did not say where)."""
         assert self.outcome == PENDING
         self.outcome = DELIVERED
@@ -376,7 +384,7 @@ cdef class RecordBatch:
                 delivery._enrol()
         return 0
 
-    def wake(self, bint direct):
+    cpdef wake(self, bint direct):
         """Notify whoever waits for a record of this batch.
 
         `direct` does so here and now, which is only legal where no task is running: from the

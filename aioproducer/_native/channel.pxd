@@ -1,0 +1,45 @@
+from libc.stdint cimport int32_t, uint8_t
+
+
+cdef extern from "sys/uio.h" nogil:
+    struct iovec:
+        void* iov_base
+        size_t iov_len
+
+
+cdef class Awaited:
+    """A request that waits for its response, on the connection that it was sent on."""
+
+    cdef readonly int32_t correlation_id
+    cdef readonly int version
+    cdef readonly double deadline
+
+    cdef bint scan(self, const uint8_t* frame, Py_ssize_t size) except -1
+    cdef int settle(self) except -1
+
+
+cdef class Channel:
+    cdef public bint is_open
+    cdef public bint is_writable
+    cdef public bint is_leaving
+    cdef public double throttled_until
+    cdef public double last_used_at
+    cdef public int produce_version
+    cdef readonly object pending
+    cdef public int32_t correlation_id      # of the request that was sent last
+    cdef public int32_t answered_id
+    cdef double heard_at
+    cdef int fd
+    cdef bint has_backlog
+    cdef bint has_partial_frame
+    cdef double deadline_known
+    cdef object time
+    cdef object writer
+    cdef bytearray memory
+    cdef object view
+
+    cdef int32_t next_correlation_id(self) noexcept
+    cdef int expect(self, Awaited request, double now) except -1
+    cdef int send_pieces(self, iovec* pieces, int count, list owners) except -1
+    cdef Py_ssize_t _write_now(self, iovec* pieces, int count) except -2
+    cdef int _take(self, const uint8_t* data, Py_ssize_t size) except -1

@@ -1,0 +1,16 @@
+from aioproducer._native.channel cimport Channel, iovec
+from aioproducer._native.produce_response cimport SentRequest
+
+
+cdef class RequestWriter:
+    cdef bytes client_id
+    cdef int acks
+    cdef int timeout_ms
+    cdef char* scratch
+    cdef Py_ssize_t scratch_size
+    cdef iovec* pieces
+    cdef Py_ssize_t most_pieces
+
+    cdef int write(self, SentRequest sent, Channel channel) except -1
+    cdef char* _reserve(self, char* at, Py_ssize_t more) except NULL
+    cdef int _add_piece(self, Py_ssize_t place, const char* data, Py_ssize_t size) except -1

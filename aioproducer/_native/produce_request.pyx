@@ -1,0 +1,180 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: embedsignature=True, embedsignature.format=python, freethreading_compatible=False
+"""Writes Produce requests (versions 9 to 13) from where their batches lie.
+
+A request becomes pieces: what is small is written into one piece of memory that all requests
+share, large records are pointed to. Nothing of it is used once `Channel.send_pieces` has returned:
+what the socket did not take is kept by objects of its own.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy
+
+from aioproducer._native.channel cimport Channel, iovec
+from aioproducer._native.produce_response cimport SentRequest
+from aioproducer._native.queues cimport TopicQueue
+from aioproducer._native.record_batch cimport RecordBatch
+
+cdef extern from "Python.h":
+    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+
+cdef enum:
+    BATCH_HEADER = 61
+    TOPIC_ID_SIZE = 16
+    FIRST_WITH_IDS = 13
+    # Bytes of records up to which they are copied into the request: cheaper than a piece.
+    WORTH_COPYING = 2048
+
+
+cdef inline char* put_int(char* at, int64_t value, int size) noexcept nogil:
+    """Big-endian."""
+    cdef int shift = 8 * (size - 1)
+    while shift >= 0:
+        at[0] = <char>((value >> shift) & 0xFF)
+        at += 1
+        shift -= 8
+    return at
+
+
+cdef inline char* put_uvarint(char* at, uint64_t value) noexcept nogil:
+    while value >= 0x80:
+        at[0] = <char>((value & 0x7F) | 0x80)
+        at += 1
+        value >>= 7
+    at[0] = <char>value
+    return at + 1
+
+
+@cython.final
+cdef class RequestWriter:
+    """Writes the requests of one producer.
+
+    Args:
+        client_id: The option.
+        acks: The option, as a number.
+        timeout_ms: Milliseconds that the broker may wait for its replicas.
+    """
+
+    def __cinit__(self, bytes client_id, int acks, int timeout_ms):
+        self.client_id = client_id
+        self.acks = acks
+        self.timeout_ms = timeout_ms
+        self.scratch_size = 4096
+        self.scratch = <char*>malloc(self.scratch_size)
+        self.most_pieces = 64
+        self.pieces = <iovec*>malloc(self.most_pieces * sizeof(iovec))
+        if self.scratch is NULL or self.pieces is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.scratch)
+        free(self.pieces)
+
+    cdef int write(self, SentRequest sent, Channel channel) except -1:
+        """Write a request to its connection, from where its batches lie."""
+        cdef Py_ssize_t length = PyBytes_GET_SIZE(self.client_id)
+        cdef Py_ssize_t position = 0
+        cdef Py_ssize_t topic_at
+        cdef Py_ssize_t left
+        cdef Py_ssize_t count = 0
+        cdef Py_ssize_t external = 0       # bytes that are not in the scratch
+        cdef TopicQueue topic
+        cdef RecordBatch batch
+        cdef const char* records
+        cdef list owners = []
+        cdef char* at = self._reserve(self.scratch, 64 + length)
+        cdef Py_ssize_t used = 0           # bytes of the scratch that are in a piece
+        at = put_int(at, 0, 4)                       # the size, below
+        at = put_int(at, 0, 2)                       # Produce
+        at = put_int(at, sent.version, 2)
+        at = put_int(at, sent.correlation_id, 4)
+        at = put_int(at, length, 2)
+        memcpy(at, PyBytes_AS_STRING(self.client_id), length)
+        at += length
+        at = put_int(at, 0, 2)                       # no tags, no transactional id
+        at = put_int(at, self.acks, 2)
+        at = put_int(at, self.timeout_ms, 4)
+        at = put_uvarint(at, len(sent.topics) + 1)
+        for topic_at in range(len(sent.topics)):
+            topic = <TopicQueue>sent.topics[topic_at]
+            if sent.version >= FIRST_WITH_IDS:
+                at = self._reserve(at, 32)
+                memcpy(at, PyBytes_AS_STRING(<bytes>sent.topic_ids[topic_at]), TOPIC_ID_SIZE)
+                at += TOPIC_ID_SIZE
+            else:
+                records = PyUnicode_AsUTF8AndSize(topic.name, &length)
+                at = self._reserve(at, 32 + length)
+                at = put_uvarint(at, length + 1)
+                memcpy(at, records, length)
+                at += length
+            left = <Py_ssize_t>sent.counts[topic_at]
+            at = put_uvarint(at, left + 1)
+            while left:
+                left -= 1
+                batch = <RecordBatch>sent.batches[position]
+                position += 1
+                if batch.compressed is not None:
+                    records = PyBytes_AS_STRING(batch.compressed)
+                    length = PyBytes_GET_SIZE(batch.compressed)
+                else:
+                    records = batch._records()
+                    length = batch.size
+                at = self._reserve(at, 96 + (length if length <= WORTH_COPYING else 0))
+                at = put_int(at, batch.partition, 4)
+                at = put_uvarint(at, BATCH_HEADER + length + 1)
+                at = batch.put_header(at, records, length, batch.codec_attributes)
+                if length <= WORTH_COPYING:
+                    memcpy(at, records, length)
+                    at += length
+                else:
+                    # Where the scratch will be in the end is not known yet: NULL.
+                    self._add_piece(count, NULL, at - self.scratch - used)
+                    self._add_piece(count + 1, records, length)
+                    count += 2
+                    used = at - self.scratch
+                    external += length
+                    owners.append(None)
+                    owners.append(
+                        batch.memory if batch.compressed is None else batch.compressed
+                    )
+                at = put_int(at, 0, 1)               # no tags of the partition
+            at = put_int(self._reserve(at, 2), 0, 1)   # ... of the topic
+        at = put_int(self._reserve(at, 2), 0, 1)       # ... of the request
+        self._add_piece(count, NULL, at - self.scratch - used)
+        count += 1
+        owners.append(None)
+        put_int(self.scratch, at - self.scratch + external - 4, 4)
+        at = self.scratch
+        for position in range(count):
+            if self.pieces[position].iov_base is NULL:
+                self.pieces[position].iov_base = at
+                at += self.pieces[position].iov_len
+        channel.send_pieces(self.pieces, <int>count, owners)
+        return 0
+
+    cdef char* _reserve(self, char* at, Py_ssize_t more) except NULL:
+        """Have room for `more` bytes behind `at`; returns where `at` is now."""
+        cdef Py_ssize_t used = at - self.scratch
+        cdef char* memory
+        if used + more > self.scratch_size:
+            memory = <char*>realloc(self.scratch, 2 * (used + more))
+            if memory is NULL:
+                raise MemoryError
+            self.scratch_size = 2 * (used + more)
+            self.scratch = memory
+        return self.scratch + used
+
+    cdef int _add_piece(self, Py_ssize_t place, const char* data, Py_ssize_t size) except -1:
+        cdef iovec* pieces
+        if place == self.most_pieces:
+            pieces = <iovec*>realloc(self.pieces, 2 * self.most_pieces * sizeof(iovec))
+            if pieces is NULL:
+                raise MemoryError
+            self.most_pieces *= 2
+            self.pieces = pieces
+        self.pieces[place].iov_base = <void*>data
+        self.pieces[place].iov_len = size
+        return 0

@@ -1,0 +1,50 @@
+from libc.stdint cimport int64_t, uint8_t
+
+from aioproducer._native.channel cimport Awaited
+from aioproducer._native.queues cimport BrokerQueue, PartitionQueue, TopicQueue
+from aioproducer._native.record_batch cimport RecordBatch
+
+
+cdef struct PlainSuccess:
+    # What a response says of one batch; borrowed from the request that is scanned.
+    void* queue
+    void* batch
+    int64_t base_offset
+    int64_t log_append_time_ms
+
+
+cdef class SuccessList:
+    cdef PlainSuccess* items
+    cdef Py_ssize_t count
+    cdef Py_ssize_t room
+
+    cdef int clear(self, Py_ssize_t most) except -1
+
+
+cdef class RequestOwner:
+    cdef readonly object produce_api
+    cdef SuccessList successes
+
+    cdef int settle(self, SentRequest sent) except -1
+
+
+cdef class SentRequest(Awaited):
+    cdef RequestOwner owner
+    cdef readonly BrokerQueue broker_queue
+    cdef readonly double sent_at
+    cdef readonly int64_t size
+    cdef readonly list queues        # the partitions; `batches` in the same order
+    cdef readonly list batches
+    cdef readonly list topics        # in the order of the request; `topic_ids` as they were then
+    cdef list topic_ids
+    cdef list counts                 # how many batches of each topic
+    cdef dict topics_by_id
+    cdef bint is_native              # made by native code, which can read its response
+
+    cdef int _group(self) except -1
+    cdef bint _scan_topics(self, const uint8_t** at, const uint8_t* end) except -1
+    cdef bint _scan_partition(
+        self, TopicQueue topic, const uint8_t** at, const uint8_t* end
+    ) except -1
+    cdef TopicQueue _topic(self, Py_ssize_t place, const uint8_t* name, Py_ssize_t size)
+    cdef RecordBatch _batch_of(self, PartitionQueue queue)

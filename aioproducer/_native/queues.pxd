@@ -1,0 +1,118 @@
+from libc.stdint cimport int64_t
+
+from aioproducer._native.record_batch cimport RecordBatch
+
+
+cdef class BufferShare:
+    cdef readonly int64_t held_bytes
+
+
+cdef class WaitingRecords:
+    cdef readonly TopicQueue topic
+    cdef readonly RecordBatch batch
+    cdef list records          # (delivery, record, charged bytes), the first ones routed
+    cdef Py_ssize_t routed_count
+
+
+cdef class TopicQueue:
+    cdef readonly str name
+    cdef public bytes topic_id     # zeros while it has none (before Kafka 2.8)
+    cdef public double used_at     # when it last got a record
+    cdef public Py_ssize_t batch_limit   # learnt from refusals; 0 while there was none
+    cdef list partitions
+    cdef readonly object available
+    cdef object partition_ids
+    cdef readonly object waiting   # a deque of WaitingRecords, oldest first
+    cdef bint is_open              # the partitions are known, and nothing waits for them
+    cdef PartitionQueue sticky
+    cdef int64_t sticky_bytes
+    cdef readonly BufferShare anywhere   # holds nothing: who waits for it fits no partition's share
+    cdef int tried_for_room              # the partition of `available` that was tried last
+    cdef readonly int partition_count
+
+
+cdef class PartitionQueue:
+    cdef readonly TopicQueue topic
+    cdef readonly int partition
+    # What waits
+    cdef readonly RecordBatch open
+    cdef readonly object closed          # a deque
+    cdef public bint open_is_due         # the open batch need not wait for more records
+    cdef public Py_ssize_t batch_limit   # bytes; a larger record gets a batch of its own
+    cdef public BufferShare share        # that of the broker which leads it
+    cdef public double linger_at
+    cdef public double retry_at          # when the head of `closed` may be tried again
+    cdef bint is_touched
+    cdef bint fills_batches
+    # What is in flight, and where
+    cdef readonly list in_flight         # oldest first
+    cdef public int in_flight_node
+    cdef object leader_and_epoch
+    cdef readonly int leader_node
+    cdef BrokerQueue broker              # that of the leader, once it was looked up
+    cdef public bint failures_logged
+    cdef public int moves_in_vain
+    cdef double expires_at               # when it is looked at for expired batches; 0: not set
+    # Sequences
+    cdef public object identity
+    cdef public int64_t next_sequence
+    cdef public int64_t last_acknowledged
+    cdef public bint is_proven
+    cdef public double proven_at
+    cdef public str gap
+    cdef public int refusals_at_zero
+    # Its place among those that may be in their broker's next request
+    cdef BrokerQueue ready_at
+    cdef PartitionQueue previous
+    cdef PartitionQueue next
+
+    cdef RecordBatch _head(self)
+    cdef bint _is_idle(self) noexcept
+    cdef bint _may_take(self, double now, Py_ssize_t most_in_flight, object identity) except -1
+    cdef bint _is_behind_all_in_flight(self, RecordBatch batch) except -1
+    cpdef bint is_current(self, RecordBatch batch) except -1
+    cpdef int64_t steps_to(self, int64_t sequence) noexcept
+    cpdef RecordBatch take(self, object identity)
+    cpdef number(self, RecordBatch batch)
+    cpdef begin_epoch(self, object identity)
+    cpdef answered(self, RecordBatch batch)
+    cpdef acknowledged(self, RecordBatch batch)
+
+
+cdef class InFlightLimit:
+    cdef readonly int64_t bytes
+    cdef int64_t most
+    cdef double timeout
+    cdef double rate
+    cdef int64_t untimed
+
+    cdef bint _tells_the_rate(self, int64_t size) noexcept
+    cpdef answered(self, int64_t size, double took)
+
+
+cdef class BrokerQueue:
+    cdef readonly int node_id
+    cdef readonly InFlightLimit limit
+    cdef readonly BufferShare share
+    cdef readonly object throttle_timer
+    cdef public int in_flight            # requests without a response
+    cdef public int64_t bytes_in_flight  # of all their batches
+    cdef public double heard_at
+    cdef double cut_at                   # when a timeout last cut the limit
+    cdef public object stalled_since
+    cdef public int responses_due
+    cdef double response_time            # seconds, as the loop sees it: the mean of the last ones
+    cdef double held_since               # when the first of `lingering` was held back
+    cdef object hold_timer
+    cdef public bint is_gone
+    cdef object connection               # the one that was used last
+    cdef bint is_holding                 # it is among those that small batches are held back for
+    cdef bint is_offered
+    cdef readonly dict lingering
+    cdef PartitionQueue first
+    cdef PartitionQueue last
+
+    cdef void add(self, PartitionQueue queue) noexcept
+    cdef void add_first(self, PartitionQueue queue) noexcept
+    cdef PartitionQueue take_first(self)
+    cdef bint remove(self, PartitionQueue queue) noexcept

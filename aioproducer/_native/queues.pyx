@@ -1,0 +1,465 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: embedsignature=True, embedsignature.format=python, freethreading_compatible=False
+"""The queues that a record passes: its topic's, its partition's, its broker's.
+
+    TopicQueue       records that wait to learn the topic's partitions
+    PartitionQueue   the batches of one partition: those that wait, in order, and those in flight
+    BrokerQueue      the partitions that have a batch for the broker's next request, in turn
+
+Data, and the steps of a batch that simply succeeds: it is taken and numbered, its response comes,
+it is acknowledged. What becomes of all others is decided by those who extend these classes
+(lane.py, topics.py). No clock, no I/O.
+
+Invariants
+* A partition queue stands in the ready list of at most one broker, at most once.
+* Sequences are given when a batch is first taken, so in the order of `closed` and `open`.
+"""
+
+cimport cython
+from libc.stdint cimport int64_t
+
+from aioproducer._native.record_batch cimport RecordBatch
+
+from collections import deque
+
+cdef enum:
+    SEQUENCE_MASK = 0x7FFFFFFF
+    HALF_OF_THE_SEQUENCES = 0x40000000
+    NO_LEADER = -1
+    NO_SEQUENCE = -1
+
+# Seconds. A broker forgets a producer after a day, unless it is told to do so earlier.
+cdef double PROOF_LASTS = 3600.0
+
+cdef str NO_GAP = "none"
+cdef bytes NO_TOPIC_ID = bytes(16)
+
+
+@cython.final
+cdef class BufferShare:
+    """What the records for one broker hold of the buffer, counted where they were accepted.
+
+    A batch whose partition gets another leader goes on counting for the one that it had.
+    """
+
+
+cdef class PartitionQueue:
+    """The batches of one partition: `in_flight`, then `closed`, oldest first, then `open`.
+
+    Extended in lane.py, which has the rules.
+    """
+
+    def __init__(self, TopicQueue topic, int partition):
+        self.topic = topic
+        self.partition = partition
+        self.closed = deque()
+        self.in_flight = []
+        self.share = BufferShare()
+        self.leader_node = NO_LEADER
+        self.in_flight_node = NO_LEADER
+        self.last_acknowledged = NO_SEQUENCE
+        self.gap = NO_GAP
+
+    def __repr__(self):
+        return f"<{type(self).__name__} {self.topic.name}-{self.partition}>"
+
+    @property
+    def leader(self):
+        """The broker to send to, and its epoch."""
+        return self.leader_and_epoch
+
+    @leader.setter
+    def leader(self, leader):
+        self.leader_and_epoch = leader
+        self.leader_node = leader[0]
+        self.broker = None
+
+    @property
+    def is_idle(self):
+        """Nothing waits and nothing is in flight."""
+        return self._is_idle()
+
+    cdef bint _is_idle(self) noexcept:
+        return self.open is None and not self.in_flight and not len(self.closed)
+
+    @property
+    def head(self):
+        """The batch that would be taken next, if it may."""
+        return self._head()
+
+    cdef RecordBatch _head(self):
+        if self.closed:
+            return <RecordBatch>self.closed[0]
+        return self.open if self.open_is_due else None
+
+    # ---- taking
+
+    def may_take(self, double now, Py_ssize_t most_in_flight, identity):
+        """Whether `take` would give a batch now.
+
+        Args:
+            now: The loop's clock.
+            most_in_flight: How many batches of one partition may be in flight.
+            identity: The producer's identity; None without idempotence.
+        """
+        return self._may_take(now, most_in_flight, identity)
+
+    cdef bint _may_take(self, double now, Py_ssize_t most_in_flight, object identity) except -1:
+        cdef RecordBatch head = self._head()
+        if head is None or now < self.retry_at or self.leader_node == NO_LEADER:
+            return False
+        if head.is_compressing:
+            return False
+        if not self.in_flight:
+            return True
+        if self.in_flight_node != self.leader_node or self.gap != NO_GAP:
+            return False
+        if head.times_taken and not self._is_behind_all_in_flight(head):
+            return False
+        if identity is not None:
+            if identity is not self.identity and identity != self.identity:
+                return False
+            if not self.is_proven or now - self.proven_at > PROOF_LASTS:
+                return False
+        return len(self.in_flight) < most_in_flight
+
+    cdef bint _is_behind_all_in_flight(self, RecordBatch batch) except -1:
+        cdef RecordBatch last = <RecordBatch>self.in_flight[len(self.in_flight) - 1]
+        if batch.base_sequence < 0 or last.base_sequence < 0:
+            return False
+        return self.steps_to(last.base_sequence) < self.steps_to(batch.base_sequence)
+
+    def close_open(self):
+        """Move the open batch to the closed ones, so that it can be sent."""
+        cdef RecordBatch batch = self.open
+        self.open_is_due = False
+        if batch is not None:
+            self.open = None
+            self.fills_batches = False
+            batch.close()
+            self.closed.append(batch)
+
+    cpdef RecordBatch take(self, object identity):
+        """Move the head to the batches in flight, numbering it; only after `may_take`."""
+        cdef RecordBatch batch
+        if self.closed:
+            batch = <RecordBatch>self.closed.popleft()
+        else:
+            batch = self.open
+            self.open = None
+            self.open_is_due = False
+            self.fills_batches = False
+            batch.close()
+        if identity is not None and batch.base_sequence < 0:
+            if identity is not self.identity and identity != self.identity:
+                self.begin_epoch(identity)
+            self.number(batch)
+        batch.attempts += 1
+        batch.times_taken += 1
+        batch.is_in_flight = True
+        self.in_flight.append(batch)
+        self.in_flight_node = self.leader_node
+        return batch
+
+    cpdef number(self, RecordBatch batch):
+        """Give a batch the next sequence numbers."""
+        producer_id, epoch = self.identity
+        batch.assign_sequence(producer_id, epoch, <int>self.next_sequence)
+        self.next_sequence = (self.next_sequence + batch.record_count) & SEQUENCE_MASK
+
+    cpdef begin_epoch(self, object identity):
+        """Number from 0 on under another identity, of which no broker has proven anything."""
+        self.identity = identity
+        self.next_sequence = 0
+        self.last_acknowledged = NO_SEQUENCE
+        self.is_proven = False
+        self.gap = NO_GAP
+
+    # ---- responses
+
+    cpdef answered(self, RecordBatch batch):
+        """The request that carried `batch` is over, whatever came of it."""
+        batch.is_in_flight = False
+        self.in_flight.remove(batch)
+
+    cpdef acknowledged(self, RecordBatch batch):
+        """The broker has stored `batch`; call after `answered`."""
+        cdef int64_t last
+        if self.in_flight_node == self.leader_node != NO_LEADER:
+            self.is_proven = True
+            self.proven_at = batch.created_at
+        self.moves_in_vain = 0
+        self.refusals_at_zero = 0
+        if batch.base_sequence < 0 or not self.is_current(batch):
+            return
+        last = (<int64_t>batch.base_sequence + batch.record_count - 1) & SEQUENCE_MASK
+        if self.last_acknowledged == NO_SEQUENCE or (
+            (self.last_acknowledged - last) & SEQUENCE_MASK
+        ) >= HALF_OF_THE_SEQUENCES:
+            self.last_acknowledged = last
+
+    # ---- numbers
+
+    cpdef bint is_current(self, RecordBatch batch) except -1:
+        """Whether a batch has its numbers under the identity in use."""
+        if self.identity is None:
+            return False
+        producer_id, epoch = self.identity
+        return batch.producer_id == producer_id and batch.producer_epoch == epoch
+
+    @property
+    def next_expected(self):
+        """The number behind the highest that was acknowledged."""
+        return 0 if self.last_acknowledged == NO_SEQUENCE else (
+            (self.last_acknowledged + 1) & SEQUENCE_MASK
+        )
+
+    cpdef int64_t steps_to(self, int64_t sequence) noexcept:
+        """How far a number lies behind `next_expected`: negative for what stands before it.
+
+        So a wrap at 2^31 keeps the order.
+        """
+        cdef int64_t expected = 0
+        if self.last_acknowledged != NO_SEQUENCE:
+            expected = (self.last_acknowledged + 1) & SEQUENCE_MASK
+        return (
+            (sequence - expected + HALF_OF_THE_SEQUENCES) & SEQUENCE_MASK
+        ) - HALF_OF_THE_SEQUENCES
+
+
+@cython.final
+cdef class WaitingRecords:
+    """Records of a topic whose partitions are not known yet; they came together, and give up so.
+
+    `batch` has no records: it is where their deliveries look for an outcome until then.
+    """
+
+    def __cinit__(self, TopicQueue topic, RecordBatch batch):
+        self.topic = topic
+        self.batch = batch
+        self.records = []
+
+    @property
+    def count(self):
+        """How many records still wait."""
+        return len(self.records) - self.routed_count
+
+    def left(self):
+        """The records that still wait: (key, value, partition, headers, timestamp_ms) each."""
+        return [
+            (key, value, partition, headers, timestamp_ms)
+            for _, (key, value, partition, headers, _, timestamp_ms), _
+            in self.records[self.routed_count:]
+        ]
+
+
+cdef class TopicQueue:
+    """One topic: its partitions by id, and the records that wait to learn them.
+
+    Extended by the owner of the topics in use with what else it knows of one.
+    """
+
+    def __init__(self, str name):
+        self.name = name
+        self.topic_id = NO_TOPIC_ID
+        self.partitions = []
+        self.available = ()
+        self.waiting = deque()
+        self.anywhere = BufferShare()
+
+    @property
+    def is_known(self):
+        return self.partition_count > 0
+
+    @property
+    def waiting_count(self):
+        """How many records wait to be given a partition."""
+        return sum([waiting.count for waiting in self.waiting])
+
+    @property
+    def queues(self):
+        return [queue for queue in self.partitions if queue is not None]
+
+    def queue(self, int partition):
+        """The queue of a partition; None if it got no record, or there is no such partition."""
+        if not 0 <= partition < len(self.partitions):
+            return None
+        return self.partitions[partition]
+
+    def set_partitions(self, int count, tuple available):
+        """Take the number of the topic's partitions, and the ids of those that have a leader.
+
+        A partition gets its queue with its first record: of thousands, few may be written to. A
+        queue stays when its partition goes, for the topic may be recreated with more.
+        """
+        self.partitions.extend([None] * (count - len(self.partitions)))
+        self.partition_count = count
+        self.partition_ids = range(count)
+        self.available = available
+        self.is_open = count > 0 and not self.waiting
+        if self.sticky is not None and self.sticky.partition not in available:
+            self.sticky = None
+
+
+cdef enum:
+    MOST_FIRST_BYTES = 1048576
+    LEAST_BYTES = 16384
+    # Bytes a second that any link is taken to have until it is measured.
+    SLOW_LINK = 524288
+    # Bytes from which on a request takes as long as its bytes, and not as its round trip.
+    TELLS_THE_RATE = 65536
+
+cdef double SHARE_OF_TIMEOUT = 0.25
+# Of the newest measurement in the rate.
+cdef double WEIGHT = 0.25
+# Seconds: a response that comes sooner after another was read with it, and tells no time.
+cdef double READ_TOGETHER = 1e-4
+
+
+@cython.final
+cdef class InFlightLimit:
+    """How many bytes may be in flight to one broker, by how fast it answers.
+
+    A request that cannot be answered within `request_timeout_ms` costs its connection and is sent
+    again, and again; and what is in doubt cannot be cut into smaller pieces. So the size of what is
+    sent has to be right before it is too large:
+
+    1. A broker of which nothing is known gets what a slow link takes in the timeout, some hundred
+       kilobytes.
+    2. Each response to a large request doubles the limit, as in TCP's slow start.
+    3. Large requests tell the rate. What is in flight is to be answered in a quarter of the
+       timeout.
+    4. A timeout cuts the limit to a quarter, down to 16 KiB.
+
+    A batch has half of the limit at most, so that it cannot be what takes too long.
+
+    Args:
+        most: Bytes that are never exceeded.
+        timeout: `request_timeout_ms`, in seconds.
+    """
+
+    def __init__(self, int64_t most, double timeout):
+        cdef int64_t first = min(<int64_t>MOST_FIRST_BYTES, <int64_t>(SLOW_LINK * timeout))
+        self.bytes = min(max(first, <int64_t>LEAST_BYTES), most)
+        self.most = most
+        self.timeout = timeout
+
+    @property
+    def batch_bytes(self):
+        """Bytes that a batch may have, its records not compressed."""
+        return self.bytes // 2
+
+    cdef bint _tells_the_rate(self, int64_t size) noexcept:
+        return size >= min(<int64_t>TELLS_THE_RATE, self.bytes // 2)
+
+    cpdef answered(self, int64_t size, double took):
+        """A request was answered.
+
+        Args:
+            size: Its bytes.
+            took: Seconds since it was sent, or since the one before was answered.
+        """
+        cdef double rate
+        cdef int64_t fitting
+        if not self._tells_the_rate(size):
+            return
+        if took < READ_TOGETHER:
+            # Its bytes were on the way as long as those of the next one.
+            self.untimed += size
+            return
+        rate = (size + self.untimed) / took
+        self.untimed = 0
+        self.rate = rate if self.rate == 0 else self.rate + WEIGHT * (rate - self.rate)
+        fitting = min(self.most, <int64_t>(self.rate * self.timeout * SHARE_OF_TIMEOUT))
+        fitting = max(min(<int64_t>LEAST_BYTES, self.most), fitting)
+        self.bytes = min(self.bytes * 2, fitting)
+
+    def timed_out(self):
+        """A request was not answered in time."""
+        self.rate = 0
+        self.bytes = max(min(<int64_t>LEAST_BYTES, self.most), self.bytes // 4)
+
+
+@cython.final
+cdef class BrokerQueue:
+    """What goes to one broker next, and what is in flight to it.
+
+    Attributes:
+        limit: How many bytes may be in flight.
+        share: What the records that it leads hold of the buffer.
+        in_flight: Requests without a response; `bytes_in_flight` of all their batches.
+        responses_due: How many more responses end the wait of small batches that are held back.
+        lingering: Partitions whose open batch still waits for more records.
+        heard_at: When it last ended a request, or was sent one after all had ended.
+        stalled_since: When something waited here first without being taken; None while it flows.
+        throttle_timer: Set while the broker's pause keeps something waiting (KIP-219).
+        is_gone: It left the cluster; a broker of that id that comes gets another queue.
+    """
+
+    def __init__(self, int node_id, InFlightLimit limit, throttle_timer):
+        self.node_id = node_id
+        self.limit = limit
+        self.share = BufferShare()
+        self.throttle_timer = throttle_timer
+        self.lingering = {}
+
+    def __repr__(self):
+        return f"<BrokerQueue {self.node_id} in_flight={self.in_flight}>"
+
+    @property
+    def has_ready(self):
+        """Whether some partition has a batch for the next request."""
+        return self.first is not None
+
+    @property
+    def is_idle(self):
+        """Nothing is in flight and nothing waits."""
+        return not self.in_flight and self.first is None and not self.lingering
+
+    def withdraw(self, PartitionQueue queue):
+        """Have a partition wait no longer for anything here: it has another leader."""
+        self.remove(queue)
+        self.lingering.pop(queue, None)
+
+    # ---- the ready list, linked through its partitions
+
+    cdef void add(self, PartitionQueue queue) noexcept:
+        """Let a partition wait for its turn, behind the others; not twice."""
+        if queue.ready_at is not None:
+            return
+        queue.ready_at = self
+        if self.last is None:
+            self.first = queue
+        else:
+            self.last.next = queue
+            queue.previous = self.last
+        self.last = queue
+
+    cdef void add_first(self, PartitionQueue queue) noexcept:
+        """Give a partition the first turn, back to the one whose turn it was."""
+        queue.ready_at = self
+        if self.first is None:
+            self.last = queue
+        else:
+            self.first.previous = queue
+            queue.next = self.first
+        self.first = queue
+
+    cdef PartitionQueue take_first(self):
+        cdef PartitionQueue queue = self.first
+        self.remove(queue)
+        return queue
+
+    cdef bint remove(self, PartitionQueue queue) noexcept:
+        if queue.ready_at is not self:
+            return False
+        if queue.previous is None:
+            self.first = queue.next
+        else:
+            queue.previous.next = queue.next
+        if queue.next is None:
+            self.last = queue.previous
+        else:
+            queue.next.previous = queue.previous
+        queue.ready_at = queue.previous = queue.next = None
+        return True

@@ -1,0 +1,705 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: embedsignature=True, embedsignature.format=python, freethreading_compatible=False
+"""From batches that are due to requests, and from responses to acknowledged batches.
+
+The native half of the sender (sender.py). It hears from the accumulator once per batch, keeps each
+broker's queue filled and drained, and settles a response that says of every batch of its request
+that it was stored. All else is decided in Python, which is asked or told through `decisions`.
+
+When a batch leaves
+    it is full, or has 128 KiB                 at once, if its broker may be sent another request
+    it lingers (`linger_ms`)                   when the time is over, or with what leaves before
+    somebody flushes, or waits for room        at the end of the turn
+    nothing is in flight to its broker, and    at the end of the turn; while woken tasks run, that
+      all callers are here                     is the end of the read callback that wakes them
+    nothing is in flight, and some are not     when they are here, or two turns of the loop brought
+                                               no record, or half a response time is over
+    a response is due                          with it, or when half a response time is over; one
+                                               and a half where more than 64 partitions wait
+
+Why: each request costs us and the broker the same however little is in it. Callers who wait for a
+response each, as those of a web route, come back when they have it; what leaves before all are back
+splits them into groups that never meet again. How many there are is what was under way at once of
+late (`crowd`). One caller alone is all callers, so nothing is added to his round trip. The bound is
+a part of the response time as the loop sees it: on a busy loop, where a request costs most, it is
+long, and elsewhere a millisecond. The wait itself counts for no response time, so that it cannot
+feed on itself.
+
+All or nothing per response
+    1. `scan` reads it and changes nothing. An error, a partition that is missing, foreign or named
+       twice, a throttle, a leader's name, a batch that was sent before, expired or failed: False.
+    2. False: Python decodes the same frame and takes it (`Sender.answered`), as if there were no
+       native code. With AIOPRODUCER_SLOW_PATH=1 in the environment, which only tests set, every
+       response goes that way.
+    3. True: `settle` completes all batches, gives their bytes back, wakes who waits, and makes the
+       next request. Nobody who is woken sees a state in between.
+
+Invariants
+* A batch is in exactly one place: open or closed in its partition's queue, or in one request.
+* Bytes are given back when a batch is done *and* no request carries it.
+* A request points into the memory of its batches. What the socket does not take at once holds on to
+  that memory by objects of its own.
+* Waiters run only after all the state of a response is settled, and directly only from a callback
+  of the loop, where no task is running.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_GET_SIZE
+from libc.stdint cimport int64_t
+
+from aioproducer._native.accumulator cimport RecordAccumulator
+from aioproducer._native.channel cimport Channel
+from aioproducer._native.produce_request cimport RequestWriter
+from aioproducer._native.produce_response cimport PlainSuccess, RequestOwner, SentRequest
+from aioproducer._native.queues cimport BrokerQueue, PartitionQueue
+from aioproducer._native.record_batch cimport RecordBatch
+
+import os
+from contextvars import Context
+
+cdef enum:
+    BATCH_HEADER = 61
+    REQUEST_OVERHEAD = 256
+    PARTITION_OVERHEAD = 64
+    NO_LEADER = -1
+    FIRST_FLEXIBLE = 9      # the first version of Produce that native code writes and reads
+    FIRST_WITH_IDS = 13     # ... that names topics by their ids
+    # Partitions whose batches are held back. From here on the batches of one turn are small, and
+    # cost us and the broker far more for each record than large ones.
+    MANY_PARTITIONS = 64
+    # Turns of the loop without a record that tell that nobody is coming: a request of a web server
+    # takes one to be read and one to be served.
+    QUIET_TURNS = 2
+    # Records under way from which on nobody counts how many callers there are.
+    MOST_CROWD = 1000
+
+# Seconds that a batch may be held back however fast the broker is.
+cdef double LEAST_HOLD = 0.001
+# Of a broker's response time, for which a batch is held back at most; and where many are.
+cdef double SHARE_OF_RESPONSE = 0.5
+cdef double LARGER_SHARE = 1.5
+# Seconds that count of a response time at most.
+cdef double MOST_RESPONSE = 0.2
+# Of the callers that there are, from which on nobody is waited for.
+cdef double CROWD_IS_HERE = 0.9
+# Of the newest measurement in the means.
+cdef double RESPONSE_WEIGHT = 0.1
+cdef double CROWD_WEIGHT = 0.05
+
+cdef bytes NO_TOPIC_ID = bytes(16)
+
+
+@cython.final
+cdef class Counters:
+    """What happened since the start, for `Producer.metrics`."""
+
+
+@cython.final
+cdef class Sending(RequestOwner):
+    """The native half of one producer's sender.
+
+    Args:
+        loop: The event loop.
+        time: Its clock.
+        decisions: Decides what is not a plain success (the sender).
+        producer_id: Has the identity of new sequence numbers as `current`.
+        flushes: Told of what is done while somebody waits for a flush.
+        counters: Counted up.
+        produce_api: The Produce API, for the connection.
+        config: The producer's options.
+        compresses: Whether batches are compressed.
+    """
+
+    def __init__(
+        self, *, loop, time, decisions, producer_id, flushes, Counters counters, produce_api,
+        config, bint compresses,
+    ):
+        self.loop = loop
+        self.time = time
+        self.decisions = decisions
+        self.producer_id = producer_id
+        self.flushes = flushes
+        self.flushes_under_way = flushes.under_way
+        self.counters = counters
+        self.produce_api = produce_api
+        self.compresses = compresses
+        self.writer = RequestWriter(
+            config.client_id.encode(), config.acks, config.request_timeout_ms
+        )
+        self.is_idempotent = config.enable_idempotence
+        self.acks = config.acks
+        self.most_in_flight = config.max_in_flight_requests_per_connection
+        self.batch_size = config.batch_size
+        self.max_request_size = config.max_request_size
+        self.linger = config.linger_ms / 1000.0
+        self.request_timeout = config.request_timeout_ms / 1000.0
+        self.delivery_timeout = config.delivery_timeout_ms / 1000.0
+        self.is_slow = os.environ.get("AIOPRODUCER_SLOW_PATH") == "1"
+        self.broker_queues = {}
+        self.active = set()
+        self.offered = []
+        self.holding = []
+
+    def serve(self, RecordAccumulator accumulator):
+        """Take the batches of an accumulator, whose events come here."""
+        self.accumulator = accumulator
+
+    def close(self):
+        """Let go of timers, and hold nothing back any more."""
+        cdef BrokerQueue broker
+        self.is_closing = True
+        for broker in self.broker_queues.values():
+            broker.throttle_timer.cancel()
+            if broker.hold_timer is not None:
+                broker.hold_timer.cancel()
+                broker.hold_timer = None
+            broker.lingering = {}
+        self.holding = []
+
+    # ---- told by the accumulator
+
+    def schedule_turn(self):
+        """Have the end of the loop's current turn be noticed."""
+        handle = self.loop.call_soon(self.end_of_turn, context=Context())
+        if self.is_settling:
+            # `_wake` ends the turn when the tasks that it woke have run to their next wait. This
+            # one is for a loop that one of them runs inside of the loop.
+            self.nested_turn = handle
+
+    def batch_closed(self, PartitionQueue queue):
+        """A batch is full."""
+        self._activate(queue)
+        if self.compresses:
+            self.decisions.prepare_closed(queue)
+        self._offer(queue)
+        self._drain_offered()
+
+    def batch_grew(self, PartitionQueue queue):
+        """An open batch is worth a request: it leaves if the broker has a free one, or grows on.
+
+        Not where it is to be compressed, which larger ones are better at.
+        """
+        if self.linger == 0 and not self.compresses:
+            self._activate(queue)
+            self._make_due(queue)
+            self._drain_offered()
+
+    def end_of_turn(self):
+        """Send what was accepted in the loop's turn."""
+        self._end_turn()
+        self._drain_offered()
+
+    cdef int _end_turn(self) except -1:
+        cdef double now = self.time()
+        cdef list touched = self.accumulator.take_touched()
+        cdef PartitionQueue queue
+        cdef BrokerQueue broker
+        cdef bint is_urgent = self.accumulator.has_blocked or len(self.flushes_under_way) > 0
+        for queue in touched:
+            # First, so that what is raised below leaves no other without a bound.
+            self._activate(queue)
+            queue.topic.used_at = now
+        for queue in touched:
+            if queue.open is None:
+                continue
+            if is_urgent:
+                self._make_due(queue)
+            elif self.linger != 0:
+                self._let_linger(queue)
+            elif queue.leader_node == NO_LEADER:
+                self._make_due(queue)
+            else:
+                broker = self._broker_of(queue)
+                if not broker.lingering:
+                    broker.held_since = now
+                    broker.responses_due = broker.in_flight
+                if not broker.is_holding:
+                    broker.is_holding = True
+                    self.holding.append(broker)
+                broker.lingering[queue] = None
+        self._look_at_held(now)
+        return 0
+
+    cdef int _look_at_held(self, double now) except -1:
+        """Let go what is held back, as far as nothing speaks for it any more."""
+        cdef BrokerQueue broker
+        cdef double until
+        cdef bint wants_turn = False
+        cdef list holding = self.holding
+        if not holding:
+            return 0
+        self.holding = []
+        if self.accumulator.accepted_count == self.accepted_before:
+            self.quiet_turns += 1
+        else:
+            self.quiet_turns = 0
+            self.accepted_before = self.accumulator.accepted_count
+        for broker in holding:
+            broker.is_holding = False
+        for broker in holding:
+            if not broker.lingering:
+                continue
+            until = self._held_until(broker)
+            if now >= until:
+                self.end_lingering(broker)
+                continue
+            broker.is_holding = True
+            self.holding.append(broker)
+            if broker.responses_due <= 0:
+                wants_turn = True
+            elif broker.hold_timer is None:
+                broker.hold_timer = self.loop.call_at(
+                    until, self._hold_over, broker, context=Context()
+                )
+        self.accumulator.wants_every_turn = len(self.holding) > 0
+        if wants_turn and not self.accumulator.is_turn_scheduled:
+            self.accumulator.is_turn_scheduled = True
+            self.loop.call_soon(self.end_of_turn, context=Context())
+        return 0
+
+    cdef double _held_until(self, BrokerQueue broker) noexcept:
+        """When small batches for a broker leave at the latest, for all that is known now."""
+        cdef double share = SHARE_OF_RESPONSE
+        if broker.responses_due > 0:
+            if len(broker.lingering) > MANY_PARTITIONS:
+                share = LARGER_SHARE
+        elif (
+            self.quiet_turns >= QUIET_TURNS
+            or self._outstanding() >= CROWD_IS_HERE * self.crowd
+        ):
+            return 0
+        return broker.held_since + max(share * broker.response_time, LEAST_HOLD)
+
+    cdef int64_t _outstanding(self) noexcept:
+        """Records that were accepted and have no outcome yet."""
+        return (
+            self.accumulator.accepted_count
+            - self.counters.records_delivered - self.counters.records_failed
+        )
+
+    def _hold_over(self, BrokerQueue broker):
+        broker.hold_timer = None
+        self._look_at_held(self.time())
+        self._drain_offered()
+
+    def _let_linger(self, PartitionQueue queue):
+        cdef BrokerQueue broker
+        queue.linger_at = queue.open.created_at + self.linger
+        if queue.leader_node != NO_LEADER:
+            broker = self._broker_of(queue)
+            broker.lingering[queue] = None
+        self.decisions.linger_until(queue, queue.linger_at)
+
+    # ---- queues
+
+    def broker_queue(self, int node_id):
+        """The queue of a broker, made if there is none yet."""
+        found = self.broker_queues.get(node_id)
+        if found is None:
+            found = self.broker_queues[node_id] = self.decisions.new_broker_queue(node_id)
+        return found
+
+    cdef BrokerQueue _broker_of(self, PartitionQueue queue):
+        cdef BrokerQueue broker = queue.broker
+        if broker is None or broker.is_gone:
+            broker = queue.broker = self.broker_queue(queue.leader_node)
+        return broker
+
+    def activate(self, PartitionQueue queue):
+        """See to it that what a partition's queue has expires."""
+        self._activate(queue)
+
+    cdef int _activate(self, PartitionQueue queue) except -1:
+        cdef RecordBatch oldest
+        cdef double expires_at
+        if queue in self.active:
+            return 0
+        if queue.in_flight or queue.closed:
+            batches = queue.batches()
+            if not batches:
+                return 0
+            oldest = batches[0]
+        else:
+            oldest = queue.open
+            if oldest is None:
+                return 0
+        self.active.add(queue)
+        self.set_batch_limit(queue)
+        expires_at = oldest.created_at + self.delivery_timeout
+        if queue.expires_at == 0 or expires_at < queue.expires_at:
+            # Else the timer that is set for an earlier batch looks at this one, too.
+            queue.expires_at = expires_at
+            self.decisions.expire_at(queue, expires_at)
+        return 0
+
+    def expiry_passed(self, PartitionQueue queue, double next_expires_at):
+        """The timer of a partition went off; 0 says that nothing is left to expire."""
+        queue.expires_at = next_expires_at
+        if next_expires_at == 0:
+            self.active.discard(queue)
+        else:
+            self.decisions.expire_at(queue, next_expires_at)
+
+    def set_batch_limit(self, PartitionQueue queue):
+        """Have a partition's batches be no larger than its topic and its broker take."""
+        cdef Py_ssize_t limit = queue.topic.batch_limit or self.batch_size
+        if queue.leader_node != NO_LEADER:
+            limit = min(limit, <Py_ssize_t>(self._broker_of(queue).limit.bytes // 2))
+        queue.batch_limit = limit
+
+    def make_due(self, PartitionQueue queue):
+        """Let the open batch wait for no more records."""
+        self._make_due(queue)
+
+    cdef int _make_due(self, PartitionQueue queue) except -1:
+        queue.open_is_due = True
+        return self._offer(queue)
+
+    def end_lingering(self, BrokerQueue broker):
+        """Let no batch for a broker wait for more records."""
+        cdef PartitionQueue queue
+        lingering = broker.lingering
+        broker.lingering = {}
+        if broker.hold_timer is not None:
+            broker.hold_timer.cancel()
+            broker.hold_timer = None
+        for queue in lingering:
+            # Due in any case: what is raised by one leaves no other to wait.
+            queue.open_is_due = queue.open is not None
+        for queue in lingering:
+            if queue.open is not None:
+                self._offer(queue)
+
+    def offer(self, PartitionQueue queue):
+        """Let a partition wait for its broker's next request, if it may send."""
+        self._offer(queue)
+
+    cdef int _offer(self, PartitionQueue queue) except -1:
+        cdef BrokerQueue broker
+        cdef double now
+        if self.is_closing:
+            return 0
+        if queue.gap != "none":
+            self.decisions.settle_gap(queue)
+        if queue.ready_at is not None:
+            if self._lacks_producer_id():
+                # It is there since before its numbers were lost.
+                queue.ready_at.remove(queue)
+                self.producer_id.need()
+            return 0
+        if queue._head() is None:
+            if queue._is_idle():
+                self.active.discard(queue)
+            return 0
+        now = self.time()
+        if queue._may_take(now, self.most_in_flight, self.producer_id.current):
+            if self._lacks_producer_id():
+                self.producer_id.need()
+                return 0
+            broker = self._broker_of(queue)
+            broker.add(queue)
+            if not broker.is_offered:
+                broker.is_offered = True
+                self.offered.append(broker)
+        elif now < queue.retry_at:
+            self.decisions.retry_until(queue, queue.retry_at)
+        elif queue.leader_node == NO_LEADER:
+            self.decisions.lacks_leader(queue)
+        return 0
+
+    cdef bint _lacks_producer_id(self) except -1:
+        return self.is_idempotent and self.producer_id.current is None
+
+    # ---- requests
+
+    def drain_all(self):
+        """Send to every broker what may be sent."""
+        self._drain_offered()
+        for broker in list(self.broker_queues.values()):
+            self._drain(broker)
+        self._drain_offered()
+
+    def drain_offered(self):
+        """Send to the brokers that something was offered to."""
+        self._drain_offered()
+
+    cdef int _drain_offered(self) except -1:
+        cdef BrokerQueue broker
+        while self.offered and not self.is_draining:
+            broker = <BrokerQueue>self.offered.pop()
+            broker.is_offered = False
+            self._drain(broker)
+        return 0
+
+    def drain(self, BrokerQueue broker):
+        """Send to a broker while it may be sent more and there is something to send."""
+        self._drain(broker)
+        self._drain_offered()
+
+    cdef int _drain(self, BrokerQueue broker) except -1:
+        cdef Channel channel
+        cdef SentRequest sent
+        cdef double now
+        if self.is_draining:
+            # Called from within, for this broker or another one: the memory in which requests are
+            # made is in use. Whoever drains takes it up when the request at hand is sent.
+            if not broker.is_offered:
+                broker.is_offered = True
+                self.offered.append(broker)
+            return 0
+        self.is_draining = True
+        try:
+            while broker.first is not None and not (
+                self.is_closing or self._lacks_producer_id()
+            ):
+                now = self.time()
+                channel = self._free_channel(broker, now)
+                if channel is None:
+                    if broker.stalled_since is None:
+                        broker.stalled_since = now
+                    break
+                broker.stalled_since = None
+                sent = self._collect(broker, now)
+                if sent is None:
+                    break
+                self._send(sent, channel, now)
+        finally:
+            self.is_draining = False
+        return 0
+
+    cdef Channel _free_channel(self, BrokerQueue broker, double now):
+        """The connection to a broker if it may be sent another request now."""
+        cdef Channel channel
+        if broker.in_flight >= self.most_in_flight:
+            return None
+        if broker.in_flight and broker.bytes_in_flight >= broker.limit.bytes:
+            return None
+        channel = <Channel>broker.connection
+        if channel is None or not channel.is_open or channel.is_leaving:
+            channel = broker.connection = self.decisions.connection(broker.node_id)
+            if channel is None:
+                return None
+        if not channel.is_writable:
+            return None
+        if channel.throttled_until > now:
+            # KIP-219: the broker asked for a pause; answers go on being read.
+            broker.throttle_timer.set(channel.throttled_until)
+            return None
+        return channel
+
+    cdef SentRequest _collect(self, BrokerQueue broker, double now):
+        """Take at most one batch of each ready partition, as many as one request may hold."""
+        cdef object identity = self.producer_id.current
+        cdef int64_t size = REQUEST_OVERHEAD
+        cdef int64_t budget = broker.limit.bytes - broker.bytes_in_flight
+        cdef SentRequest sent = None
+        cdef PartitionQueue queue
+        cdef RecordBatch batch
+        cdef int64_t batch_bytes
+        cdef list not_over = None
+        if self.linger != 0:
+            # Java's piggyback: what lingers goes along with what leaves.
+            self.end_lingering(broker)
+        while broker.first is not None:
+            queue = broker.take_first()
+            if not queue._may_take(now, self.most_in_flight, identity):
+                self._offer(queue)
+                if queue.ready_at is broker:
+                    break
+                continue
+            if self.compresses or queue.topic.batch_limit:
+                if self.decisions.fit_head(queue):
+                    broker.add_first(queue)
+                    continue
+                if not self.decisions.prepare_head(queue):
+                    continue
+            batch = queue._head()
+            batch_bytes = BATCH_HEADER + (
+                batch.size if batch.compressed is None else PyBytes_GET_SIZE(batch.compressed)
+            )
+            size += batch_bytes + PARTITION_OVERHEAD
+            if ((sent is not None or broker.in_flight) and size > budget) or (
+                sent is not None and size > self.max_request_size
+            ):
+                broker.add_first(queue)
+                break
+            if sent is None:
+                sent = SentRequest.__new__(SentRequest)
+                sent.owner = self
+                sent.broker_queue = broker
+                sent.queues = []
+                sent.batches = []
+            batch = queue.take(identity)
+            batch.sent_in = sent
+            sent.queues.append(queue)
+            sent.batches.append(batch)
+            sent.size += batch_bytes
+            if (queue.closed or queue.open_is_due) and queue._may_take(
+                now, self.most_in_flight, identity
+            ):
+                if not_over is None:
+                    not_over = []
+                not_over.append(queue)
+        if not_over is not None:
+            for queue in not_over:
+                broker.add(queue)
+        return sent
+
+    cdef int _send(self, SentRequest sent, Channel channel, double now) except -1:
+        cdef BrokerQueue broker = sent.broker_queue
+        cdef double outstanding
+        sent.sent_at = now
+        sent.deadline = now + self.request_timeout
+        # Before it is sent: with acks=0 all is over on return.
+        if broker.in_flight == 0:
+            broker.heard_at = now
+        broker.in_flight += 1
+        broker.bytes_in_flight += sent.size
+        try:
+            sent._group()
+            if self._is_worth_native(sent, channel):
+                sent.is_native = True
+                sent.version = channel.produce_version
+                sent.correlation_id = channel.next_correlation_id()
+                # First: if half of it leaves, the end of the connection tells that it is in doubt.
+                channel.expect(sent, now)
+                self.writer.write(sent, channel)
+            else:
+                self.decisions.send(sent, channel)
+        except Exception as error:
+            self.decisions.not_sent(sent, channel, error)
+            return 0
+        outstanding = min(self._outstanding(), <int64_t>MOST_CROWD)
+        if outstanding > self.crowd:
+            self.crowd = outstanding
+        else:
+            self.crowd += CROWD_WEIGHT * (outstanding - self.crowd)
+        self.counters.requests_sent += 1
+        self.counters.batches_sent += len(sent.batches)
+        self.counters.bytes_sent += sent.size
+        if self.acks == 0:
+            for batch in sent.batches:
+                (<RecordBatch>batch).sent_in = None
+            self.decisions.sent_unanswered(sent)
+        return 0
+
+    cdef bint _is_worth_native(self, SentRequest sent, Channel channel) except -1:
+        if self.acks == 0 or self.is_slow or channel.produce_version < FIRST_FLEXIBLE:
+            return False
+        return channel.produce_version < FIRST_WITH_IDS or NO_TOPIC_ID not in sent.topic_ids
+
+    # ---- responses
+
+    def failed(self, sent, response, error):
+        """Take a response that is no plain success, or why there is none."""
+        self.decisions.answered(sent, response, error)
+
+    cdef int settle(self, SentRequest sent) except -1:
+        """Take the response that was scanned: every batch is stored."""
+        cdef BrokerQueue broker = sent.broker_queue
+        cdef PartitionQueue queue
+        cdef RecordBatch batch
+        cdef PlainSuccess* success
+        cdef Py_ssize_t position
+        cdef double now = self.time()
+        cdef list done = [None] * self.successes.count
+        cdef list queues = sent.queues
+        self._request_over(sent, now, True)
+        for position in range(self.successes.count):
+            success = self.successes.items + position
+            queue = <PartitionQueue>success.queue
+            batch = <RecordBatch>success.batch
+            batch.is_answered = False
+            batch.sent_in = None
+            queue.answered(batch)
+            queue.acknowledged(batch)
+            batch.complete(success.base_offset, success.log_append_time_ms)
+            self.counters.records_delivered += batch.record_count
+            self.accumulator.release(batch)
+            done[position] = batch
+        try:
+            self._wake(done, True)
+        finally:
+            self._request_settled(broker, queues)
+        return 0
+
+    def request_settled(self, BrokerQueue broker, queues):
+        """Go on after a response was taken: with its partitions, and with its broker."""
+        self._request_settled(broker, queues)
+
+    cdef _request_settled(self, BrokerQueue broker, list queues):
+        cdef PartitionQueue queue
+        if self.accumulator.has_blocked:
+            self.decisions.admit()
+        for queue in queues:
+            self._offer(queue)
+        broker.responses_due -= 1
+        if broker.lingering and self.linger == 0:
+            if broker.responses_due == 0:
+                # Those whom it woke are likely to come back.
+                broker.held_since = self.time()
+                self.quiet_turns = 0
+            self._look_at_held(self.time())
+        self._drain(broker)
+        self._drain_offered()
+
+    def request_over(self, SentRequest sent, bint is_answered):
+        """A request is over: there is room for another one."""
+        self._request_over(sent, self.time(), is_answered)
+
+    cdef int _request_over(self, SentRequest sent, double now, bint is_answered) except -1:
+        cdef BrokerQueue broker = sent.broker_queue
+        cdef int64_t before = broker.limit.bytes
+        cdef double took
+        if is_answered:
+            # A loop that was held (a debugger, a container's pause) tells nothing of the broker.
+            took = min(now - sent.sent_at, MOST_RESPONSE)
+            if broker.response_time == 0:
+                broker.response_time = took
+            broker.response_time += RESPONSE_WEIGHT * (took - broker.response_time)
+            broker.limit.answered(sent.size, now - max(sent.sent_at, broker.heard_at))
+        elif now - sent.sent_at >= self.request_timeout and sent.sent_at > broker.cut_at:
+            # Once for all that were in flight at the time.
+            broker.cut_at = now
+            broker.limit.timed_out()
+        broker.in_flight -= 1
+        broker.bytes_in_flight -= sent.size
+        broker.heard_at = now
+        if broker.limit.bytes != before and min(before, broker.limit.bytes) < 2 * self.batch_size:
+            for queue in self.active:
+                if (<PartitionQueue>queue).leader_node == broker.node_id:
+                    self.set_batch_limit(queue)
+        return 0
+
+    def wake(self, list done, bint direct):
+        """Wake whoever waits for batches that are done; `direct` only from the loop's callbacks."""
+        self._wake(done, direct)
+
+    cdef int _wake(self, list done, bint direct) except -1:
+        cdef Py_ssize_t position = 0
+        cdef Py_ssize_t count = len(done)
+        cdef RecordBatch batch
+        cdef bint was_settling = self.is_settling
+        if self.flushes_under_way:
+            for batch in done:
+                self.flushes.batch_done(batch)
+        self.is_settling = was_settling or direct
+        try:
+            while position < count:
+                batch = <RecordBatch>done[position]
+                position += 1
+                if batch.enrolled is not None:
+                    batch.wake(direct)
+        finally:
+            # Also when a task that was woken exits the program: the loop wakes the others, or what
+            # the exit waits for would never end.
+            self.is_settling = was_settling
+            if self.nested_turn is not None:
+                self.nested_turn.cancel()
+                self.nested_turn = None
+            while position < count:
+                (<RecordBatch>done[position]).wake(False)
+                position += 1
+            if direct and not was_settling and self.accumulator.is_turn_scheduled:
+                self._end_turn()
+        return 0
