@@ -101,8 +101,8 @@ async def test_correlation_ids_begin_again_behind_the_largest_with_answers_under
         await cluster.received("produce")
         await asyncio.sleep(0.02)
         near_the_end = 2**31 - 5
-        connection._correlation_id = near_the_end  # pyright: ignore[reportPrivateUsage]
-        connection._answered_id = near_the_end  # pyright: ignore[reportPrivateUsage]
+        connection.correlation_id = near_the_end  # pyright: ignore[reportPrivateUsage]
+        connection.answered_id = near_the_end  # pyright: ignore[reportPrivateUsage]
         for _ in range(10):
             await producer.send_and_wait(TOPIC, b"42")
         asking = asyncio.create_task(producer.partitions_for("made-on-demand"))

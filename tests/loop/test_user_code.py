@@ -11,7 +11,7 @@ import pytest
 from aioproducer import Delivery, KafkaError, Producer
 from aioproducer.errors import SerializationError
 from aioproducer.testing import FakeCluster
-from tests.support.producing import TOPIC, failure, outcome, producing, prove, values
+from tests.support.producing import TOPIC, failure, outcome, producing, prove, until, values
 
 AnyProducer = Producer[Any, Any]
 
@@ -63,14 +63,15 @@ async def test_a_callback_costs_no_connection_and_no_other_record(
             )
             if how == "done callback":
                 deliveries[-1].add_done_callback(raising(kind))
-            # Each in a request of its own.
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+            # Not all in one request.
+            await asyncio.sleep(0.01)
         cluster.release()
         assert [(await delivery).offset for delivery in deliveries] == [1] * 4
         assert len(cluster.records(TOPIC)) == 8
         assert producer.metrics()["batch_retry_total"] == 0
-        assert [type(error) for error in told] == [kind] * 4
+        # Who waits for a record is woken before the callbacks of those behind it.
+        await until(lambda: len(told) == 4)
+        assert {type(error) for error in told} == {kind}
 
 
 @RAISED

@@ -12,18 +12,17 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context, copy_context
 from itertools import count
-from typing import Any, TypeVar, TypeVarTuple, cast
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
 
-from aioproducer._native.accumulator import (
-    PartitionQueue,
-    RecordAccumulator,
-    TopicQueue,
-    WaitingRecords,
-)
+from aioproducer._native.accumulator import RecordAccumulator
+from aioproducer._native.queues import PartitionQueue, TopicQueue, WaitingRecords
 from aioproducer._native.record_batch import Delivery, RecordBatch, decode_records
 from aioproducer.errors import InvalidTopicError, KafkaError
 from aioproducer.hooks import OnDelivery, Partitioner
 from aioproducer.records import Header, RecordMetadata
+
+if TYPE_CHECKING:
+    from aioproducer._native.accumulator import AccumulatorEvents
 
 TOPIC = "clicks"
 NO_LIMIT = 1 << 28
@@ -226,6 +225,7 @@ class Core:
         partitioner: As the option.
         ignore_keys: As the option `partitioner_ignore_keys`.
         queue_type: What stands for a partition.
+        events: What hears of batches; written down when None.
     """
 
     def __init__(
@@ -239,6 +239,7 @@ class Core:
         partitioner: Partitioner | None = None,
         ignore_keys: bool = False,
         queue_type: type[PartitionQueue] = PartitionQueue,
+        events: AccumulatorEvents | None = None,
     ) -> None:
         self.now = 100.0
         self.manual = ManualLoop()
@@ -247,7 +248,7 @@ class Core:
         self.topics = RecordedTopics(queue_type)
         self.accumulator = RecordAccumulator(
             loop=self.loop,
-            events=self.events,
+            events=events or self.events,
             topic_events=self.topics,
             clock=lambda: self.now,
             batch_size=batch_size,

@@ -99,6 +99,9 @@ class _Socket:
         if (level, option) == (socket.SOL_SOCKET, socket.SO_LINGER):
             self.resets = True
 
+    def fileno(self) -> int:
+        return -1
+
 
 class _Transport(asyncio.Transport):
     peer: _Transport

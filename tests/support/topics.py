@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
-from aioproducer._native.accumulator import RecordAccumulator, WaitingRecords
+from aioproducer._native.accumulator import RecordAccumulator
+from aioproducer._native.queues import WaitingRecords
 from aioproducer._native.record_batch import Delivery
 from aioproducer.background import Background
 from aioproducer.cluster import Cluster

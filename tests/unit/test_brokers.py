@@ -32,6 +32,7 @@ class Wire:
     def __init__(self, address: BrokerAddress) -> None:
         self.address = address
         self.is_open = True
+        self.is_leaving = False
         self.pending_count = 0
         self.last_used_at = asyncio.get_running_loop().time()
         self.on_lost: Callable[[KafkaError], None] | None = None

@@ -25,11 +25,11 @@ from tests.support.topics import told
 class Its:
     """A sender that knows two brokers, and that never reaches any."""
 
-    def __init__(self, *, linger_ms: int = 0) -> None:
+    def __init__(self, *, linger_ms: int = 0, enable_idempotence: bool = False) -> None:
         config = ProducerConfig(
             bootstrap_servers="b:9092",
             buffer_memory=100_000,
-            enable_idempotence=False,
+            enable_idempotence=enable_idempotence,
             linger_ms=linger_ms,
         )
         self.sender = Sender(config, Background(asyncio.get_running_loop()))
@@ -129,10 +129,10 @@ async def test_a_caller_is_told_what_it_waits_for_itself_and_not_who_came_later(
 async def test_the_pause_of_a_broker_that_left_is_forgotten(its: Its) -> None:
     its.learn(1, 2)
     its.put(1)
-    window = its.sender._window(3)
-    window.throttle_timer.set(its.sender.background.time() + 3_600)
+    queue = its.sender.sending.broker_queue(3)
+    queue.throttle_timer.set(its.sender.background.time() + 3_600)
     its.learn(1, 2)
-    assert window.throttle_timer.at is None
+    assert queue.throttle_timer.at is None
 
 
 async def test_records_without_leader_do_not_count_as_those_of_a_broker() -> None:
@@ -198,12 +198,17 @@ async def test_a_batch_in_doubt_behind_an_acknowledged_one_is_stored_when_it_exp
     assert lost.is_delivered
 
 
-async def test_a_lane_in_turn_whose_numbers_were_lost_is_not_sent_under_them(its: Its) -> None:
-    its.learn(1)
+async def test_a_lane_in_turn_whose_numbers_were_lost_is_not_sent_under_them() -> None:
+    its = Its(enable_idempotence=True)
     sender = its.sender
-    lane = its.lane_with_records(0)
-    sender._window(1).ready[lane] = None
-    sender._lacks_identity = lambda: True  # type: ignore[method-assign]
     sender._producer_id.need = lambda: None  # type: ignore[method-assign]
-    sender._offer(lane)
-    assert lane not in sender._window(1).ready
+    sender._producer_id.current = ProducerIdentity(7, 0)
+    its.learn(1)
+    lane = its.lane_with_records(0)
+    sender.sending.offer(lane)
+    assert sender.wants_connection(1)
+    sender._producer_id.current = None
+    sender.sending.offer(lane)
+    assert not sender.wants_connection(1)
+    await sender.give_up()
+    await sender.close()

@@ -10,12 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aioproducer._native.accumulator import (
-    PartitionQueue,
-    TopicQueue,
-    WaitingRecords,
-    murmur2,
-)
+from aioproducer._native.accumulator import murmur2
+from aioproducer._native.queues import PartitionQueue, TopicQueue, WaitingRecords
 from aioproducer._native.record_batch import BATCH_HEADER_SIZE, Delivery
 from aioproducer.errors import (
     InvalidPartitionError,

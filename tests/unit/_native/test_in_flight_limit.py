@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aioproducer.in_flight_limit import LEAST_BYTES, MOST_FIRST_BYTES, InFlightLimit
+from aioproducer._native.queues import InFlightLimit
 
+MOST_FIRST_BYTES = 1_048_576
+LEAST_BYTES = 16_384
 MOST = 20 << 20
 
 

@@ -1,0 +1,239 @@
+"""The native half of the sender, with a broker whose side a test plays by hand.
+
+`Desk` has an accumulator, a `Sending` that takes its batches, and one connection to broker 1, whose
+requests are decoded here and answered by the test. What native code leaves to Python is written
+down in `asked`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from aioproducer._native.channel import Channel
+from aioproducer._native.codec import decode, encode
+from aioproducer._native.produce_response import SentRequest
+from aioproducer._native.queues import BrokerQueue, InFlightLimit, PartitionQueue
+from aioproducer._native.sending import Counters, Sending
+from aioproducer.background import Background, Timer
+from aioproducer.config import ProducerConfig
+from aioproducer.errors import KafkaError
+from aioproducer.flushing import Flushes
+from aioproducer.lane import PartitionLane
+from aioproducer.metadata import PartitionLeader
+from aioproducer.protocol.frames import decode_response
+from aioproducer.protocol.produce import (
+    PRODUCE,
+    PartitionProduceResponse,
+    ProduceRequest,
+    ProduceResponse,
+    TopicProduceResponse,
+)
+from aioproducer.transaction import ProducerIdentity
+from tests.support.core import TOPIC, Core, ManualLoop
+
+TOPIC_ID = bytes(range(16))
+
+
+class Wire(Channel):
+    """A connection whose bytes go nowhere.
+
+    Attributes:
+        sent: The requests, without their sizes.
+        left: The frames that were no plain success.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(desk.loop.time)
+        self.sent: list[bytes] = []
+        self.left: list[bytes] = []
+        self._bytes = bytearray()
+        self._desk = desk
+        self.begin(self, -1)
+
+    def writelines(self, chunks: Any, /) -> None:
+        for chunk in chunks:
+            self._bytes += chunk
+        while len(self._bytes) >= 4:
+            size = int.from_bytes(self._bytes[:4], "big")
+            if len(self._bytes) < 4 + size:
+                return
+            self.sent.append(bytes(self._bytes[4 : 4 + size]))
+            del self._bytes[: 4 + size]
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def take_slowly(self, data: bytes) -> bool:
+        while data:
+            size = int.from_bytes(data[:4], "big")
+            frame, data = data[4 : 4 + size], data[4 + size :]
+            self.left.append(frame)
+        return False
+
+    def drained(self) -> None:
+        """Nobody waits for that here."""
+
+    def check_timeout_at(self, deadline: float) -> None:
+        """No time passes here."""
+
+
+class Desk:
+    """See the module.
+
+    Args:
+        version: The newest version of Produce that the broker speaks.
+        partitions: How many the topic has; broker 1 leads all of them.
+    """
+
+    def __init__(self, *, version: int = 13, partitions: int = 3, **options: Any) -> None:
+        self.loop = ManualLoop()
+        self.asked: list[str] = []
+        self.answers: list[tuple[ProduceResponse | None, KafkaError | None]] = []
+        self.current = ProducerIdentity(7, 0)
+        self.expects_responses = options.get("acks") != 0
+        background = Background(self.loop.as_loop())
+        self.sending = Sending(
+            loop=self.loop.as_loop(),
+            time=self.loop.time,
+            decisions=self,
+            producer_id=self,
+            flushes=Flushes(self.loop.as_loop()),
+            counters=Counters(),
+            produce_api=PRODUCE,
+            config=ProducerConfig(bootstrap_servers="b:9092", **options),
+            compresses=False,
+        )
+        self._timer = Timer(background, lambda: None)
+        self.core = Core(
+            self.loop.as_loop(),
+            partitions=0,
+            queue_type=PartitionLane,
+            events=self.sending,
+            batch_size=16_384,
+        )
+        self.sending.serve(self.core.accumulator)
+        self.wire = Wire(self)
+        self.wire.produce_version = version
+        self.know(TOPIC, partitions, TOPIC_ID)
+
+    def know(self, name: str, partitions: int, topic_id: bytes) -> None:
+        """Make a topic known, led by broker 1."""
+        self.core.know(name, partitions)
+        self.core.topic(name).topic_id = topic_id
+        for partition in range(partitions):
+            lane = self.core.queue(partition, name)
+            assert isinstance(lane, PartitionLane)
+            lane.led_by(PartitionLeader(1, 0))
+
+    def prove(self, *partitions: int, topic: str = TOPIC) -> None:
+        """Have a first record of each partition stored, so that others may follow in flight."""
+        for partition in partitions:
+            self.core.put(partition=partition, topic=topic)
+            self.loop.run_once()
+            self.answer(self.last())
+
+    def last(self) -> SentRequest:
+        """The request that was sent last and waits for its response."""
+        request = self.wire.pending[-1]
+        assert isinstance(request, SentRequest)
+        return request
+
+    def request(self, position: int = -1) -> ProduceRequest:
+        """What a request says, decoded by the generic codec."""
+        frame = self.wire.sent[position]
+        version = int.from_bytes(frame[2:4], "big")
+        size = int.from_bytes(frame[8:10], "big")
+        value, end = decode(frame, PRODUCE.request_plan(version), 11 + size)
+        assert end == len(frame)
+        return cast("ProduceRequest", value)
+
+    def success(self, sent: SentRequest, base_offset: int = 0) -> ProduceResponse:
+        """The response that stores everything."""
+        return ProduceResponse(
+            [
+                TopicProduceResponse(
+                    topic.name,
+                    topic_id,
+                    [
+                        PartitionProduceResponse(batch.partition, 0, base_offset)
+                        for _, batch in pairs
+                    ],
+                )
+                for topic, topic_id, pairs in sent.by_topic
+            ]
+        )
+
+    def frame(self, sent: SentRequest, response: ProduceResponse) -> bytes:
+        """A response as it comes from the socket, with its size."""
+        body = encode(response, PRODUCE.response_plan(sent.version))
+        frame = sent.correlation_id.to_bytes(4, "big") + b"\0" + b"".join(body)
+        return len(frame).to_bytes(4, "big") + frame
+
+    def answer(self, sent: SentRequest, response: ProduceResponse | None = None) -> None:
+        """Answer a request; with success if no response is given."""
+        self.wire.data_received(self.frame(sent, response or self.success(sent)))
+
+    def decoded(self, frame: bytes, version: int) -> ProduceResponse:
+        return decode_response(PRODUCE, version, frame)[1]
+
+    # ---- Decisions, and the owner of the producer id
+
+    def need(self) -> None:
+        self.asked.append("producer id")
+
+    def prepare_closed(self, queue: PartitionQueue, /) -> None:
+        self.asked.append("prepare_closed")
+
+    def fit_head(self, queue: PartitionQueue, /) -> bool:
+        self.asked.append("fit_head")
+        return False
+
+    def prepare_head(self, queue: PartitionQueue, /) -> bool:
+        self.asked.append("prepare_head")
+        return True
+
+    def linger_until(self, queue: PartitionQueue, at: float, /) -> None:
+        self.asked.append("linger_until")
+
+    def retry_until(self, queue: PartitionQueue, at: float, /) -> None:
+        self.asked.append("retry_until")
+
+    def expire_at(self, queue: PartitionQueue, at: float, /) -> None:
+        self.asked.append(f"expire_at {queue.partition}")
+
+    def lacks_leader(self, queue: PartitionQueue, /) -> None:
+        self.asked.append("lacks_leader")
+
+    def settle_gap(self, queue: PartitionQueue, /) -> None:
+        self.asked.append("settle_gap")
+
+    def new_broker_queue(self, node_id: int, /) -> BrokerQueue:
+        return BrokerQueue(node_id, InFlightLimit(1 << 24, 30.0), self._timer)
+
+    def connection(self, node_id: int, /) -> Channel | None:
+        return self.wire
+
+    def send(self, sent: SentRequest, connection: Channel, /) -> None:
+        self.asked.append("send")
+        sent.send_as(min(connection.produce_version, 8), connection.take_correlation_id())
+        if self.expects_responses:
+            connection.expect_any(sent, sent.deadline, sent.sent_at)
+
+    def not_sent(self, sent: SentRequest, connection: Channel, error: Exception, /) -> None:
+        raise error
+
+    def sent_unanswered(self, sent: SentRequest, /) -> None:
+        self.asked.append("sent_unanswered")
+        self.sending.request_over(sent, False)
+        for queue, batch in zip(sent.queues, sent.batches, strict=True):
+            queue.answered(batch)
+            batch.complete(-1)
+            self.core.accumulator.release(batch)
+
+    def admit(self) -> None:
+        self.asked.append("admit")
+
+    def answered(
+        self, sent: SentRequest, response: ProduceResponse | None, error: KafkaError | None, /
+    ) -> None:
+        self.answers.append((response, error))
