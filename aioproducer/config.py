@@ -4,7 +4,7 @@ Users build a `ProducerConfig` (or have `Producer` build it from keywords); ever
 reads it. It is immutable, checked when it is made, needs no event loop and does no I/O.
 
 An option is declared once, on `ProducerConfig`, with the type it is read as, the rule its values
-must obey (options.py), its default and its docstring; the options table of the README is made from
+must obey (options.py), its default and its docstring; the table in docs/options.md is made from
 these by tools/options_table.py. `ProducerOptions` has the types in which options may be given.
 Names are Java's with `_` for `.`.
 """

@@ -1,4 +1,4 @@
-"""Writes the table of options into the README: `python -m tools.options_table`.
+"""Writes the table of options into docs/options.md: `python -m tools.options_table`.
 
 The names and defaults are those of `ProducerConfig`, the meanings are the docstrings below them.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from aioproducer import config
 from aioproducer.config import ProducerConfig
 
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "options.md"
 BEGIN = "<!-- options: made by `python -m tools.options_table` -->"
 END = "<!-- end of options -->"
 
@@ -61,12 +61,12 @@ def _default(name: str, default: object) -> str:
     return f"`{shown}`"
 
 
-def with_table(readme: str) -> str:
-    """Return the README's text with the table between its two markers."""
-    before, rest = readme.split(BEGIN)
+def with_table(page: str) -> str:
+    """Return the page's text with the table between its two markers."""
+    before, rest = page.split(BEGIN)
     _, after = rest.split(END)
     return f"{before}{BEGIN}\n{options_table()}\n{END}{after}"
 
 
 if __name__ == "__main__":
-    README.write_text(with_table(README.read_text()))
+    PAGE.write_text(with_table(PAGE.read_text()))

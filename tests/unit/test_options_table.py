@@ -1,4 +1,4 @@
-"""The options table of the README."""
+"""The table of options in the docs."""
 
 from __future__ import annotations
 
