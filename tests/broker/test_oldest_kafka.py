@@ -7,6 +7,7 @@ records.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -54,30 +55,25 @@ async def test_what_goes_in_comes_out_at_the_offsets_told(
 @pytest.mark.timeout(60)
 @pytest.mark.asyncio(loop_factories=["asyncio"])
 async def test_a_restart_under_load_costs_no_record(kafka21: NodeControl) -> None:
-    topic = new_topic(kafka21, 4)
-    async with producer_for(kafka21) as producer:
-        load = Load(producer, topic)
-        await asyncio.sleep(0.5)
-        await asyncio.to_thread(kafka21.stop_node, 1)
-        await asyncio.to_thread(kafka21.start_node, 1)
-        await asyncio.sleep(0.5)
-        async with asyncio.timeout(30):
-            await load.finish()
-        assert load.failed() == []
-    assert_exactly_once_in_order(kafka21, topic, load)
+    await _outlives(kafka21, kafka21.stop_node)
 
 
 @pytest.mark.timeout(60)
 @pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_a_crash_under_load_costs_no_record(kafka21: NodeControl) -> None:
-    topic = new_topic(kafka21, 4)
-    async with producer_for(kafka21) as producer:
+    await _outlives(kafka21, kafka21.kill)
+
+
+async def _outlives(kafka: NodeControl, end: Callable[[int], object]) -> None:
+    """Have the broker end under load and begin again."""
+    topic = new_topic(kafka, 4)
+    async with producer_for(kafka) as producer:
         load = Load(producer, topic)
         await asyncio.sleep(0.5)
-        await asyncio.to_thread(kafka21.kill, 1)
-        await asyncio.to_thread(kafka21.start_node, 1)
+        await asyncio.to_thread(end, 1)
+        await asyncio.to_thread(kafka.start_node, 1)
         await asyncio.sleep(0.5)
         async with asyncio.timeout(30):
             await load.finish()
         assert load.failed() == []
-    assert_exactly_once_in_order(kafka21, topic, load)
+    assert_exactly_once_in_order(kafka, topic, load)

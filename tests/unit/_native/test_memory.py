@@ -198,7 +198,8 @@ def test_a_record_leaves_no_memory_behind_whatever_becomes_of_it(
     fate: Callable[[Core], None],
 ) -> None:
     core = Core()
-    for _ in range(3):
+    # As often as it is counted, so that the most that waits for a collection was there before.
+    for _ in range(ROUNDS):
         fate(core)
     gc.collect()
     blocks, in_c = sys.getallocatedblocks(), _malloc_bytes()
