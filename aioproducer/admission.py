@@ -127,7 +127,6 @@ class Admissions(Generic[T]):
         """Those who wait for a share, by share."""
         self._last_number = 0
         self._count = 0
-        self._is_admitting = False
 
     def __len__(self) -> int:
         return self._count
@@ -155,16 +154,6 @@ class Admissions(Generic[T]):
         Returns:
             Whether somebody waits for room in the buffer itself.
         """
-        if self._is_admitting:
-            # Called by a partitioner that sends: the caller who is at it goes on.
-            return bool(self._waiting)
-        self._is_admitting = True
-        try:
-            return self._admit()
-        finally:
-            self._is_admitting = False
-
-    def _admit(self) -> bool:
         full: set[object] = set()
         while (queue := self._first_queue(full)) is not None:
             waiter = queue[0]

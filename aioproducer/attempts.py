@@ -22,7 +22,7 @@ from typing import Final, cast
 
 from aioproducer._native.accumulator import RecordAccumulator
 from aioproducer._native.record_batch import BATCH_HEADER_SIZE, RecordBatch
-from aioproducer._native.sending import Counters
+from aioproducer._native.sending import Counters, Sending
 from aioproducer.background import Background
 from aioproducer.batch_compressor import BatchCompressor
 from aioproducer.cluster import Cluster
@@ -96,7 +96,6 @@ class Attempts:
         producer_id_error: Tells why there is no producer id, if there is none.
 
     Attributes:
-        is_closing: Nothing is tried again.
         undelivered: Takes what fails from now on, if there is one.
     """
 
@@ -113,13 +112,13 @@ class Attempts:
         producer_id_lost: Callable[[PartitionLane], None],
         producer_id_error: Callable[[], KafkaError | None],
     ) -> None:
-        self.is_closing = False
         self.undelivered: UndeliveredRecords | None = None
         self.counters = counters
         self._config = config
         self._background = background
         self._cluster = cluster
         self._topics = topics
+        self._sending: Sending
         self._accumulator: RecordAccumulator
         self._compressor = compressor
         self._flushes = flushes
@@ -128,9 +127,10 @@ class Attempts:
         self._producer_id_error = producer_id_error
         self._delivery_timeout = config.delivery_timeout_ms / 1000
 
-    def serve(self, accumulator: RecordAccumulator) -> None:
-        """Give the bytes of what is done back to an accumulator."""
-        self._accumulator = accumulator
+    def serve(self, sending: Sending) -> None:
+        """Work for what sends: nothing is tried again once that closes."""
+        self._sending = sending
+        self._accumulator = sending.accumulator
 
     # ---- one attempt
 
@@ -222,7 +222,11 @@ class Attempts:
     def _may_retry(
         self, lane: PartitionLane, batch: RecordBatch, error: KafkaError, *, is_over: bool
     ) -> bool:
-        if is_over or self.is_closing or (batch.possibly_persisted and lane.has_disowned(batch)):
+        if (
+            is_over
+            or self._sending.is_closing
+            or (batch.possibly_persisted and lane.has_disowned(batch))
+        ):
             return False
         # A split is no retry: nothing of the batch was tried in the size it is sent in next.
         return batch.attempts <= self._config.retries or isinstance(error, MessageTooLargeError)
@@ -285,7 +289,7 @@ class Attempts:
             return
         self._accumulator.recharge(batch, [others])
         self._flushes.replace(batch, [others])
-        if is_over or self.is_closing:
+        if is_over or self._sending.is_closing:
             lane.refused(batch)
             self.fail(others, refused_together(error, batch, sorted(refused)), outcome)
             return
@@ -383,19 +387,14 @@ class Attempts:
 
     def records_failed(self, topic: str, error: KafkaError, count: int) -> None:
         """Count lost records, log them, and tell the `on_error` hook, once for all of them."""
-        self.counters.records_failed += count
-        if not isinstance(error, ProducerClosedError):
-            # `close` has a line of its own for those.
-            self._failure_log.records_failed(topic, error, count)
-        on_error = self._config.on_error
-        if on_error is not None:
-            self._background.call_soon(on_error, error, count)
+        outcome = Outcome()
+        self._count_failed(topic, error, count, outcome)
+        self.tell(outcome)
 
     def tell(self, outcome: Outcome) -> None:
         """Write to the log what one pass has brought, each kind once."""
-        for failed in outcome.failed.values():
+        for (topic, _), failed in outcome.failed.items():
             error, _ = failed[0]
-            topic = error.topic_partition.topic if error.topic_partition else ""
             self._failure_log.records_failed(topic, error, sum(count for _, count in failed))
         for (_, step), failures in outcome.failures.items():
             batch, attempt, error = failures[0]
@@ -434,6 +433,7 @@ class Attempts:
     def _count_failed(self, topic: str, error: KafkaError, count: int, outcome: Outcome) -> None:
         self.counters.records_failed += count
         if not isinstance(error, ProducerClosedError):
+            # `close` has a line of its own for those.
             key = (topic, type(error).__name__)
             outcome.failed.setdefault(key, []).append((error, count))
         on_error = self._config.on_error

@@ -14,7 +14,7 @@ Invariants
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import Final, TypeVar
 
 from aioproducer.background import Background, Timer
 from aioproducer.errors import KafkaError
@@ -23,6 +23,8 @@ from aioproducer.retry import Step
 __all__ = ["FailureLog"]
 
 logger = logging.getLogger(__name__)
+
+Key = TypeVar("Key")
 
 _QUIET_FOR: Final = 60.0
 """Seconds between two lines of one cause."""
@@ -120,30 +122,8 @@ class FailureLog:
 
     def _tell_counts(self) -> None:
         now = self._background.time()
-        for key, cause in list(self._records.items()):
-            if cause.untold:
-                logger.warning(
-                    "%s failed %s in the last %.0f s",
-                    _counted(cause.untold, "more record"),
-                    cause.subject,
-                    now - cause.told_at,
-                )
-                cause.untold = 0
-                cause.told_at = now
-            elif now - cause.told_at >= _QUIET_FOR:
-                del self._records[key]
-        for attempt, cause in list(self._attempts.items()):
-            if cause.untold:
-                logger.warning(
-                    "%s failed %s in the last %.0f s",
-                    _counted(cause.untold, "more attempt"),
-                    cause.subject,
-                    now - cause.told_at,
-                )
-                cause.untold = 0
-                cause.told_at = now
-            elif now - cause.told_at >= _QUIET_FOR:
-                del self._attempts[attempt]
+        _tell_untold(self._records, "more record", now)
+        _tell_untold(self._attempts, "more attempt", now)
         if self._other_records:
             logger.warning(
                 "%s failed for %s",
@@ -154,6 +134,22 @@ class FailureLog:
             self._other_topics.clear()
         if self._records or self._attempts:
             self._timer.set_by(now + _QUIET_FOR)
+
+
+def _tell_untold(causes: dict[Key, _Cause], noun: str, now: float) -> None:
+    """Tell of each cause what came since it was told; forget those of which nothing came."""
+    for key, cause in list(causes.items()):
+        if cause.untold:
+            logger.warning(
+                "%s failed %s in the last %.0f s",
+                _counted(cause.untold, noun),
+                cause.subject,
+                now - cause.told_at,
+            )
+            cause.untold = 0
+            cause.told_at = now
+        elif now - cause.told_at >= _QUIET_FOR:
+            del causes[key]
 
 
 def _counted(count: int, noun: str) -> str:

@@ -11,11 +11,11 @@ States of a batch:
 Rules
 * A batch is numbered when it is first taken, and keeps its number through retries: the first
   attempt may have landed. Numbered batches stand first in `closed`, in order of their numbers.
-* A batch is taken while fewer than `window` are in flight; `window` is 1 until a broker
+* A batch is taken while fewer than `most_in_flight` are in flight; no more than 1 until a broker
   acknowledged something under this identity and leader. Brokers accept *any* first sequence
   number of a producer they do not know, so a second batch must not reach one before the first.
   They forget one that is silent (`producer.id.expiration.ms`), so the proof holds for an hour.
-* A failed attempt takes the window back to 1 until the next acknowledgement. So the first retry
+* After a failed attempt it is 1 again until the next acknowledgement. So the first retry
   goes alone, and the others follow it side by side, as in franz-go: after an outage the batches
   that were in flight cost two round trips to a broker that is slow to get going, not one for each
   (Java: one for each).

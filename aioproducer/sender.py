@@ -167,7 +167,7 @@ class Sender:
         )
         self.topics.serve(self.accumulator)
         self.sending.serve(self.accumulator)
-        self._attempts.serve(self.accumulator)
+        self._attempts.serve(self.sending)
         self.admissions: Admissions[Delivery] = Admissions(self.accumulator)
 
     # ---- lifecycle
@@ -203,7 +203,7 @@ class Sender:
 
         Whoever waits is woken in turns of the loop, not all at once: there may be very many.
         """
-        self._attempts.is_closing = self.sending.is_closing = True
+        self.sending.is_closing = True
         outcome = Outcome()
         for lane in self._all_lanes():
             batches = lane.batches()
@@ -240,7 +240,7 @@ class Sender:
 
     async def close(self) -> None:
         """End timers, tasks, threads and connections; cancelled, without waiting for their end."""
-        self._attempts.is_closing = self.sending.is_closing = True
+        self.sending.is_closing = True
         try:
             await self._producer_id.close()
         finally:
@@ -256,7 +256,7 @@ class Sender:
 
     def leave_behind(self) -> None:
         """In the child of a fork: do nothing more, even if the copy of the loop goes on."""
-        self._attempts.is_closing = self.sending.is_closing = True
+        self.sending.is_closing = True
         self._timers.close()
         self.sending.close()
         self.topics.close()
@@ -442,7 +442,7 @@ class Sender:
     def wants_connection(self, node_id: int) -> bool:
         """Whether something waits to be sent to a broker."""
         queue = self.sending.broker_queues.get(node_id)
-        return queue is not None and queue.has_ready and not self._attempts.is_closing
+        return queue is not None and queue.has_ready and not self.sending.is_closing
 
     def unneeded_answer(self, node_id: int, response: ProduceResponse) -> None:
         """A broker answered records that were sent with acks=0."""
@@ -489,9 +489,6 @@ class Sender:
         timeout = self._config.partitioner_availability_timeout_ms / 1000
         return since is not None and self.background.time() - since > timeout
 
-    def _lacks_identity(self) -> bool:
-        return self._config.enable_idempotence and self._producer_id.current is None
-
     def _settle_later(self, outcome: Outcome) -> None:
         self._settle(outcome, direct=True)
         self.sending.drain_offered()
@@ -510,7 +507,7 @@ class Sender:
             return
         correlation_id = connection.send_chunks(PRODUCE, version, request, sent.sent_at)
         sent.send_as(version, correlation_id)
-        connection.expect_any(sent, sent.deadline, sent.sent_at)
+        connection.expect(sent, sent.deadline, sent.sent_at)
 
     def not_sent(self, sent: SentRequest, connection: Connection, error: Exception) -> None:
         """A request could not be made or written: it ends in the loop, like one answered."""
@@ -676,7 +673,8 @@ class Sender:
         self._admit()
 
     def _admit(self) -> None:
-        if self.accumulator.has_blocked:
+        # Not while a caller is being admitted, whose partitioner sends: who admits him goes on.
+        if self.accumulator.has_blocked and not self.accumulator.is_admitting:
             self.accumulator.is_full = self.admissions.admit()
             self.accumulator.has_blocked = len(self.admissions) > 0
 
@@ -769,7 +767,7 @@ class Sender:
         self.sending.drain_offered()
 
     def _producer_id_error(self) -> KafkaError | None:
-        return self._producer_id.last_error if self._lacks_identity() else None
+        return self._producer_id.last_error
 
     def _producer_id_lost(self, lane: PartitionLane) -> None:
         """A broker does not take a lane's producer id any more."""

@@ -150,7 +150,6 @@ class Connection(Channel, asyncio.Protocol):
         self._loop = loop
         self._options = options
         self._transport: asyncio.Transport | None = None
-        self._writer: asyncio.Transport | GatheringWriter | None = None
         self._frames = FrameDecoder()
         self._unneeded: tuple[Api[Any, Any], int] | None = None
         """API and version of the last request that expects no answer."""
@@ -197,7 +196,7 @@ class Connection(Channel, asyncio.Protocol):
         if on_answer is not None:
             deadline = now + timeout
             pending = _Pending(api, version, correlation_id, timeout, deadline, on_answer)
-            self.expect_any(pending, deadline, now)
+            self.expect(pending, deadline, now)
         else:
             self._unneeded = (api, version)
 
@@ -285,7 +284,7 @@ class Connection(Channel, asyncio.Protocol):
         """
         self.end()
         sock = None if self._transport is None else self._transport.get_extra_info("socket")
-        writer = self._writer if isinstance(self._writer, GatheringWriter) else None
+        writer = self.writer if isinstance(self.writer, GatheringWriter) else None
         for one in (sock, writer):
             if one is not None and one.fileno() >= 0:
                 with socket.socket() as nowhere:
@@ -293,8 +292,8 @@ class Connection(Channel, asyncio.Protocol):
 
     async def drain(self) -> None:
         """Return once all that was sent has left the transport, or the connection ended."""
-        while self.is_open and self._writer is not None:
-            if not self._writer.get_write_buffer_size():
+        while self.is_open and self.writer is not None:
+            if not self.writer.get_write_buffer_size():
                 return
             await asyncio.sleep(_DRAIN_POLL)
 
@@ -316,12 +315,12 @@ class Connection(Channel, asyncio.Protocol):
         """
         if self._unneeded is None or self.answered_id == self.correlation_id:
             return
-        if not self.is_open or self._transport is None or self._writer is None:
+        if not self.is_open or self._transport is None or self.writer is None:
             return
         if self._transport.is_closing():
             # asyncio tells that it is lost a turn later.
             return
-        if self._writer.get_write_buffer_size():
+        if self.writer.get_write_buffer_size():
             # It was not taken in the time that `drain` was given.
             return
         if not self._transport.can_write_eof():
@@ -377,11 +376,10 @@ class Connection(Channel, asyncio.Protocol):
                 sock.setsockopt(
                     socket.SOL_SOCKET, socket.SO_RCVBUF, self._options.receive_buffer_bytes
                 )
-        self._writer = self._make_writer(transport)
         # Bytes go past the transport where it does nothing to them.
         uses_tls = transport.get_extra_info("ssl_object") is not None
         fd = -1 if sock is None or uses_tls else sock.fileno()
-        self.begin(self._writer, os.dup(fd) if fd >= 0 else -1)
+        self.begin(self._make_writer(transport), os.dup(fd) if fd >= 0 else -1)
 
     def write(self, chunks: Sequence[bytes | memoryview]) -> None:
         """Hand chunks to the transport, unless it is about to tell that it is lost."""
@@ -439,8 +437,8 @@ class Connection(Channel, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail what is pending, in order, and tell the owner."""
         self.end()
-        if isinstance(self._writer, GatheringWriter):
-            self._writer.close()
+        if isinstance(self.writer, GatheringWriter):
+            self.writer.close()
         self._timer.cancel()
         if self._end_reason is None:
             said = "The broker closed the connection" if exc is None else describe(exc)

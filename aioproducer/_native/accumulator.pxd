@@ -18,7 +18,7 @@ cdef class RecordAccumulator:
     cdef bint has_queues                 # some partition got a record
     cdef readonly dict lines             # for which partitions and topics callers wait; how many
     cdef readonly BufferShare unrouted   # records of topics that are not known yet
-    cdef bint is_admitting
+    cdef readonly bint is_admitting      # the first of those who wait is tried
     cdef Py_ssize_t batch_size
     cdef Py_ssize_t max_request_size
     cdef dict topics

@@ -38,6 +38,7 @@ from aioproducer._native.record_batch cimport (
     RecordBatch,
     measure_headers,
 )
+from aioproducer._native.wire cimport BATCH_HEADER_BYTES
 
 from operator import index
 
@@ -64,7 +65,6 @@ cdef extern from *:
     int64_t wall_clock_ms() noexcept
 
 cdef enum:
-    BATCH_OVERHEAD = 61
     # Attributes, the length, two deltas and three counts at their longest.
     RECORD_OVERHEAD = 36
     # Smaller ones the system's allocator keeps at hand itself.
@@ -185,9 +185,9 @@ cdef class RecordAccumulator:
             size += key_field.length
         if value is not None:
             size += value_field.length
-        if size + BATCH_OVERHEAD > self.max_request_size:
-            self._refuse_size(topic_name, partition, size + BATCH_OVERHEAD)
-        size += BATCH_OVERHEAD
+        if size + BATCH_HEADER_BYTES > self.max_request_size:
+            self._refuse_size(topic_name, partition, size + BATCH_HEADER_BYTES)
+        size += BATCH_HEADER_BYTES
         if size > self.buffer_memory:
             self._refuse_size(topic_name, partition, size)
         cdef int64_t timestamp = wall_clock_ms() if timestamp_ms is None else timestamp_ms
@@ -436,7 +436,7 @@ cdef class RecordAccumulator:
             batch = queue.open
         if batch is None:
             batch = self._open(queue)
-            topic.sticky_bytes += BATCH_OVERHEAD if is_sticky else 0
+            topic.sticky_bytes += BATCH_HEADER_BYTES if is_sticky else 0
         elif self.wants_every_turn and not self.is_turn_scheduled:
             self.events.schedule_turn()
             self.is_turn_scheduled = True
@@ -450,7 +450,7 @@ cdef class RecordAccumulator:
             delivery = batch.deliver_last(timestamp_ms, on_delivery)
         else:
             delivery._move_to(batch, batch.record_count - 1)
-        if BATCH_OVERHEAD + batch.size >= queue.batch_limit:
+        if BATCH_HEADER_BYTES + batch.size >= queue.batch_limit:
             self._close(queue)
         elif batch.size >= batch.announce_at:
             batch.announce_at += WORTH_A_REQUEST
@@ -475,7 +475,7 @@ cdef class RecordAccumulator:
         if queue.fills_batches and self.pool is not None and queue.batch_limit == self.batch_size:
             batch.use_block(self.pool)
         batch.announce_at = WORTH_A_REQUEST
-        self._charge(batch, queue.share, BATCH_OVERHEAD)
+        self._charge(batch, queue.share, BATCH_HEADER_BYTES)
         queue.open = batch
         if not queue.is_touched:
             queue.is_touched = True
@@ -603,7 +603,7 @@ cdef class RecordAccumulator:
         cdef BufferShare share = parent.share
         # Once for all of them: the headers of the others come on top of what was accepted, and
         # might not fit.
-        cdef Py_ssize_t overhead = BATCH_OVERHEAD
+        cdef Py_ssize_t overhead = BATCH_HEADER_BYTES
         self.release(parent)
         for child in children:
             self._charge(child, share, overhead + child.size)

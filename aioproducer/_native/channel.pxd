@@ -34,12 +34,13 @@ cdef class Channel:
     cdef bint has_partial_frame
     cdef double deadline_known
     cdef object time
-    cdef object writer
+    cdef readonly object writer
     cdef bytearray memory
     cdef object view
 
     cdef int32_t next_correlation_id(self) noexcept
-    cdef int expect(self, Awaited request, double now) except -1
+    cpdef expect(self, object request, double deadline, double now)
     cdef int send_pieces(self, iovec* pieces, int count, list owners) except -1
     cdef Py_ssize_t _write_now(self, iovec* pieces, int count) except -2
+    cdef int _settle_first(self, Awaited request) except -1
     cdef int _take(self, const uint8_t* data, Py_ssize_t size) except -1

@@ -26,12 +26,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 
-from collections import deque
+from aioproducer._native.wire cimport get_uint32
 
-cdef extern from "sys/uio.h" nogil:
-    struct iovec:
-        void* iov_base
-        size_t iov_len
+from collections import deque
 
 cdef extern from "sys/socket.h" nogil:
     struct msghdr:
@@ -88,6 +85,7 @@ cdef class Channel:
         last_used_at: When something was last sent or received, on the loop's clock.
         produce_version: The version of Produce to speak with this broker; -1: not known yet.
         pending: The requests sent and not answered, in order.
+        writer: Takes the bytes that do not go to the socket at once; None before the beginning.
     """
 
     def __cinit__(self, *_, **__):
@@ -106,16 +104,15 @@ cdef class Channel:
         self.correlation_id = (self.correlation_id + 1) & CORRELATION_IDS
         return self.correlation_id
 
-    cdef int expect(self, Awaited request, double now) except -1:
-        """Wait for the response to a request that was sent just now."""
+    cpdef expect(self, object request, double deadline, double now):
+        """Wait for the response to a request that is sent now."""
         self.last_used_at = now
         if not self.pending:
             self.heard_at = now
         self.pending.append(request)
-        if self.deadline_known == 0 or request.deadline < self.deadline_known:
-            self.deadline_known = request.deadline
-            self.check_timeout_at(request.deadline)
-        return 0
+        if self.deadline_known == 0 or deadline < self.deadline_known:
+            self.deadline_known = deadline
+            self.check_timeout_at(deadline)
 
     cdef int send_pieces(self, iovec* pieces, int count, list owners) except -1:
         """Send what the pieces point to; of what is left over, `owners` keep the memory.
@@ -203,16 +200,14 @@ cdef class Channel:
     cdef int _take(self, const uint8_t* data, Py_ssize_t size) except -1:
         self.last_used_at = self.heard_at = self.time()
         if not self.has_partial_frame and size >= 8 and (
-            <Py_ssize_t>read_uint32(data) + 4 == size
+            <Py_ssize_t>get_uint32(data) + 4 == size
         ) and self.pending:
             request = self.pending[0]
             if isinstance(request, Awaited) and (
-                read_uint32(data + 4) == <uint32_t>(<Awaited>request).correlation_id
+                get_uint32(data + 4) == <uint32_t>(<Awaited>request).correlation_id
             ) and (<Awaited>request).scan(data + 4, size - 4):
-                self.pending.popleft()
-                self.answered_id = (<Awaited>request).correlation_id
                 try:
-                    (<Awaited>request).settle()
+                    self._settle_first(<Awaited>request)
                 finally:
                     if not self.pending:
                         self.drained()
@@ -232,10 +227,14 @@ cdef class Channel:
             &view[0], view.shape[0]
         ):
             return False
-        self.pending.popleft()
-        self.answered_id = (<Awaited>request).correlation_id
-        (<Awaited>request).settle()
+        self._settle_first(<Awaited>request)
         return True
+
+    cdef int _settle_first(self, Awaited request) except -1:
+        """Take the plain success that was scanned for the request that is due."""
+        self.pending.popleft()
+        self.answered_id = request.correlation_id
+        return request.settle()
 
     # ---- for transport.py
 
@@ -269,15 +268,6 @@ cdef class Channel:
         """The id of the next request."""
         return self.next_correlation_id()
 
-    def expect_any(self, request, double deadline, double now):
-        """Wait for the response to a request of any kind that was sent just now."""
-        if not self.pending:
-            self.heard_at = now
-        self.pending.append(request)
-        if self.deadline_known == 0 or deadline < self.deadline_known:
-            self.deadline_known = deadline
-            self.check_timeout_at(deadline)
-
     def timeout_checked(self, double next_deadline):
         """The timer went off; it is set again for `next_deadline`, if that is not 0."""
         self.deadline_known = next_deadline
@@ -306,9 +296,3 @@ cdef class Channel:
     def silent_for(self, double now):
         """How many seconds the broker has owed a response without sending anything."""
         return now - self.heard_at if self.pending else 0.0
-
-
-cdef inline uint32_t read_uint32(const uint8_t* at) noexcept:
-    return (
-        <uint32_t>at[0] << 24 | <uint32_t>at[1] << 16 | <uint32_t>at[2] << 8 | <uint32_t>at[3]
-    )

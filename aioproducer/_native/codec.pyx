@@ -24,6 +24,8 @@ from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove
 
+from aioproducer._native.wire cimport get_uint16, get_uint32, get_uint64
+
 from aioproducer.errors import ProtocolError, UnsupportedVersionError
 
 __all__ = [
@@ -285,18 +287,6 @@ cdef inline int _need(Reader* r, int64_t size) except -1:
     return 0
 
 
-cdef inline uint16_t _get16(const uint8_t* p) noexcept nogil:
-    return <uint16_t>((<uint16_t>p[0] << 8) | p[1])
-
-
-cdef inline uint32_t _get32(const uint8_t* p) noexcept nogil:
-    return (<uint32_t>p[0] << 24) | (<uint32_t>p[1] << 16) | (<uint32_t>p[2] << 8) | p[3]
-
-
-cdef inline uint64_t _get64(const uint8_t* p) noexcept nogil:
-    return (<uint64_t>_get32(p) << 32) | _get32(p + 4)
-
-
 cdef uint64_t _read_varint(Reader* r, int bits) except? 0xDEAD:
     """Read an unsigned varint of at most `bits` (32 or 64) bits."""
     cdef uint64_t value = 0
@@ -322,11 +312,11 @@ cdef Py_ssize_t _read_length(Reader* r, Plan plan) except -2:
         length = <int64_t>_read_varint(r, 32) - 1
     elif plan.kind == k_string:
         _need(r, 2)
-        length = <int16_t>_get16(r.data + r.pos)
+        length = <int16_t>get_uint16(r.data + r.pos)
         r.pos += 2
     else:
         _need(r, 4)
-        length = <int32_t>_get32(r.data + r.pos)
+        length = <int32_t>get_uint32(r.data + r.pos)
         r.pos += 4
     if length < 0:
         if length < -1:
@@ -353,12 +343,12 @@ cdef object _read(Reader* r, Plan plan):
         _need(r, 4)
         p = r.data + r.pos
         r.pos += 4
-        return <int32_t>_get32(p)
+        return <int32_t>get_uint32(p)
     if kind == k_int16:
         _need(r, 2)
         p = r.data + r.pos
         r.pos += 2
-        return <int16_t>_get16(p)
+        return <int16_t>get_uint16(p)
     if kind == k_struct:
         return _read_struct(r, plan)
     if kind == k_array:
@@ -370,15 +360,15 @@ cdef object _read(Reader* r, Plan plan):
         p = r.data + r.pos
         r.pos += plan.fixed_size
         if kind == k_int64:
-            return <int64_t>_get64(p)
+            return <int64_t>get_uint64(p)
         if kind == k_bool:
             return p[0] != 0
         if kind == k_int8:
             return <int>(<signed char>p[0])
         if kind == k_uint16:
-            return _get16(p)
+            return get_uint16(p)
         if kind == k_uint32:
-            return _get32(p)
+            return get_uint32(p)
         return PyBytes_FromStringAndSize(<const char*>p, 16)
     if kind == k_unsigned_varint:
         return _read_varint(r, 32)

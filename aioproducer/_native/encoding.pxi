@@ -160,14 +160,3 @@ def decode_records(payload, int record_count, int64_t base_timestamp_ms):
             record.timestamp_ms,
         ))
     return records
-
-
-# ---- big-endian integers of the batch header
-
-cdef inline char* put_int(char* at, int64_t value, int size) noexcept nogil:
-    cdef int shift = 8 * (size - 1)
-    while shift >= 0:
-        at[0] = <char>((value >> shift) & 0xFF)
-        at += 1
-        shift -= 8
-    return at

@@ -9,7 +9,6 @@ what the socket did not take is kept by objects of its own.
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
@@ -17,35 +16,20 @@ from aioproducer._native.channel cimport Channel, iovec
 from aioproducer._native.produce_response cimport SentRequest
 from aioproducer._native.queues cimport TopicQueue
 from aioproducer._native.record_batch cimport RecordBatch
+from aioproducer._native.wire cimport (
+    BATCH_HEADER_BYTES,
+    FIRST_WITH_TOPIC_IDS,
+    TOPIC_ID_BYTES,
+    put_int,
+    put_uvarint,
+)
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
 
 cdef enum:
-    BATCH_HEADER = 61
-    TOPIC_ID_SIZE = 16
-    FIRST_WITH_IDS = 13
     # Bytes of records up to which they are copied into the request: cheaper than a piece.
     WORTH_COPYING = 2048
-
-
-cdef inline char* put_int(char* at, int64_t value, int size) noexcept nogil:
-    """Big-endian."""
-    cdef int shift = 8 * (size - 1)
-    while shift >= 0:
-        at[0] = <char>((value >> shift) & 0xFF)
-        at += 1
-        shift -= 8
-    return at
-
-
-cdef inline char* put_uvarint(char* at, uint64_t value) noexcept nogil:
-    while value >= 0x80:
-        at[0] = <char>((value & 0x7F) | 0x80)
-        at += 1
-        value >>= 7
-    at[0] = <char>value
-    return at + 1
 
 
 @cython.final
@@ -100,10 +84,10 @@ cdef class RequestWriter:
         at = put_uvarint(at, len(sent.topics) + 1)
         for topic_at in range(len(sent.topics)):
             topic = <TopicQueue>sent.topics[topic_at]
-            if sent.version >= FIRST_WITH_IDS:
+            if sent.version >= FIRST_WITH_TOPIC_IDS:
                 at = self._reserve(at, 32)
-                memcpy(at, PyBytes_AS_STRING(<bytes>sent.topic_ids[topic_at]), TOPIC_ID_SIZE)
-                at += TOPIC_ID_SIZE
+                memcpy(at, PyBytes_AS_STRING(<bytes>sent.topic_ids[topic_at]), TOPIC_ID_BYTES)
+                at += TOPIC_ID_BYTES
             else:
                 records = PyUnicode_AsUTF8AndSize(topic.name, &length)
                 at = self._reserve(at, 32 + length)
@@ -115,16 +99,13 @@ cdef class RequestWriter:
             while left:
                 left -= 1
                 batch = <RecordBatch>sent.batches[position]
+                batch.sent_in = sent
                 position += 1
-                if batch.compressed is not None:
-                    records = PyBytes_AS_STRING(batch.compressed)
-                    length = PyBytes_GET_SIZE(batch.compressed)
-                else:
-                    records = batch._records()
-                    length = batch.size
+                records = batch._payload()
+                length = batch._payload_size()
                 at = self._reserve(at, 96 + (length if length <= WORTH_COPYING else 0))
                 at = put_int(at, batch.partition, 4)
-                at = put_uvarint(at, BATCH_HEADER + length + 1)
+                at = put_uvarint(at, BATCH_HEADER_BYTES + length + 1)
                 at = batch.put_header(at, records, length, batch.codec_attributes)
                 if length <= WORTH_COPYING:
                     memcpy(at, records, length)

@@ -9,39 +9,30 @@ of the frame; anything else is left to the generic codec, with nothing changed.
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp
 
 from aioproducer._native.channel cimport Awaited
 from aioproducer._native.queues cimport PartitionQueue, TopicQueue
 from aioproducer._native.record_batch cimport PENDING, RecordBatch
+from aioproducer._native.wire cimport (
+    FIRST_WITH_TOPIC_IDS,
+    TOPIC_ID_BYTES,
+    get_uint16,
+    get_uint32,
+    get_uint64,
+)
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
 
 cdef enum:
-    TOPIC_ID_SIZE = 16
-    FIRST_WITH_IDS = 13
     LEAST_PARTITION = 33    # bytes that a response says of a partition at least
 
 
 # Each of the `take` functions moves `at` behind what it read, and returns False where that is not
 # what a plain success has, or where the frame ends.
-
-cdef inline int16_t get_int16(const uint8_t* at) noexcept nogil:
-    return <int16_t>(<uint32_t>at[0] << 8 | at[1])
-
-
-cdef inline int32_t get_int32(const uint8_t* at) noexcept nogil:
-    return <int32_t>(
-        <uint32_t>at[0] << 24 | <uint32_t>at[1] << 16 | <uint32_t>at[2] << 8 | <uint32_t>at[3]
-    )
-
-
-cdef inline int64_t get_int64(const uint8_t* at) noexcept nogil:
-    return <int64_t>(<uint64_t><uint32_t>get_int32(at) << 32 | <uint32_t>get_int32(at + 4))
-
 
 cdef inline bint take_uvarint(
     const uint8_t** at, const uint8_t* end, uint32_t* value
@@ -226,7 +217,7 @@ cdef class SentRequest(Awaited):
         is_plain = self._scan_topics(&at, end) and (
             successes.count == len(self.batches)
             # No throttle, no tags: those name the addresses of new leaders.
-            and end - at >= 5 and get_int32(at) == 0 and at[4] == 0
+            and end - at >= 5 and get_uint32(at) == 0 and at[4] == 0
         )
         if not is_plain:
             for position in range(successes.count):
@@ -243,8 +234,8 @@ cdef class SentRequest(Awaited):
             return False
         while topics:
             topics -= 1
-            if self.version >= FIRST_WITH_IDS:
-                size = TOPIC_ID_SIZE
+            if self.version >= FIRST_WITH_TOPIC_IDS:
+                size = TOPIC_ID_BYTES
             elif not take_count(at, end, &size):
                 return False
             if end - at[0] < <Py_ssize_t>size:
@@ -277,8 +268,8 @@ cdef class SentRequest(Awaited):
         cdef int32_t index
         if place == len(self.batches) or end - start < LEAST_PARTITION:
             return False
-        index = get_int32(start)
-        if get_int16(start + 4) != 0 or not 0 <= index < len(topic.partitions):
+        index = <int32_t>get_uint32(start)
+        if get_uint16(start + 4) != 0 or not 0 <= index < len(topic.partitions):
             return False
         # Mostly the broker keeps the order of the request.
         queue = <PartitionQueue>self.queues[place]
@@ -302,8 +293,8 @@ cdef class SentRequest(Awaited):
         success = successes.items + place
         success.queue = <void*>queue
         success.batch = <void*>batch
-        success.base_offset = get_int64(start + 6)
-        success.log_append_time_ms = get_int64(start + 14)
+        success.base_offset = <int64_t>get_uint64(start + 6)
+        success.log_append_time_ms = <int64_t>get_uint64(start + 14)
         batch.is_answered = True
         successes.count += 1
         return True
@@ -316,7 +307,7 @@ cdef class SentRequest(Awaited):
         cdef Py_ssize_t text_size
         if place < len(self.topics):
             topic = <TopicQueue>self.topics[place]
-            if size == TOPIC_ID_SIZE and self.version >= FIRST_WITH_IDS:
+            if size == TOPIC_ID_BYTES and self.version >= FIRST_WITH_TOPIC_IDS:
                 topic_id = <bytes>self.topic_ids[place]
                 if memcmp(PyBytes_AS_STRING(topic_id), name, size) == 0:
                     return topic
@@ -326,7 +317,7 @@ cdef class SentRequest(Awaited):
                     return topic
         if self.topics_by_id is None:
             self.topics_by_id = dict(zip(self.topic_ids, self.topics))
-            if self.version < FIRST_WITH_IDS:
+            if self.version < FIRST_WITH_TOPIC_IDS:
                 self.topics_by_id = {
                     (<TopicQueue>one).name.encode(): one for one in self.topics
                 }

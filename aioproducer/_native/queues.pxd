@@ -68,9 +68,10 @@ cdef class PartitionQueue:
 
     cdef RecordBatch _head(self)
     cdef bint _is_idle(self) noexcept
-    cdef bint _may_take(self, double now, Py_ssize_t most_in_flight, object identity) except -1
+    cpdef bint may_take(self, double now, Py_ssize_t most_in_flight, object identity) except -1
     cdef bint _is_behind_all_in_flight(self, RecordBatch batch) except -1
     cpdef bint is_current(self, RecordBatch batch) except -1
+    cdef int64_t _next_expected(self) noexcept
     cpdef int64_t steps_to(self, int64_t sequence) noexcept
     cpdef RecordBatch take(self, object identity)
     cpdef number(self, RecordBatch batch)
@@ -86,7 +87,6 @@ cdef class InFlightLimit:
     cdef double rate
     cdef int64_t untimed
 
-    cdef bint _tells_the_rate(self, int64_t size) noexcept
     cpdef answered(self, int64_t size, double took)
 
 

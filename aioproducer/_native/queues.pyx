@@ -19,6 +19,7 @@ cimport cython
 from libc.stdint cimport int64_t
 
 from aioproducer._native.record_batch cimport RecordBatch
+from aioproducer._native.wire cimport TOPIC_ID_BYTES
 
 from collections import deque
 
@@ -32,7 +33,7 @@ cdef enum:
 cdef double PROOF_LASTS = 3600.0
 
 cdef str NO_GAP = "none"
-cdef bytes NO_TOPIC_ID = bytes(16)
+cdef bytes NO_TOPIC_ID = bytes(TOPIC_ID_BYTES)
 
 
 @cython.final
@@ -94,7 +95,7 @@ cdef class PartitionQueue:
 
     # ---- taking
 
-    def may_take(self, double now, Py_ssize_t most_in_flight, identity):
+    cpdef bint may_take(self, double now, Py_ssize_t most_in_flight, object identity) except -1:
         """Whether `take` would give a batch now.
 
         Args:
@@ -102,9 +103,6 @@ cdef class PartitionQueue:
             most_in_flight: How many batches of one partition may be in flight.
             identity: The producer's identity; None without idempotence.
         """
-        return self._may_take(now, most_in_flight, identity)
-
-    cdef bint _may_take(self, double now, Py_ssize_t most_in_flight, object identity) except -1:
         cdef RecordBatch head = self._head()
         if head is None or now < self.retry_at or self.leader_node == NO_LEADER:
             return False
@@ -210,20 +208,20 @@ cdef class PartitionQueue:
     @property
     def next_expected(self):
         """The number behind the highest that was acknowledged."""
-        return 0 if self.last_acknowledged == NO_SEQUENCE else (
-            (self.last_acknowledged + 1) & SEQUENCE_MASK
-        )
+        return self._next_expected()
+
+    cdef int64_t _next_expected(self) noexcept:
+        if self.last_acknowledged == NO_SEQUENCE:
+            return 0
+        return (self.last_acknowledged + 1) & SEQUENCE_MASK
 
     cpdef int64_t steps_to(self, int64_t sequence) noexcept:
         """How far a number lies behind `next_expected`: negative for what stands before it.
 
         So a wrap at 2^31 keeps the order.
         """
-        cdef int64_t expected = 0
-        if self.last_acknowledged != NO_SEQUENCE:
-            expected = (self.last_acknowledged + 1) & SEQUENCE_MASK
         return (
-            (sequence - expected + HALF_OF_THE_SEQUENCES) & SEQUENCE_MASK
+            (sequence - self._next_expected() + HALF_OF_THE_SEQUENCES) & SEQUENCE_MASK
         ) - HALF_OF_THE_SEQUENCES
 
 
@@ -349,9 +347,6 @@ cdef class InFlightLimit:
         """Bytes that a batch may have, its records not compressed."""
         return self.bytes // 2
 
-    cdef bint _tells_the_rate(self, int64_t size) noexcept:
-        return size >= min(<int64_t>TELLS_THE_RATE, self.bytes // 2)
-
     cpdef answered(self, int64_t size, double took):
         """A request was answered.
 
@@ -361,7 +356,7 @@ cdef class InFlightLimit:
         """
         cdef double rate
         cdef int64_t fitting
-        if not self._tells_the_rate(size):
+        if size < min(<int64_t>TELLS_THE_RATE, self.bytes // 2):
             return
         if took < READ_TOGETHER:
             # Its bytes were on the way as long as those of the next one.

@@ -96,6 +96,8 @@ cdef class RecordBatch:
     cdef Delivery deliver_last(self, int64_t timestamp_ms, object on_delivery)
     cdef int use_block(self, BlockPool pool) except -1
     cdef const char* _records(self) except NULL
+    cdef Py_ssize_t _payload_size(self) noexcept
+    cdef const char* _payload(self) except NULL
     cdef int _reserve(self, Py_ssize_t needed, Py_ssize_t limit) except -1
     cdef RecordBatch _part(self)
     cdef int _end_split(self, list parts) except -1

@@ -20,6 +20,8 @@ from libc.stdint cimport INT64_MAX, int16_t, int32_t, int64_t, uint32_t, uint64_
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
+from aioproducer._native.wire cimport BATCH_HEADER_BYTES, put_int
+
 
 cdef extern from "crc32c.h":
     void aioproducer_crc32c_init()
@@ -29,13 +31,12 @@ cdef extern from "crc32c.h":
 aioproducer_crc32c_init()
 
 cdef enum:
-    HEADER_SIZE = 61
     LENGTH_AND_EPOCH_END = 12   # what batch_length does not count: base offset and itself
     CRC_AT = 17
     CRC_COVERS_FROM = 21
     FIRST_CAPACITY = 1024
 
-BATCH_HEADER_SIZE = HEADER_SIZE
+BATCH_HEADER_SIZE = BATCH_HEADER_BYTES
 
 
 def crc32c(data, uint32_t crc=0):
@@ -92,7 +93,7 @@ cdef class RecordBatch:
             1 + varint_size(timestamp_delta) + varint_size(self.record_count)
             + field_size(key) + field_size(value) + headers_size
         )
-        return HEADER_SIZE + self.size + varint_size(body) + body
+        return BATCH_HEADER_BYTES + self.size + varint_size(body) + body
 
     cdef Py_ssize_t append(
         self,
@@ -176,9 +177,13 @@ cdef class RecordBatch:
     @property
     def payload_size(self):
         """Bytes of the records as they go over the wire."""
-        if self.compressed is not None:
-            return PyBytes_GET_SIZE(self.compressed)
-        return self.size
+        return self._payload_size()
+
+    cdef Py_ssize_t _payload_size(self) noexcept:
+        return self.size if self.compressed is None else PyBytes_GET_SIZE(self.compressed)
+
+    cdef const char* _payload(self) except NULL:
+        return self._records() if self.compressed is None else PyBytes_AS_STRING(self.compressed)
 
     @property
     def records_size(self):
@@ -232,17 +237,10 @@ cdef class RecordBatch:
 
         Returns a new object each time: an earlier attempt may still be in a transport's buffer.
         """
-        cdef const char* records
-        cdef Py_ssize_t length
-        if self.compressed is not None:
-            records = PyBytes_AS_STRING(self.compressed)
-            length = PyBytes_GET_SIZE(self.compressed)
-        else:
-            records = self._records()
-            length = self.size
-        cdef object header = PyBytes_FromStringAndSize(NULL, HEADER_SIZE)
+        cdef const char* records = self._payload()
+        cdef object header = PyBytes_FromStringAndSize(NULL, BATCH_HEADER_BYTES)
         cdef int attributes = self.codec_attributes | (0x10 if is_transactional else 0)
-        self.put_header(PyBytes_AS_STRING(header), records, length, attributes)
+        self.put_header(PyBytes_AS_STRING(header), records, self._payload_size(), attributes)
         return header
 
     cdef char* put_header(
@@ -250,7 +248,7 @@ cdef class RecordBatch:
     ) noexcept:
         """Write the header for `length` bytes of records as they go over the wire."""
         cdef char* at = put_int(start, 0, 8)            # base offset: the broker's to set
-        at = put_int(at, HEADER_SIZE - LENGTH_AND_EPOCH_END + length, 4)
+        at = put_int(at, BATCH_HEADER_BYTES - LENGTH_AND_EPOCH_END + length, 4)
         at = put_int(at, -1, 4)                         # partition leader epoch
         at = put_int(at, 2, 1)                          # magic
         at = put_int(at, 0, 4)                          # CRC, below
@@ -263,7 +261,7 @@ cdef class RecordBatch:
         at = put_int(at, self.base_sequence, 4)
         at = put_int(at, self.record_count, 4)
         cdef uint32_t crc = aioproducer_crc32c(
-            0, start + CRC_COVERS_FROM, HEADER_SIZE - CRC_COVERS_FROM
+            0, start + CRC_COVERS_FROM, BATCH_HEADER_BYTES - CRC_COVERS_FROM
         )
         crc = aioproducer_crc32c(crc, records, length)
         put_int(start + CRC_AT, crc, 4)

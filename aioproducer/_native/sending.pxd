@@ -54,18 +54,19 @@ cdef class Sending(RequestOwner):
     cdef bint _lacks_producer_id(self) except -1
     cdef BrokerQueue _broker_of(self, PartitionQueue queue)
     cdef int _activate(self, PartitionQueue queue) except -1
-    cdef int _make_due(self, PartitionQueue queue) except -1
+    cdef int _make_due(self, PartitionQueue queue, double now) except -1
+    cdef int _end_lingering(self, BrokerQueue broker, double now) except -1
     cdef int _end_turn(self) except -1
     cdef int _look_at_held(self, double now) except -1
     cdef double _held_until(self, BrokerQueue broker) noexcept
     cdef int64_t _outstanding(self) noexcept
-    cdef int _offer(self, PartitionQueue queue) except -1
+    cdef int _offer(self, PartitionQueue queue, double now) except -1
     cdef int _drain(self, BrokerQueue broker) except -1
-    cdef int _drain_offered(self) except -1
+    cpdef drain_offered(self)
     cdef Channel _free_channel(self, BrokerQueue broker, double now)
     cdef SentRequest _collect(self, BrokerQueue broker, double now)
     cdef bint _is_worth_native(self, SentRequest sent, Channel channel) except -1
     cdef int _send(self, SentRequest sent, Channel channel, double now) except -1
     cdef int _request_over(self, SentRequest sent, double now, bint is_answered) except -1
-    cdef _request_settled(self, BrokerQueue broker, list queues)
-    cdef int _wake(self, list done, bint direct) except -1
+    cpdef request_settled(self, BrokerQueue broker, list queues)
+    cpdef wake(self, list done, bint direct)

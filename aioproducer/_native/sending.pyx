@@ -44,7 +44,6 @@ Invariants
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 
 from aioproducer._native.accumulator cimport RecordAccumulator
@@ -53,17 +52,16 @@ from aioproducer._native.produce_request cimport RequestWriter
 from aioproducer._native.produce_response cimport PlainSuccess, RequestOwner, SentRequest
 from aioproducer._native.queues cimport BrokerQueue, PartitionQueue
 from aioproducer._native.record_batch cimport RecordBatch
+from aioproducer._native.wire cimport BATCH_HEADER_BYTES, FIRST_WITH_TOPIC_IDS, TOPIC_ID_BYTES
 
 import os
 from contextvars import Context
 
 cdef enum:
-    BATCH_HEADER = 61
     REQUEST_OVERHEAD = 256
     PARTITION_OVERHEAD = 64
     NO_LEADER = -1
     FIRST_FLEXIBLE = 9      # the first version of Produce that native code writes and reads
-    FIRST_WITH_IDS = 13     # ... that names topics by their ids
     # Partitions whose batches are held back. From here on the batches of one turn are small, and
     # cost us and the broker far more for each record than large ones.
     MANY_PARTITIONS = 64
@@ -86,7 +84,7 @@ cdef double CROWD_IS_HERE = 0.9
 cdef double RESPONSE_WEIGHT = 0.1
 cdef double CROWD_WEIGHT = 0.05
 
-cdef bytes NO_TOPIC_ID = bytes(16)
+cdef bytes NO_TOPIC_ID = bytes(TOPIC_ID_BYTES)
 
 
 @cython.final
@@ -162,7 +160,7 @@ cdef class Sending(RequestOwner):
         """Have the end of the loop's current turn be noticed."""
         handle = self.loop.call_soon(self.end_of_turn, context=Context())
         if self.is_settling:
-            # `_wake` ends the turn when the tasks that it woke have run to their next wait. This
+            # `wake` ends the turn when the tasks that it woke have run to their next wait. This
             # one is for a loop that one of them runs inside of the loop.
             self.nested_turn = handle
 
@@ -171,8 +169,8 @@ cdef class Sending(RequestOwner):
         self._activate(queue)
         if self.compresses:
             self.decisions.prepare_closed(queue)
-        self._offer(queue)
-        self._drain_offered()
+        self._offer(queue, self.time())
+        self.drain_offered()
 
     def batch_grew(self, PartitionQueue queue):
         """An open batch is worth a request: it leaves if the broker has a free one, or grows on.
@@ -181,13 +179,13 @@ cdef class Sending(RequestOwner):
         """
         if self.linger == 0 and not self.compresses:
             self._activate(queue)
-            self._make_due(queue)
-            self._drain_offered()
+            self._make_due(queue, self.time())
+            self.drain_offered()
 
     def end_of_turn(self):
         """Send what was accepted in the loop's turn."""
         self._end_turn()
-        self._drain_offered()
+        self.drain_offered()
 
     cdef int _end_turn(self) except -1:
         cdef double now = self.time()
@@ -203,11 +201,11 @@ cdef class Sending(RequestOwner):
             if queue.open is None:
                 continue
             if is_urgent:
-                self._make_due(queue)
+                self._make_due(queue, now)
             elif self.linger != 0:
                 self._let_linger(queue)
             elif queue.leader_node == NO_LEADER:
-                self._make_due(queue)
+                self._make_due(queue, now)
             else:
                 broker = self._broker_of(queue)
                 if not broker.lingering:
@@ -241,7 +239,7 @@ cdef class Sending(RequestOwner):
                 continue
             until = self._held_until(broker)
             if now >= until:
-                self.end_lingering(broker)
+                self._end_lingering(broker, now)
                 continue
             broker.is_holding = True
             self.holding.append(broker)
@@ -280,7 +278,7 @@ cdef class Sending(RequestOwner):
     def _hold_over(self, BrokerQueue broker):
         broker.hold_timer = None
         self._look_at_held(self.time())
-        self._drain_offered()
+        self.drain_offered()
 
     def _let_linger(self, PartitionQueue queue):
         cdef BrokerQueue broker
@@ -305,11 +303,8 @@ cdef class Sending(RequestOwner):
             broker = queue.broker = self.broker_queue(queue.leader_node)
         return broker
 
-    def activate(self, PartitionQueue queue):
-        """See to it that what a partition's queue has expires."""
-        self._activate(queue)
-
     cdef int _activate(self, PartitionQueue queue) except -1:
+        """See to it that what a partition's queue has expires."""
         cdef RecordBatch oldest
         cdef double expires_at
         if queue in self.active:
@@ -349,14 +344,17 @@ cdef class Sending(RequestOwner):
 
     def make_due(self, PartitionQueue queue):
         """Let the open batch wait for no more records."""
-        self._make_due(queue)
+        self._make_due(queue, self.time())
 
-    cdef int _make_due(self, PartitionQueue queue) except -1:
+    cdef int _make_due(self, PartitionQueue queue, double now) except -1:
         queue.open_is_due = True
-        return self._offer(queue)
+        return self._offer(queue, now)
 
     def end_lingering(self, BrokerQueue broker):
         """Let no batch for a broker wait for more records."""
+        self._end_lingering(broker, self.time())
+
+    cdef int _end_lingering(self, BrokerQueue broker, double now) except -1:
         cdef PartitionQueue queue
         lingering = broker.lingering
         broker.lingering = {}
@@ -368,15 +366,15 @@ cdef class Sending(RequestOwner):
             queue.open_is_due = queue.open is not None
         for queue in lingering:
             if queue.open is not None:
-                self._offer(queue)
+                self._offer(queue, now)
+        return 0
 
     def offer(self, PartitionQueue queue):
         """Let a partition wait for its broker's next request, if it may send."""
-        self._offer(queue)
+        self._offer(queue, self.time())
 
-    cdef int _offer(self, PartitionQueue queue) except -1:
+    cdef int _offer(self, PartitionQueue queue, double now) except -1:
         cdef BrokerQueue broker
-        cdef double now
         if self.is_closing:
             return 0
         if queue.gap != "none":
@@ -391,8 +389,7 @@ cdef class Sending(RequestOwner):
             if queue._is_idle():
                 self.active.discard(queue)
             return 0
-        now = self.time()
-        if queue._may_take(now, self.most_in_flight, self.producer_id.current):
+        if queue.may_take(now, self.most_in_flight, self.producer_id.current):
             if self._lacks_producer_id():
                 self.producer_id.need()
                 return 0
@@ -414,27 +411,23 @@ cdef class Sending(RequestOwner):
 
     def drain_all(self):
         """Send to every broker what may be sent."""
-        self._drain_offered()
+        self.drain_offered()
         for broker in list(self.broker_queues.values()):
             self._drain(broker)
-        self._drain_offered()
+        self.drain_offered()
 
-    def drain_offered(self):
+    cpdef drain_offered(self):
         """Send to the brokers that something was offered to."""
-        self._drain_offered()
-
-    cdef int _drain_offered(self) except -1:
         cdef BrokerQueue broker
         while self.offered and not self.is_draining:
             broker = <BrokerQueue>self.offered.pop()
             broker.is_offered = False
             self._drain(broker)
-        return 0
 
     def drain(self, BrokerQueue broker):
         """Send to a broker while it may be sent more and there is something to send."""
         self._drain(broker)
-        self._drain_offered()
+        self.drain_offered()
 
     cdef int _drain(self, BrokerQueue broker) except -1:
         cdef Channel channel
@@ -499,11 +492,11 @@ cdef class Sending(RequestOwner):
         cdef list not_over = None
         if self.linger != 0:
             # Java's piggyback: what lingers goes along with what leaves.
-            self.end_lingering(broker)
+            self._end_lingering(broker, now)
         while broker.first is not None:
             queue = broker.take_first()
-            if not queue._may_take(now, self.most_in_flight, identity):
-                self._offer(queue)
+            if not queue.may_take(now, self.most_in_flight, identity):
+                self._offer(queue, now)
                 if queue.ready_at is broker:
                     break
                 continue
@@ -514,9 +507,7 @@ cdef class Sending(RequestOwner):
                 if not self.decisions.prepare_head(queue):
                     continue
             batch = queue._head()
-            batch_bytes = BATCH_HEADER + (
-                batch.size if batch.compressed is None else PyBytes_GET_SIZE(batch.compressed)
-            )
+            batch_bytes = BATCH_HEADER_BYTES + batch._payload_size()
             size += batch_bytes + PARTITION_OVERHEAD
             if ((sent is not None or broker.in_flight) and size > budget) or (
                 sent is not None and size > self.max_request_size
@@ -530,11 +521,10 @@ cdef class Sending(RequestOwner):
                 sent.queues = []
                 sent.batches = []
             batch = queue.take(identity)
-            batch.sent_in = sent
             sent.queues.append(queue)
             sent.batches.append(batch)
             sent.size += batch_bytes
-            if (queue.closed or queue.open_is_due) and queue._may_take(
+            if (queue.closed or queue.open_is_due) and queue.may_take(
                 now, self.most_in_flight, identity
             ):
                 if not_over is None:
@@ -562,7 +552,7 @@ cdef class Sending(RequestOwner):
                 sent.version = channel.produce_version
                 sent.correlation_id = channel.next_correlation_id()
                 # First: if half of it leaves, the end of the connection tells that it is in doubt.
-                channel.expect(sent, now)
+                channel.expect(sent, sent.deadline, now)
                 self.writer.write(sent, channel)
             else:
                 self.decisions.send(sent, channel)
@@ -578,15 +568,13 @@ cdef class Sending(RequestOwner):
         self.counters.batches_sent += len(sent.batches)
         self.counters.bytes_sent += sent.size
         if self.acks == 0:
-            for batch in sent.batches:
-                (<RecordBatch>batch).sent_in = None
             self.decisions.sent_unanswered(sent)
         return 0
 
     cdef bint _is_worth_native(self, SentRequest sent, Channel channel) except -1:
         if self.acks == 0 or self.is_slow or channel.produce_version < FIRST_FLEXIBLE:
             return False
-        return channel.produce_version < FIRST_WITH_IDS or NO_TOPIC_ID not in sent.topic_ids
+        return channel.produce_version < FIRST_WITH_TOPIC_IDS or NO_TOPIC_ID not in sent.topic_ids
 
     # ---- responses
 
@@ -618,30 +606,29 @@ cdef class Sending(RequestOwner):
             self.accumulator.release(batch)
             done[position] = batch
         try:
-            self._wake(done, True)
+            self.wake(done, True)
         finally:
-            self._request_settled(broker, queues)
+            self.request_settled(broker, queues)
         return 0
 
-    def request_settled(self, BrokerQueue broker, queues):
+    cpdef request_settled(self, BrokerQueue broker, list queues):
         """Go on after a response was taken: with its partitions, and with its broker."""
-        self._request_settled(broker, queues)
-
-    cdef _request_settled(self, BrokerQueue broker, list queues):
         cdef PartitionQueue queue
+        cdef double now
         if self.accumulator.has_blocked:
             self.decisions.admit()
+        now = self.time()
         for queue in queues:
-            self._offer(queue)
+            self._offer(queue, now)
         broker.responses_due -= 1
         if broker.lingering and self.linger == 0:
             if broker.responses_due == 0:
                 # Those whom it woke are likely to come back.
-                broker.held_since = self.time()
+                broker.held_since = now
                 self.quiet_turns = 0
-            self._look_at_held(self.time())
+            self._look_at_held(now)
         self._drain(broker)
-        self._drain_offered()
+        self.drain_offered()
 
     def request_over(self, SentRequest sent, bint is_answered):
         """A request is over: there is room for another one."""
@@ -671,11 +658,8 @@ cdef class Sending(RequestOwner):
                     self.set_batch_limit(queue)
         return 0
 
-    def wake(self, list done, bint direct):
+    cpdef wake(self, list done, bint direct):
         """Wake whoever waits for batches that are done; `direct` only from the loop's callbacks."""
-        self._wake(done, direct)
-
-    cdef int _wake(self, list done, bint direct) except -1:
         cdef Py_ssize_t position = 0
         cdef Py_ssize_t count = len(done)
         cdef RecordBatch batch
@@ -702,4 +686,3 @@ cdef class Sending(RequestOwner):
                 position += 1
             if direct and not was_settling and self.accumulator.is_turn_scheduled:
                 self._end_turn()
-        return 0

@@ -130,5 +130,5 @@ async def test_a_connection_has_one_where_asyncio_would_join() -> None:
         assert transport is not None
         is_asyncio = type(asyncio.get_running_loop()).__module__.startswith("asyncio")
         assert joins_buffers(transport) is is_asyncio
-        writer = connection._writer  # pyright: ignore[reportPrivateUsage]
+        writer = connection.writer
         assert isinstance(writer, GatheringWriter) is is_asyncio

@@ -217,7 +217,7 @@ class Desk:
         self.asked.append("send")
         sent.send_as(min(connection.produce_version, 8), connection.take_correlation_id())
         if self.expects_responses:
-            connection.expect_any(sent, sent.deadline, sent.sent_at)
+            connection.expect(sent, sent.deadline, sent.sent_at)
 
     def not_sent(self, sent: SentRequest, connection: Channel, error: Exception, /) -> None:
         raise error

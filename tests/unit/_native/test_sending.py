@@ -209,16 +209,21 @@ def test_a_small_batch_waits_no_longer_than_half_a_response_time() -> None:
     assert len(desk.wire.pending) == 2
 
 
-def test_callers_who_come_back_make_one_request() -> None:
+def ten_callers() -> Desk:
+    """Have ten callers wait for a record each, time and again."""
     desk = Desk(partitions=1)
     desk.prove(0)
     for _ in range(30):
-        # All of ten callers are here, then all are answered.
         for _ in range(10):
             desk.core.put(partition=0)
         desk.loop.run_until_quiet()
         assert [batch.record_count for batch in desk.last().batches] == [10]
         desk.answer(desk.last())
+    return desk
+
+
+def test_callers_who_come_back_make_one_request() -> None:
+    desk = ten_callers()
     # They come one by one, a turn of the loop each; nine of ten count for all.
     for number in range(9):
         assert not desk.wire.pending, number
@@ -228,13 +233,7 @@ def test_callers_who_come_back_make_one_request() -> None:
 
 
 def test_two_quiet_turns_say_that_nobody_is_coming() -> None:
-    desk = Desk(partitions=1)
-    desk.prove(0)
-    for _ in range(30):
-        for _ in range(10):
-            desk.core.put(partition=0)
-        desk.loop.run_until_quiet()
-        desk.answer(desk.last())
+    desk = ten_callers()
     desk.core.put(partition=0)
     desk.loop.run_once()
     assert not desk.wire.pending
