@@ -35,7 +35,7 @@ from aioproducer.errors import (
 from aioproducer.hooks import UndeliveredRecord
 from aioproducer.producer import Producer
 from aioproducer.records import ProducerRecord, RecordMetadata, TopicPartition
-from aioproducer.undelivered import UndeliveredRecords
+from aioproducer.sending.undelivered import UndeliveredRecords
 from aioproducer.version import __version__
 
 # Of the errors, those that a producer with its default options raises and that a caller can do

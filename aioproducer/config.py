@@ -242,7 +242,7 @@ class ProducerConfig:
     for room up to `max_block_ms`, and `send_nowait` raises `BufferExhaustedError`."""
 
     max_block_ms: Annotated[int, _LONG_MS] = 60_000
-    """Longest time for a record to be accepted, in milliseconds: waiting for room in the buffer
+    """Longest time for a record to be accepted, in milliseconds: waiting for buffer space
     and for the metadata of its topic."""
 
     delivery_timeout_ms: Annotated[int, _MS] = 120_000

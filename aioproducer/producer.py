@@ -26,7 +26,6 @@ import async_timeout
 
 from aioproducer._native.record_batch import Delivery
 from aioproducer._native.send_path import SendPath
-from aioproducer.admission import Waiter
 from aioproducer.background import Background, Timer
 from aioproducer.compression import codec_for
 from aioproducer.config import ProducerConfig, ProducerOptions
@@ -42,14 +41,20 @@ from aioproducer.errors import (
     WrongEventLoopError,
 )
 from aioproducer.hooks import SerializerOption, UndeliveredRecord
-from aioproducer.metrics import metrics_of_nothing
 from aioproducer.records import K, ProducerRecord, RecordMetadata, V
-from aioproducer.room import Admission, DeliveryWhenRoom, SerializedRecord, wait_for_room
+from aioproducer.sending.queued_send import (
+    QueuedAdmission,
+    QueuedDelivery,
+    SerializedRecord,
+    wait_for_space,
+)
+from aioproducer.sending.undelivered import UndeliveredRecords
+from aioproducer.sending.waiting_callers import Waiter
 from aioproducer.serialization import as_function, header_error, serialization_error
-from aioproducer.undelivered import UndeliveredRecords
+from aioproducer.telemetry.metrics import metrics_of_nothing
 
 if TYPE_CHECKING:
-    from aioproducer.sender import Sender
+    from aioproducer.sending.sender import Sender
 
 __all__ = ["Producer", "UndeliveredRecord", "UndeliveredRecords"]
 
@@ -132,7 +137,7 @@ class Producer(SendPath[K, V]):
         self._close_deadline: float | None = None
         self._delivering_rest: asyncio.Timeout | None = None
         self._background: Background
-        self._room_timer: Timer
+        self._space_timer: Timer
 
     @classmethod
     def from_properties(cls, properties: dict[str, Any]) -> Self:
@@ -226,7 +231,7 @@ class Producer(SendPath[K, V]):
 
     def _open(self, sender: Sender) -> None:
         self._background = sender.background
-        self._room_timer = Timer(sender.background, self._expire_waiters)
+        self._space_timer = Timer(sender.background, self._expire_waiters)
         self._sender = sender
         self._open_path(sender.accumulator, *self._serializers)
         self._state = _State.OPEN
@@ -303,8 +308,8 @@ class Producer(SendPath[K, V]):
             self._delivering_rest.reschedule(deadline)
 
     async def _close(self, sender: Sender) -> UndeliveredRecords:
-        sender.admissions.reject_all(self._closed_error)
-        self._room_timer.cancel()
+        sender.backpressure.reject_all(self._closed_error)
+        self._space_timer.cancel()
         undelivered = sender.begin_close()
         deadline = self._close_deadline
         try:
@@ -456,12 +461,12 @@ class Producer(SendPath[K, V]):
 
     # ---- called by the send path
 
-    def _send_when_room(self, record: SerializedRecord) -> Admission:
+    def _send_when_admitted(self, record: SerializedRecord) -> QueuedAdmission:
         sender = self._open_sender()
         loop = self._check_loop()
         expires_at = loop.time() + self.config.max_block_ms / 1000
-        admission = wait_for_room(sender, loop, expires_at, record)
-        self._room_timer.set_by(expires_at)
+        admission = wait_for_space(sender.backpressure, loop, expires_at, record)
+        self._space_timer.set_by(expires_at)
         return admission
 
     def _expire_waiters(self) -> None:
@@ -470,32 +475,32 @@ class Producer(SendPath[K, V]):
             return
         max_block = self.config.max_block_ms / 1000
         now = self._background.time()
-        first = sender.admissions.next_expiry
+        first = sender.backpressure.next_expiry
         # How long the first of them has really waited; the loop may have been held.
         waited = max_block if first is None else now - first + max_block
-        sender.expire_admissions(now, partial(self._no_room_in_time, waited))
-        following = sender.admissions.next_expiry
+        sender.backpressure.expire(now, partial(self._no_space_in_time, waited))
+        following = sender.backpressure.next_expiry
         if following is not None:
-            self._room_timer.set(following)
+            self._space_timer.set(following)
 
-    def _no_room_in_time(self, waited: float, waiter: Waiter[Delivery]) -> KafkaError:
-        return self._open_sender().no_room_error(
+    def _no_space_in_time(self, waited: float, waiter: Waiter[Delivery]) -> KafkaError:
+        return self._open_sender().backpressure.no_space_error(
             waiter,
             waited=waited,
             bound="max_block_ms",
             hint="Send slower, or raise buffer_memory or max_block_ms.",
         )
 
-    def _deliver_when_room(
-        self, admission: Admission, topic: str, timeout: float | None
-    ) -> DeliveryWhenRoom:
-        return DeliveryWhenRoom(
+    def _deliver_when_admitted(
+        self, admission: QueuedAdmission, topic: str, timeout: float | None
+    ) -> QueuedDelivery:
+        return QueuedDelivery(
             admission, partial(self._wait_for_delivery, admission, topic, timeout)
         )
 
     async def _wait_for_delivery(
         self,
-        accepted: Admission | Delivery,
+        accepted: QueuedAdmission | Delivery,
         topic: str,
         timeout: float | None,
     ) -> RecordMetadata:
@@ -504,7 +509,7 @@ class Producer(SendPath[K, V]):
         due_at = None if timeout is None else self._background.time() + timeout
         try:
             async with async_timeout.timeout_at(due_at):
-                if isinstance(accepted, Admission):
+                if isinstance(accepted, QueuedAdmission):
                     delivery = await accepted
                 assert delivery is not None
                 return await delivery
@@ -512,12 +517,12 @@ class Producer(SendPath[K, V]):
             if isinstance(error, KafkaError) or timeout is None or due_at is None:
                 raise
             await self._background.catch_up(due_at)
-            if delivery is None and isinstance(accepted, Admission):
+            if delivery is None and isinstance(accepted, QueuedAdmission):
                 # It may have been admitted in the very turn in which the time was over.
                 delivery = accepted.delivery
             if delivery is None:
-                assert isinstance(accepted, Admission)
-                raise self._open_sender().no_room_error(
+                assert isinstance(accepted, QueuedAdmission)
+                raise self._open_sender().backpressure.no_space_error(
                     accepted.waiter,
                     waited=timeout,
                     bound="timeout of the call",
@@ -527,8 +532,8 @@ class Producer(SendPath[K, V]):
                 return delivery.result()
             raise self._open_sender().not_yet(delivery, timeout) from None
 
-    def _no_room_error(self, topic: str) -> KafkaError:
-        return self._open_sender().no_room_error()
+    def _no_space_error(self, topic: str) -> KafkaError:
+        return self._open_sender().backpressure.no_space_error()
 
     def _serialization_error(
         self,
@@ -591,7 +596,7 @@ class Producer(SendPath[K, V]):
         self._close_path()
         self._state = _State.FORKED
         if self._sender is not None:
-            self._room_timer.cancel()
+            self._space_timer.cancel()
             self._sender.leave_behind()
 
     def _closed_error(self) -> ProducerClosedError:
@@ -626,6 +631,6 @@ class Producer(SendPath[K, V]):
 
 def _sender_class() -> type[Sender]:
     """Import what speaks to brokers: programs that make no producer do without it."""
-    from aioproducer.sender import Sender
+    from aioproducer.sending.sender import Sender
 
     return Sender

@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t
 
-from aioproducer._native.queues cimport BufferShare, PartitionQueue, TopicQueue
+from aioproducer._native.queues cimport BufferShare, CorePartitionQueue, CoreTopic
 from aioproducer._native.record_batch cimport BlockPool, Delivery, Field, RecordBatch
 
 
@@ -10,7 +10,7 @@ cdef class RecordAccumulator:
     cdef readonly int64_t buffer_memory
     cdef readonly int64_t accepted_count
     cdef readonly int64_t refused_bytes
-    cdef readonly object refused_line    # whose order the refused record keeps; see `Admissions`
+    cdef readonly object refused_line    # whose order the refused record keeps: `WaitingCallers`
     cdef readonly BufferShare refused_share   # what had no room for it; None for the buffer itself
     cdef public bint has_blocked         # somebody waits for room
     cdef public bint is_full             # and somebody of them for the buffer itself
@@ -22,7 +22,7 @@ cdef class RecordAccumulator:
     cdef Py_ssize_t batch_size
     cdef Py_ssize_t max_request_size
     cdef dict topics
-    cdef TopicQueue last_topic
+    cdef CoreTopic last_topic
     cdef object events
     cdef object topic_events
     cdef object clock
@@ -44,21 +44,21 @@ cdef class RecordAccumulator:
         object timestamp_ms,
         object on_delivery,
     )
-    cdef bint _has_room(self, BufferShare share, Py_ssize_t size) noexcept
-    cdef PartitionQueue _find_room(
-        self, TopicQueue topic, PartitionQueue queue, bint is_sticky, Py_ssize_t size
+    cdef bint _has_space(self, BufferShare share, Py_ssize_t size) noexcept
+    cdef CorePartitionQueue _find_space(
+        self, CoreTopic topic, CorePartitionQueue queue, bint is_sticky, Py_ssize_t size
     )
     cdef int _refuse(self, object line, BufferShare share, Py_ssize_t size) except -1
-    cdef TopicQueue _topic(self, str name)
-    cdef PartitionQueue _choose(self, TopicQueue topic, object key, object partition)
-    cdef PartitionQueue _queue(self, TopicQueue topic, int partition)
-    cdef int _route_one(self, TopicQueue topic, Delivery delivery, tuple record) except -1
+    cdef CoreTopic _topic(self, str name)
+    cdef CorePartitionQueue _choose(self, CoreTopic topic, object key, object partition)
+    cdef CorePartitionQueue _queue(self, CoreTopic topic, int partition)
+    cdef int _route_one(self, CoreTopic topic, Delivery delivery, tuple record) except -1
     cdef bint _is_sticky(
-        self, TopicQueue topic, PartitionQueue queue, object key, object partition
+        self, CoreTopic topic, CorePartitionQueue queue, object key, object partition
     ) noexcept
     cdef Delivery _append(
         self,
-        PartitionQueue queue,
+        CorePartitionQueue queue,
         bint is_sticky,
         Field key,
         Field value,
@@ -68,9 +68,9 @@ cdef class RecordAccumulator:
         object on_delivery,
         Delivery delivery,
     )
-    cdef RecordBatch _open(self, PartitionQueue queue)
+    cdef RecordBatch _open(self, CorePartitionQueue queue)
     cpdef list take_touched(self)
     cpdef release(self, RecordBatch batch)
-    cdef int _close(self, PartitionQueue queue) except -1
+    cdef int _close(self, CorePartitionQueue queue) except -1
     cdef int _charge(self, RecordBatch batch, BufferShare share, Py_ssize_t size) except -1
     cdef bint takes_turn(self)

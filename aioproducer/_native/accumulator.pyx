@@ -14,9 +14,9 @@ Invariants
   are several brokers: so one that is silent leaves a quarter of the buffer to the others, two leave
   a seventh (Choudhury and Hahne's dynamic thresholds). The same goes for records whose topic is not
   known yet.
-* Nothing is accepted past a caller who waits for the same room (`Admissions`): behind one whom the
-  buffer refused, nobody is; behind one whom a share refused, nobody for the same partition, or for
-  the same topic while that is unknown.
+* Nothing is accepted past a caller who waits for the same space (`WaitingCallers`): behind one whom
+  the buffer refused, nobody is; behind one whom a share refused, nobody for the same partition, or
+  for the same topic while that is unknown.
 * A record whose turn came to be routed is either in a batch or has failed, whatever a partitioner
   does.
 * Work per record is O(1): no walk over topics, partitions or tasks.
@@ -30,7 +30,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
-from aioproducer._native.queues cimport BufferShare, PartitionQueue, TopicQueue, WaitingRecords
+from aioproducer._native.queues cimport BufferShare, CorePartitionQueue, CoreTopic, WaitingRecords
 from aioproducer._native.record_batch cimport (
     BlockPool,
     Delivery,
@@ -80,7 +80,7 @@ cdef enum:
     # A share may hold so many times what is free.
     SHARE_OF_FREE = 3
     # For how many partitions of a topic, in turn, room is looked for at once.
-    TRIED_FOR_ROOM = 16
+    TRIED_FOR_SPACE = 16
 
 # Seconds for which records that wait for metadata share one bound.
 cdef double WAITING_SPAN = 0.1
@@ -174,7 +174,7 @@ cdef class RecordAccumulator:
         `key` and `value` are bytes or None, `headers` a checked list or tuple or None,
         `on_delivery` None or a function and the context to call it in.
         """
-        cdef TopicQueue topic = self.last_topic
+        cdef CoreTopic topic = self.last_topic
         if topic is None or topic.name is not topic_name:
             topic = self._topic(topic_name)
         cdef Field key_field = field_of(key)
@@ -193,17 +193,17 @@ cdef class RecordAccumulator:
         cdef int64_t timestamp = wall_clock_ms() if timestamp_ms is None else timestamp_ms
         if not topic.is_open:
             # Charged with a batch of its own: it may get one.
-            if (self.has_blocked or not self._has_room(self.unrouted, size)) and (
+            if (self.has_blocked or not self._has_space(self.unrouted, size)) and (
                 not self._may_wait_for_metadata(topic, size)
             ):
                 return None
             return self._wait_for_metadata(
                 topic, (key, value, partition, headers, headers_size, timestamp), size, on_delivery
             )
-        cdef PartitionQueue queue = self._choose(topic, key, partition)
+        cdef CorePartitionQueue queue = self._choose(topic, key, partition)
         cdef bint is_sticky = self._is_sticky(topic, queue, key, partition)
-        if self.has_blocked or not self._has_room(queue.share, size):
-            queue = self._find_room(topic, queue, is_sticky, size)
+        if self.has_blocked or not self._has_space(queue.share, size):
+            queue = self._find_space(topic, queue, is_sticky, size)
             if queue is None:
                 return None
         return self._append(
@@ -211,7 +211,7 @@ cdef class RecordAccumulator:
             on_delivery, None,
         )
 
-    cdef bint _has_room(self, BufferShare share, Py_ssize_t size) noexcept:
+    cdef bint _has_space(self, BufferShare share, Py_ssize_t size) noexcept:
         cdef int64_t free = self.buffer_memory - self.buffer_used
         if size > free:
             return False
@@ -220,25 +220,25 @@ cdef class RecordAccumulator:
             return True
         return share.held_bytes + size <= SHARE_OF_FREE * free
 
-    cdef PartitionQueue _find_room(
-        self, TopicQueue topic, PartitionQueue queue, bint is_sticky, Py_ssize_t size
+    cdef CorePartitionQueue _find_space(
+        self, CoreTopic topic, CorePartitionQueue queue, bint is_sticky, Py_ssize_t size
     ):
         """The queue that a record may go to; None when it has to wait.
 
         A record that may go to any partition waits for no single broker.
         """
-        cdef PartitionQueue other
+        cdef CorePartitionQueue other
         cdef bint fits = size <= self.buffer_memory - self.buffer_used
         if fits and self._is_nobody_before(topic):
-            if self._is_nobody_before(queue) and self._has_room(queue.share, size):
+            if self._is_nobody_before(queue) and self._has_space(queue.share, size):
                 return queue
             if not is_sticky:
                 self._refuse(queue, queue.share, size)
                 return None
-            for _ in range(min(TRIED_FOR_ROOM, <Py_ssize_t>len(topic.available))):
-                topic.tried_for_room = (topic.tried_for_room + 1) % <int>len(topic.available)
-                other = self._queue(topic, topic.available[topic.tried_for_room])
-                if self._is_nobody_before(other) and self._has_room(other.share, size):
+            for _ in range(min(TRIED_FOR_SPACE, <Py_ssize_t>len(topic.available))):
+                topic.tried_for_space = (topic.tried_for_space + 1) % <int>len(topic.available)
+                other = self._queue(topic, topic.available[topic.tried_for_space])
+                if self._is_nobody_before(other) and self._has_space(other.share, size):
                     topic.sticky = other
                     topic.sticky_bytes = 0
                     return other
@@ -247,9 +247,9 @@ cdef class RecordAccumulator:
         self._refuse(topic if is_sticky else queue, None, size)
         return None
 
-    def _may_wait_for_metadata(self, TopicQueue topic, Py_ssize_t size):
+    def _may_wait_for_metadata(self, CoreTopic topic, Py_ssize_t size):
         cdef bint fits = size <= self.buffer_memory - self.buffer_used
-        if fits and self._is_nobody_before(topic) and self._has_room(self.unrouted, size):
+        if fits and self._is_nobody_before(topic) and self._has_space(self.unrouted, size):
             return True
         self._refuse(topic, self.unrouted if fits else None, size)
         return False
@@ -265,10 +265,10 @@ cdef class RecordAccumulator:
         return 0
 
     def share_of(self, line):
-        """What a caller of a line waits for, if it is no room in the buffer itself."""
-        if isinstance(line, PartitionQueue):
+        """What a caller of a line waits for, if it is no buffer space itself."""
+        if isinstance(line, CorePartitionQueue):
             return line.share
-        cdef TopicQueue topic = <TopicQueue?>line
+        cdef CoreTopic topic = <CoreTopic?>line
         return topic.anywhere if topic.is_open else self.unrouted
 
     def accept_record(
@@ -294,7 +294,7 @@ cdef class RecordAccumulator:
         """The partition to keep for the record just refused: a partitioner is asked once."""
         if self.partitioner is None or partition is not None:
             return partition
-        if isinstance(self.refused_line, PartitionQueue):
+        if isinstance(self.refused_line, CorePartitionQueue):
             return self.refused_line.partition
         return None
 
@@ -312,14 +312,14 @@ cdef class RecordAccumulator:
             hint=f"Send it in parts, or raise {option} and the topic's max.message.bytes.",
         )
 
-    cdef TopicQueue _topic(self, str name):
+    cdef CoreTopic _topic(self, str name):
         topic = self.topics.get(name)
         if topic is None:
             topic = self.topics[name] = self.topic_events.new_topic(name)
         self.last_topic = topic
         return topic
 
-    def _wait_for_metadata(self, TopicQueue topic, tuple record, Py_ssize_t size, on_delivery):
+    def _wait_for_metadata(self, CoreTopic topic, tuple record, Py_ssize_t size, on_delivery):
         cdef double now = self.clock()
         cdef WaitingRecords waiting = None
         cdef Delivery delivery
@@ -350,7 +350,7 @@ cdef class RecordAccumulator:
         waiting.records.append((delivery, record, size))
         return delivery
 
-    cdef PartitionQueue _choose(self, TopicQueue topic, object key, object partition):
+    cdef CorePartitionQueue _choose(self, CoreTopic topic, object key, object partition):
         cdef int32_t chosen
         if partition is not None:
             chosen = partition
@@ -366,7 +366,7 @@ cdef class RecordAccumulator:
             self._refuse_partition(topic, chosen)
         return self._queue(topic, chosen)
 
-    def _ask_partitioner(self, TopicQueue topic, key):
+    def _ask_partitioner(self, CoreTopic topic, key):
         try:
             chosen = self.partitioner(topic.name, key, topic.partition_ids, topic.available)
         except (KeyboardInterrupt, SystemExit):
@@ -385,8 +385,8 @@ cdef class RecordAccumulator:
             self._refuse_partition(topic, chosen)
         return number
 
-    cdef PartitionQueue _queue(self, TopicQueue topic, int partition):
-        cdef PartitionQueue queue
+    cdef CorePartitionQueue _queue(self, CoreTopic topic, int partition):
+        cdef CorePartitionQueue queue
         found = topic.partitions[partition]
         if found is None:
             queue = topic.partitions[partition] = self.topic_events.new_queue(topic, partition)
@@ -394,10 +394,10 @@ cdef class RecordAccumulator:
                 queue.batch_limit = self.batch_size
             self.has_queues = True
             return queue
-        return <PartitionQueue>found
+        return <CorePartitionQueue>found
 
     cdef bint _is_sticky(
-        self, TopicQueue topic, PartitionQueue queue, object key, object partition
+        self, CoreTopic topic, CorePartitionQueue queue, object key, object partition
     ) noexcept:
         # Not all that goes to the sticky partition may follow when it changes: a key, or a
         # partition that the caller named, may lead to the same one.
@@ -405,7 +405,7 @@ cdef class RecordAccumulator:
             queue is topic.sticky and partition is None and (key is None or self.ignore_keys)
         )
 
-    def _refuse_partition(self, TopicQueue topic, chosen):
+    def _refuse_partition(self, CoreTopic topic, chosen):
         raise InvalidPartitionError(
             f"topic {topic.name!r} has {topic.partition_count} partitions, 0 to"
             f" {topic.partition_count - 1}; there is no partition {chosen!r}",
@@ -413,17 +413,17 @@ cdef class RecordAccumulator:
             topic_partition=TopicPartition(topic.name, chosen) if type(chosen) is int else None,
         )
 
-    def _switch_sticky(self, TopicQueue topic):
+    def _switch_sticky(self, CoreTopic topic):
         topic.sticky = self._queue(topic, self.topic_events.next_sticky_partition(topic))
         topic.sticky_bytes = 0
 
     cdef Delivery _append(
-        self, PartitionQueue queue, bint is_sticky, Field key, Field value, object headers,
+        self, CorePartitionQueue queue, bint is_sticky, Field key, Field value, object headers,
         Py_ssize_t headers_size, int64_t timestamp_ms, object on_delivery, Delivery delivery,
     ):
         # `delivery` is that of a record that waited for metadata; else one is made.
         cdef RecordBatch batch = queue.open
-        cdef TopicQueue topic = queue.topic
+        cdef CoreTopic topic = queue.topic
         cdef Py_ssize_t taken
         while (
             batch is not None
@@ -465,7 +465,7 @@ cdef class RecordAccumulator:
                 self._switch_sticky(topic)
         return delivery
 
-    cdef RecordBatch _open(self, PartitionQueue queue):
+    cdef RecordBatch _open(self, CorePartitionQueue queue):
         if not self.is_turn_scheduled:
             self.events.schedule_turn()
             self.is_turn_scheduled = True
@@ -482,7 +482,7 @@ cdef class RecordAccumulator:
             self.touched.append(queue)
         return batch
 
-    cdef int _close(self, PartitionQueue queue) except -1:
+    cdef int _close(self, CorePartitionQueue queue) except -1:
         queue.close_open()
         queue.fills_batches = True
         self.events.batch_closed(queue)
@@ -500,7 +500,7 @@ cdef class RecordAccumulator:
 
     cpdef list take_touched(self):
         """The queues in which a batch was opened since the last call; ends the turn."""
-        cdef PartitionQueue queue
+        cdef CorePartitionQueue queue
         cdef list touched = self.touched
         self.touched = []
         self.is_turn_scheduled = False
@@ -509,7 +509,7 @@ cdef class RecordAccumulator:
             queue.is_touched = False
         return touched
 
-    def route(self, TopicQueue topic, Py_ssize_t limit):
+    def route(self, CoreTopic topic, Py_ssize_t limit):
         """Give at most `limit` waiting records of a topic their partition, oldest first.
 
         Returns the waiting records of which none is left; and of each record that got no partition
@@ -550,16 +550,16 @@ cdef class RecordAccumulator:
             for refused, (key, value, partition, headers, _, timestamp_ms) in failed
         ]
 
-    cdef int _route_one(self, TopicQueue topic, Delivery delivery, tuple record) except -1:
+    cdef int _route_one(self, CoreTopic topic, Delivery delivery, tuple record) except -1:
         key, value, partition, headers, headers_size, timestamp_ms = record
-        cdef PartitionQueue queue = self._choose(topic, key, partition)
+        cdef CorePartitionQueue queue = self._choose(topic, key, partition)
         self._append(
             queue, self._is_sticky(topic, queue, key, partition), field_of(key), field_of(value),
             headers, headers_size, timestamp_ms, None, delivery,
         )
         return 0
 
-    def _refuse_waiting(self, TopicQueue topic, Delivery delivery, partition, error):
+    def _refuse_waiting(self, CoreTopic topic, Delivery delivery, partition, error):
         cdef RecordBatch refused = RecordBatch(
             topic.name, -1 if partition is None else partition, self.loop, 0.0
         )

@@ -1,4 +1,4 @@
-from aioproducer._native.channel cimport Channel, iovec
+from aioproducer._native.core_connection cimport CoreConnection, iovec
 from aioproducer._native.produce_response cimport SentRequest
 
 
@@ -11,6 +11,6 @@ cdef class RequestWriter:
     cdef iovec* pieces
     cdef Py_ssize_t most_pieces
 
-    cdef int write(self, SentRequest sent, Channel channel) except -1
+    cdef int write(self, SentRequest sent, CoreConnection connection) except -1
     cdef char* _reserve(self, char* at, Py_ssize_t more) except NULL
     cdef int _add_piece(self, Py_ssize_t place, const char* data, Py_ssize_t size) except -1

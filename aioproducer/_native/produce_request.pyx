@@ -3,8 +3,8 @@
 """Writes Produce requests (versions 9 to 13) from where their batches lie.
 
 A request becomes pieces: what is small is written into one piece of memory that all requests
-share, large records are pointed to. Nothing of it is used once `Channel.send_pieces` has returned:
-what the socket did not take is kept by objects of its own.
+share, large records are pointed to. Nothing of it is used once `CoreConnection.send_pieces` has
+returned: what the socket did not take is kept by objects of its own.
 """
 
 cimport cython
@@ -12,9 +12,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
-from aioproducer._native.channel cimport Channel, iovec
+from aioproducer._native.core_connection cimport CoreConnection, iovec
 from aioproducer._native.produce_response cimport SentRequest
-from aioproducer._native.queues cimport TopicQueue
+from aioproducer._native.queues cimport CoreTopic
 from aioproducer._native.record_batch cimport RecordBatch
 from aioproducer._native.wire cimport (
     BATCH_HEADER_BYTES,
@@ -57,7 +57,7 @@ cdef class RequestWriter:
         free(self.scratch)
         free(self.pieces)
 
-    cdef int write(self, SentRequest sent, Channel channel) except -1:
+    cdef int write(self, SentRequest sent, CoreConnection connection) except -1:
         """Write a request to its connection, from where its batches lie."""
         cdef Py_ssize_t length = PyBytes_GET_SIZE(self.client_id)
         cdef Py_ssize_t position = 0
@@ -65,7 +65,7 @@ cdef class RequestWriter:
         cdef Py_ssize_t left
         cdef Py_ssize_t count = 0
         cdef Py_ssize_t external = 0       # bytes that are not in the scratch
-        cdef TopicQueue topic
+        cdef CoreTopic topic
         cdef RecordBatch batch
         cdef const char* records
         cdef list owners = []
@@ -83,7 +83,7 @@ cdef class RequestWriter:
         at = put_int(at, self.timeout_ms, 4)
         at = put_uvarint(at, len(sent.topics) + 1)
         for topic_at in range(len(sent.topics)):
-            topic = <TopicQueue>sent.topics[topic_at]
+            topic = <CoreTopic>sent.topics[topic_at]
             if sent.version >= FIRST_WITH_TOPIC_IDS:
                 at = self._reserve(at, 32)
                 memcpy(at, PyBytes_AS_STRING(<bytes>sent.topic_ids[topic_at]), TOPIC_ID_BYTES)
@@ -133,7 +133,7 @@ cdef class RequestWriter:
             if self.pieces[position].iov_base is NULL:
                 self.pieces[position].iov_base = at
                 at += self.pieces[position].iov_len
-        channel.send_pieces(self.pieces, <int>count, owners)
+        connection.send_pieces(self.pieces, <int>count, owners)
         return 0
 
     cdef char* _reserve(self, char* at, Py_ssize_t more) except NULL:

@@ -1,7 +1,7 @@
 from libc.stdint cimport int64_t, uint8_t
 
-from aioproducer._native.channel cimport Awaited
-from aioproducer._native.queues cimport BrokerQueue, PartitionQueue, TopicQueue
+from aioproducer._native.core_connection cimport Awaited
+from aioproducer._native.queues cimport BrokerQueue, CorePartitionQueue, CoreTopic
 from aioproducer._native.record_batch cimport RecordBatch
 
 
@@ -44,7 +44,7 @@ cdef class SentRequest(Awaited):
     cdef int _group(self) except -1
     cdef bint _scan_topics(self, const uint8_t** at, const uint8_t* end) except -1
     cdef bint _scan_partition(
-        self, TopicQueue topic, const uint8_t** at, const uint8_t* end
+        self, CoreTopic topic, const uint8_t** at, const uint8_t* end
     ) except -1
-    cdef TopicQueue _topic(self, Py_ssize_t place, const uint8_t* name, Py_ssize_t size)
-    cdef RecordBatch _batch_of(self, PartitionQueue queue)
+    cdef CoreTopic _topic(self, Py_ssize_t place, const uint8_t* name, Py_ssize_t size)
+    cdef RecordBatch _batch_of(self, CorePartitionQueue queue)

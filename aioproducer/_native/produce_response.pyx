@@ -13,8 +13,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp
 
-from aioproducer._native.channel cimport Awaited
-from aioproducer._native.queues cimport PartitionQueue, TopicQueue
+from aioproducer._native.core_connection cimport Awaited
+from aioproducer._native.queues cimport CorePartitionQueue, CoreTopic
 from aioproducer._native.record_batch cimport PENDING, RecordBatch
 from aioproducer._native.wire cimport (
     FIRST_WITH_TOPIC_IDS,
@@ -141,7 +141,7 @@ cdef class SentRequest(Awaited):
     def names_by_id(self):
         """The topics by the ids they had when it was sent."""
         return {
-            topic_id: (<TopicQueue>topic).name
+            topic_id: (<CoreTopic>topic).name
             for topic, topic_id in zip(self.topics, self.topic_ids)
         }
 
@@ -149,7 +149,7 @@ cdef class SentRequest(Awaited):
     def by_partition(self):
         """Queue and batch of each partition, by topic and partition."""
         return {
-            ((<PartitionQueue>queue).topic.name, (<PartitionQueue>queue).partition): (queue, batch)
+            (batch.topic, batch.partition): (queue, batch)
             for queue, batch in zip(self.queues, self.batches)
         }
 
@@ -167,7 +167,7 @@ cdef class SentRequest(Awaited):
         self.version = version
         self.correlation_id = correlation_id
 
-    def on_answer(self, response, error):
+    def on_response(self, response, error):
         """Take the response, or why there is none (called by the connection)."""
         cdef RecordBatch batch
         for batch in self.batches:
@@ -176,14 +176,14 @@ cdef class SentRequest(Awaited):
 
     cdef int _group(self) except -1:
         """Put the batches of one topic side by side, as the request has them."""
-        cdef PartitionQueue queue
-        cdef TopicQueue topic
+        cdef CorePartitionQueue queue
+        cdef CoreTopic topic
         cdef Py_ssize_t position
         cdef Py_ssize_t count = len(self.queues)
         cdef dict groups
-        topic = (<PartitionQueue>self.queues[0]).topic
+        topic = (<CorePartitionQueue>self.queues[0]).topic
         for position in range(1, count):
-            if (<PartitionQueue>self.queues[position]).topic is not topic:
+            if (<CorePartitionQueue>self.queues[position]).topic is not topic:
                 break
         else:
             self.topics = [topic]
@@ -192,10 +192,10 @@ cdef class SentRequest(Awaited):
             return 0
         groups = {}
         for position in range(count):
-            queue = <PartitionQueue>self.queues[position]
+            queue = <CorePartitionQueue>self.queues[position]
             groups.setdefault(queue.topic, []).append((queue, self.batches[position]))
         self.topics = list(groups)
-        self.topic_ids = [(<TopicQueue>topic).topic_id for topic in groups]
+        self.topic_ids = [(<CoreTopic>topic).topic_id for topic in groups]
         self.counts = [len(pairs) for pairs in groups.values()]
         self.queues = [queue for pairs in groups.values() for queue, _ in pairs]
         self.batches = [batch for pairs in groups.values() for _, batch in pairs]
@@ -221,14 +221,14 @@ cdef class SentRequest(Awaited):
         )
         if not is_plain:
             for position in range(successes.count):
-                (<RecordBatch>successes.items[position].batch).is_answered = False
+                (<RecordBatch>successes.items[position].batch).has_response = False
         return is_plain
 
     cdef bint _scan_topics(self, const uint8_t** at, const uint8_t* end) except -1:
         cdef uint32_t topics
         cdef uint32_t partitions
         cdef uint32_t size
-        cdef TopicQueue topic
+        cdef CoreTopic topic
         cdef Py_ssize_t place = 0
         if not take_count(at, end, &topics):
             return False
@@ -256,13 +256,13 @@ cdef class SentRequest(Awaited):
         return True
 
     cdef bint _scan_partition(
-        self, TopicQueue topic, const uint8_t** at, const uint8_t* end
+        self, CoreTopic topic, const uint8_t** at, const uint8_t* end
     ) except -1:
         """Read what the response says of one partition; False if it is no plain success."""
         cdef SuccessList successes = self.owner.successes
         cdef Py_ssize_t place = successes.count
         cdef PlainSuccess* success
-        cdef PartitionQueue queue
+        cdef CorePartitionQueue queue
         cdef RecordBatch batch
         cdef const uint8_t* start = at[0]
         cdef int32_t index
@@ -272,16 +272,16 @@ cdef class SentRequest(Awaited):
         if get_uint16(start + 4) != 0 or not 0 <= index < len(topic.partitions):
             return False
         # Mostly the broker keeps the order of the request.
-        queue = <PartitionQueue>self.queues[place]
+        queue = <CorePartitionQueue>self.queues[place]
         if queue.partition == index and queue.topic is topic:
             batch = <RecordBatch>self.batches[place]
         else:
             if topic.partitions[index] is None:
                 return False
-            queue = <PartitionQueue>topic.partitions[index]
+            queue = <CorePartitionQueue>topic.partitions[index]
             batch = self._batch_of(queue)
         if (
-            batch is None or batch.is_answered or batch.sent_in is not self
+            batch is None or batch.has_response or batch.sent_in is not self
             or batch.outcome != PENDING or batch.attempts != 1 or queue.failures_logged
         ):
             return False
@@ -295,18 +295,18 @@ cdef class SentRequest(Awaited):
         success.batch = <void*>batch
         success.base_offset = <int64_t>get_uint64(start + 6)
         success.log_append_time_ms = <int64_t>get_uint64(start + 14)
-        batch.is_answered = True
+        batch.has_response = True
         successes.count += 1
         return True
 
-    cdef TopicQueue _topic(self, Py_ssize_t place, const uint8_t* name, Py_ssize_t size):
+    cdef CoreTopic _topic(self, Py_ssize_t place, const uint8_t* name, Py_ssize_t size):
         """The topic with an id or a name, most likely the one at `place` of the request."""
-        cdef TopicQueue topic
+        cdef CoreTopic topic
         cdef bytes topic_id
         cdef const char* text
         cdef Py_ssize_t text_size
         if place < len(self.topics):
-            topic = <TopicQueue>self.topics[place]
+            topic = <CoreTopic>self.topics[place]
             if size == TOPIC_ID_BYTES and self.version >= FIRST_WITH_TOPIC_IDS:
                 topic_id = <bytes>self.topic_ids[place]
                 if memcmp(PyBytes_AS_STRING(topic_id), name, size) == 0:
@@ -319,11 +319,11 @@ cdef class SentRequest(Awaited):
             self.topics_by_id = dict(zip(self.topic_ids, self.topics))
             if self.version < FIRST_WITH_TOPIC_IDS:
                 self.topics_by_id = {
-                    (<TopicQueue>one).name.encode(): one for one in self.topics
+                    (<CoreTopic>one).name.encode(): one for one in self.topics
                 }
         return self.topics_by_id.get((<const char*>name)[:size])
 
-    cdef RecordBatch _batch_of(self, PartitionQueue queue):
+    cdef RecordBatch _batch_of(self, CorePartitionQueue queue):
         cdef RecordBatch batch
         for batch in queue.in_flight:
             if batch.sent_in is self:

@@ -8,13 +8,13 @@ cdef class BufferShare:
 
 
 cdef class WaitingRecords:
-    cdef readonly TopicQueue topic
+    cdef readonly CoreTopic topic
     cdef readonly RecordBatch batch
     cdef list records          # (delivery, record, charged bytes), the first ones routed
     cdef Py_ssize_t routed_count
 
 
-cdef class TopicQueue:
+cdef class CoreTopic:
     cdef readonly str name
     cdef public bytes topic_id     # zeros while it has none (before Kafka 2.8)
     cdef public double used_at     # when it last got a record
@@ -24,15 +24,15 @@ cdef class TopicQueue:
     cdef object partition_ids
     cdef readonly object waiting   # a deque of WaitingRecords, oldest first
     cdef bint is_open              # the partitions are known, and nothing waits for them
-    cdef PartitionQueue sticky
+    cdef CorePartitionQueue sticky
     cdef int64_t sticky_bytes
     cdef readonly BufferShare anywhere   # holds nothing: who waits for it fits no partition's share
-    cdef int tried_for_room              # the partition of `available` that was tried last
+    cdef int tried_for_space              # the partition of `available` that was tried last
     cdef readonly int partition_count
 
 
-cdef class PartitionQueue:
-    cdef readonly TopicQueue topic
+cdef class CorePartitionQueue:
+    cdef readonly CoreTopic topic
     cdef readonly int partition
     # What waits
     cdef readonly RecordBatch open
@@ -54,7 +54,7 @@ cdef class PartitionQueue:
     cdef public int moves_in_vain
     cdef double expires_at               # when it is looked at for expired batches; 0: not set
     # Sequences
-    cdef public object identity
+    cdef public object id_and_epoch
     cdef public int64_t next_sequence
     cdef public int64_t last_acknowledged
     cdef public bint is_proven
@@ -63,20 +63,20 @@ cdef class PartitionQueue:
     cdef public int refusals_at_zero
     # Its place among those that may be in their broker's next request
     cdef BrokerQueue ready_at
-    cdef PartitionQueue previous
-    cdef PartitionQueue next
+    cdef CorePartitionQueue previous
+    cdef CorePartitionQueue next
 
     cdef RecordBatch _head(self)
     cdef bint _is_idle(self) noexcept
-    cpdef bint may_take(self, double now, Py_ssize_t most_in_flight, object identity) except -1
+    cpdef bint may_take(self, double now, Py_ssize_t most_in_flight, object id_and_epoch) except -1
     cdef bint _is_behind_all_in_flight(self, RecordBatch batch) except -1
     cpdef bint is_current(self, RecordBatch batch) except -1
     cdef int64_t _next_expected(self) noexcept
     cpdef int64_t steps_to(self, int64_t sequence) noexcept
-    cpdef RecordBatch take(self, object identity)
+    cpdef RecordBatch take(self, object id_and_epoch)
     cpdef number(self, RecordBatch batch)
-    cpdef begin_epoch(self, object identity)
-    cpdef answered(self, RecordBatch batch)
+    cpdef begin_epoch(self, object id_and_epoch)
+    cpdef request_ended(self, RecordBatch batch)
     cpdef acknowledged(self, RecordBatch batch)
 
 
@@ -87,7 +87,7 @@ cdef class InFlightLimit:
     cdef double rate
     cdef int64_t untimed
 
-    cpdef answered(self, int64_t size, double took)
+    cpdef measure(self, int64_t size, double took)
 
 
 cdef class BrokerQueue:
@@ -109,10 +109,10 @@ cdef class BrokerQueue:
     cdef bint is_holding                 # it is among those that small batches are held back for
     cdef bint is_offered
     cdef readonly dict lingering
-    cdef PartitionQueue first
-    cdef PartitionQueue last
+    cdef CorePartitionQueue first
+    cdef CorePartitionQueue last
 
-    cdef void add(self, PartitionQueue queue) noexcept
-    cdef void add_first(self, PartitionQueue queue) noexcept
-    cdef PartitionQueue take_first(self)
-    cdef bint remove(self, PartitionQueue queue) noexcept
+    cdef void add(self, CorePartitionQueue queue) noexcept
+    cdef void add_first(self, CorePartitionQueue queue) noexcept
+    cdef CorePartitionQueue take_first(self)
+    cdef bint remove(self, CorePartitionQueue queue) noexcept

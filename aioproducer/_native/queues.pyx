@@ -2,13 +2,13 @@
 # cython: embedsignature=True, embedsignature.format=python, freethreading_compatible=False
 """The queues that a record passes: its topic's, its partition's, its broker's.
 
-    TopicQueue       records that wait to learn the topic's partitions
-    PartitionQueue   the batches of one partition: those that wait, in order, and those in flight
-    BrokerQueue      the partitions that have a batch for the broker's next request, in turn
+    CoreTopic           records that wait to learn the topic's partitions
+    CorePartitionQueue  the batches of one partition: those that wait, in order, and those in flight
+    BrokerQueue         the partitions that have a batch for the broker's next request, in turn
 
 Data, and the steps of a batch that simply succeeds: it is taken and numbered, its response comes,
 it is acknowledged. What becomes of all others is decided by those who extend these classes
-(lane.py, topics.py). No clock, no I/O.
+(partition_queue.py, topics.py). No clock, no I/O.
 
 Invariants
 * A partition queue stands in the ready list of at most one broker, at most once.
@@ -44,13 +44,13 @@ cdef class BufferShare:
     """
 
 
-cdef class PartitionQueue:
+cdef class CorePartitionQueue:
     """The batches of one partition: `in_flight`, then `closed`, oldest first, then `open`.
 
-    Extended in lane.py, which has the rules.
+    Extended in partition_queue.py, which has the rules.
     """
 
-    def __init__(self, TopicQueue topic, int partition):
+    def __init__(self, CoreTopic topic, int partition):
         self.topic = topic
         self.partition = partition
         self.closed = deque()
@@ -95,13 +95,13 @@ cdef class PartitionQueue:
 
     # ---- taking
 
-    cpdef bint may_take(self, double now, Py_ssize_t most_in_flight, object identity) except -1:
+    cpdef bint may_take(self, double now, Py_ssize_t most_in_flight, object id_and_epoch) except -1:
         """Whether `take` would give a batch now.
 
         Args:
             now: The loop's clock.
             most_in_flight: How many batches of one partition may be in flight.
-            identity: The producer's identity; None without idempotence.
+            id_and_epoch: The producer's id_and_epoch; None without idempotence.
         """
         cdef RecordBatch head = self._head()
         if head is None or now < self.retry_at or self.leader_node == NO_LEADER:
@@ -114,8 +114,8 @@ cdef class PartitionQueue:
             return False
         if head.times_taken and not self._is_behind_all_in_flight(head):
             return False
-        if identity is not None:
-            if identity is not self.identity and identity != self.identity:
+        if id_and_epoch is not None:
+            if id_and_epoch is not self.id_and_epoch and id_and_epoch != self.id_and_epoch:
                 return False
             if not self.is_proven or now - self.proven_at > PROOF_LASTS:
                 return False
@@ -137,7 +137,7 @@ cdef class PartitionQueue:
             batch.close()
             self.closed.append(batch)
 
-    cpdef RecordBatch take(self, object identity):
+    cpdef RecordBatch take(self, object id_and_epoch):
         """Move the head to the batches in flight, numbering it; only after `may_take`."""
         cdef RecordBatch batch
         if self.closed:
@@ -148,9 +148,9 @@ cdef class PartitionQueue:
             self.open_is_due = False
             self.fills_batches = False
             batch.close()
-        if identity is not None and batch.base_sequence < 0:
-            if identity is not self.identity and identity != self.identity:
-                self.begin_epoch(identity)
+        if id_and_epoch is not None and batch.base_sequence < 0:
+            if id_and_epoch is not self.id_and_epoch and id_and_epoch != self.id_and_epoch:
+                self.begin_epoch(id_and_epoch)
             self.number(batch)
         batch.attempts += 1
         batch.times_taken += 1
@@ -161,13 +161,13 @@ cdef class PartitionQueue:
 
     cpdef number(self, RecordBatch batch):
         """Give a batch the next sequence numbers."""
-        producer_id, epoch = self.identity
+        producer_id, epoch = self.id_and_epoch
         batch.assign_sequence(producer_id, epoch, <int>self.next_sequence)
         self.next_sequence = (self.next_sequence + batch.record_count) & SEQUENCE_MASK
 
-    cpdef begin_epoch(self, object identity):
-        """Number from 0 on under another identity, of which no broker has proven anything."""
-        self.identity = identity
+    cpdef begin_epoch(self, object id_and_epoch):
+        """Give sequences from 0 on, under an id or epoch of which no broker has proven anything."""
+        self.id_and_epoch = id_and_epoch
         self.next_sequence = 0
         self.last_acknowledged = NO_SEQUENCE
         self.is_proven = False
@@ -175,13 +175,13 @@ cdef class PartitionQueue:
 
     # ---- responses
 
-    cpdef answered(self, RecordBatch batch):
+    cpdef request_ended(self, RecordBatch batch):
         """The request that carried `batch` is over, whatever came of it."""
         batch.is_in_flight = False
         self.in_flight.remove(batch)
 
     cpdef acknowledged(self, RecordBatch batch):
-        """The broker has stored `batch`; call after `answered`."""
+        """The broker has stored `batch`; call after `request_ended`."""
         cdef int64_t last
         if self.in_flight_node == self.leader_node != NO_LEADER:
             self.is_proven = True
@@ -199,10 +199,10 @@ cdef class PartitionQueue:
     # ---- numbers
 
     cpdef bint is_current(self, RecordBatch batch) except -1:
-        """Whether a batch has its numbers under the identity in use."""
-        if self.identity is None:
+        """Whether a batch has its sequence under the id and epoch in use."""
+        if self.id_and_epoch is None:
             return False
-        producer_id, epoch = self.identity
+        producer_id, epoch = self.id_and_epoch
         return batch.producer_id == producer_id and batch.producer_epoch == epoch
 
     @property
@@ -232,7 +232,7 @@ cdef class WaitingRecords:
     `batch` has no records: it is where their deliveries look for an outcome until then.
     """
 
-    def __cinit__(self, TopicQueue topic, RecordBatch batch):
+    def __cinit__(self, CoreTopic topic, RecordBatch batch):
         self.topic = topic
         self.batch = batch
         self.records = []
@@ -251,7 +251,7 @@ cdef class WaitingRecords:
         ]
 
 
-cdef class TopicQueue:
+cdef class CoreTopic:
     """One topic: its partitions by id, and the records that wait to learn them.
 
     Extended by the owner of the topics in use with what else it knows of one.
@@ -347,8 +347,8 @@ cdef class InFlightLimit:
         """Bytes that a batch may have, its records not compressed."""
         return self.bytes // 2
 
-    cpdef answered(self, int64_t size, double took):
-        """A request was answered.
+    cpdef measure(self, int64_t size, double took):
+        """Take the response time of a request.
 
         Args:
             size: Its bytes.
@@ -411,14 +411,14 @@ cdef class BrokerQueue:
         """Nothing is in flight and nothing waits."""
         return not self.in_flight and self.first is None and not self.lingering
 
-    def withdraw(self, PartitionQueue queue):
+    def withdraw(self, CorePartitionQueue queue):
         """Have a partition wait no longer for anything here: it has another leader."""
         self.remove(queue)
         self.lingering.pop(queue, None)
 
     # ---- the ready list, linked through its partitions
 
-    cdef void add(self, PartitionQueue queue) noexcept:
+    cdef void add(self, CorePartitionQueue queue) noexcept:
         """Let a partition wait for its turn, behind the others; not twice."""
         if queue.ready_at is not None:
             return
@@ -430,7 +430,7 @@ cdef class BrokerQueue:
             queue.previous = self.last
         self.last = queue
 
-    cdef void add_first(self, PartitionQueue queue) noexcept:
+    cdef void add_first(self, CorePartitionQueue queue) noexcept:
         """Give a partition the first turn, back to the one whose turn it was."""
         queue.ready_at = self
         if self.first is None:
@@ -440,12 +440,12 @@ cdef class BrokerQueue:
             queue.next = self.first
         self.first = queue
 
-    cdef PartitionQueue take_first(self):
-        cdef PartitionQueue queue = self.first
+    cdef CorePartitionQueue take_first(self):
+        cdef CorePartitionQueue queue = self.first
         self.remove(queue)
         return queue
 
-    cdef bint remove(self, PartitionQueue queue) noexcept:
+    cdef bint remove(self, CorePartitionQueue queue) noexcept:
         if queue.ready_at is not self:
             return False
         if queue.previous is None:

@@ -71,7 +71,7 @@ cdef class RecordBatch:
     cdef readonly int64_t base_timestamp_ms
     cdef readonly int64_t max_timestamp_ms
     cdef object sent_in        # the request that carries it, until its response is taken
-    cdef bint is_answered      # while that is scanned
+    cdef bint has_response      # while that is scanned
 
     cpdef close(self)
     cdef char* put_header(

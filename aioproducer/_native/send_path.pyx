@@ -225,7 +225,7 @@ cdef class SendPath:
     ):
         """Hand a record over; the result comes later.
 
-        Awaiting returns once the record has room in the buffer, nearly always at once, with a
+        Awaiting returns once the record has buffer space, nearly always at once, with a
         `Delivery`: await that for the `RecordMetadata`, add done callbacks to it, or drop it.
         While the buffer is full callers wait in the order of their calls. The order of the calls
         is the order of the records within a partition. The record is taken at the call; it is
@@ -263,7 +263,7 @@ cdef class SendPath:
             topic, value, key, partition, headers, timestamp_ms, on_delivery
         )
         if delivery is None:
-            return self._send_when_room(self._take_refused())
+            return self._send_when_admitted(self._take_refused())
         admission = Admission.__new__(Admission)
         admission.delivery = delivery
         admission.is_forgotten = True
@@ -295,7 +295,7 @@ cdef class SendPath:
             topic, value, key, partition, headers, timestamp_ms, on_delivery
         )
         if delivery is None:
-            raise self._no_room_error(self._take_refused()[0])
+            raise self._no_space_error(self._take_refused()[0])
         return delivery
 
     def send_and_wait(
@@ -325,7 +325,7 @@ cdef class SendPath:
         )
         if delivery is None:
             record = self._take_refused()
-            return self._deliver_when_room(self._send_when_room(record), record[0], timeout)
+            return self._deliver_when_admitted(self._send_when_admitted(record), record[0], timeout)
         if timeout is not None:
             return self._wait_for_delivery(delivery, delivery.batch.topic, timeout)
         cdef DeliveryWait wait = DeliveryWait.__new__(DeliveryWait)

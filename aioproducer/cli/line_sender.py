@@ -186,7 +186,7 @@ class _LineSender:
                 try:
                     send_nowait(topic, value, key=key, partition=partition, headers=headers)
                 except BufferExhaustedError:
-                    await self._send_when_room(key, value)
+                    await self._send_when_admitted(key, value)
                 except RecordTooLargeError as error:
                     self._tally.refuse(error)
                     continue
@@ -207,7 +207,7 @@ class _LineSender:
             return key or None, value or None
         return key, value
 
-    async def _send_when_room(self, key: bytes | None, value: bytes | None) -> None:
+    async def _send_when_admitted(self, key: bytes | None, value: bytes | None) -> None:
         options = self._options
         while True:
             try:

@@ -41,7 +41,7 @@ class KafkaError(Exception):
             `delivery_timeout_ms` is over.
         refreshes_metadata: The client's view of the cluster is stale.
         fatal: This producer cannot send any more and must be closed.
-        leaves_doubt: By its nature, the error does not say whether the record was stored.
+        leaves_outcome_unknown: By its nature, the error does not say whether the record was stored.
         description: What the error means, as a sentence.
         hint: What the user can change, as a sentence; may be empty.
         message: What happened this time; empty where the description says it all.
@@ -60,7 +60,7 @@ class KafkaError(Exception):
     retriable: ClassVar[bool] = False
     refreshes_metadata: ClassVar[bool] = False
     fatal: ClassVar[bool] = False
-    leaves_doubt: ClassVar[bool] = False
+    leaves_outcome_unknown: ClassVar[bool] = False
     description: ClassVar[str] = "The producer failed."
     hint: str = ""
     is_pending: bool = False
@@ -89,7 +89,7 @@ class KafkaError(Exception):
             broker: The broker that answered.
             attempts: How often the request was sent.
             possibly_persisted: Whether the record may have been stored; None for what is
-                true of this kind of error by itself (`leaves_doubt`).
+                true of this kind of error by itself (`leaves_outcome_unknown`).
             hint: What to change, where it differs from the class's hint.
         """
         super().__init__(message)
@@ -98,7 +98,7 @@ class KafkaError(Exception):
         self.broker = broker
         self.attempts = attempts
         self.possibly_persisted = (
-            self.leaves_doubt if possibly_persisted is None else possibly_persisted
+            self.leaves_outcome_unknown if possibly_persisted is None else possibly_persisted
         )
         if hint is not None:
             self.hint = hint

@@ -355,7 +355,7 @@ def _class_for(row: Row) -> type[KafkaError]:
         "name": name,
         "retriable": bool(flags & RETRIABLE),
         "refreshes_metadata": bool(flags & STALE_METADATA),
-        "leaves_doubt": bool(flags & MAYBE_STORED),
+        "leaves_outcome_unknown": bool(flags & MAYBE_STORED),
         "fatal": bool(flags & FATAL),
         "hint": hint,
     }

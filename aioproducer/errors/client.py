@@ -340,7 +340,7 @@ class UnknownErrorCodeError(KafkaError):
         unknown_code: The number on the wire.
     """
 
-    leaves_doubt = True
+    leaves_outcome_unknown = True
     hint = "Look the code up in the broker's version of Kafka, and update aioproducer."
 
     def __init__(

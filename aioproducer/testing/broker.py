@@ -403,7 +403,7 @@ class Connection(asyncio.Protocol):
         """Return the whole response: size, header and body, changed as a test wants."""
         version = pending.call.answer_version(pending.header.version)
         header = Writer(
-            flexible=pending.api.flexible_answer_header and pending.api.flexible(version)
+            flexible=pending.api.flexible_response_header and pending.api.flexible(version)
         )
         header.int32(pending.header.correlation_id)
         header.tags()

@@ -20,7 +20,7 @@ from aioproducer._native.codec import Plan, decode, encode
 from aioproducer.compression import Codec, DecompressionError, codec_for
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import ConfigError, ProtocolError, UnsupportedVersionError
-from aioproducer.metadata import PartitionLeader, broker_address, newer_leaders
+from aioproducer.network.metadata import PartitionLeader, broker_address, newer_leaders
 from aioproducer.protocol.api_versions import API_VERSIONS, REFUSALS, ApiVersionsResponse
 from aioproducer.protocol.frames import FrameDecoder, decode_response, read_correlation_id
 from aioproducer.protocol.init_producer_id import INIT_PRODUCER_ID

@@ -18,6 +18,7 @@ import pytest
 
 from aioproducer import Producer
 from aioproducer.config import ProducerOptions
+from aioproducer.network.connection import Connection
 from aioproducer.testing import (
     EVENT_HUBS,
     TANSU,
@@ -27,7 +28,6 @@ from aioproducer.testing import (
     Habits,
     ProduceAnswer,
 )
-from aioproducer.transport import Connection
 from tests.loop.test_tls import client_context, server_context
 from tests.support.producing import RECORD_BY_RECORD, TOPIC, producing, until, values
 
@@ -102,7 +102,7 @@ async def test_correlation_ids_begin_again_behind_the_largest_with_answers_under
         await asyncio.sleep(0.02)
         near_the_end = 2**31 - 5
         connection.correlation_id = near_the_end  # pyright: ignore[reportPrivateUsage]
-        connection.answered_id = near_the_end  # pyright: ignore[reportPrivateUsage]
+        connection.response_id = near_the_end  # pyright: ignore[reportPrivateUsage]
         for _ in range(10):
             await producer.send_and_wait(TOPIC, b"42")
         asking = asyncio.create_task(producer.partitions_for("made-on-demand"))
@@ -146,7 +146,7 @@ async def test_with_acks_1_no_answer_is_let_pass_unasked(caplog: pytest.LogCaptu
 async def test_refused_records_are_told_once_and_metadata_is_asked_for_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level("INFO", "aioproducer.unneeded_answers")
+    caplog.set_level("INFO", "aioproducer.sending.unneeded_responses")
     async with (
         FakeCluster(topics={TOPIC: 3}, habits=ANSWERS) as cluster,
         producing(cluster, RECORD_BY_RECORD, acks=0) as producer,
@@ -334,7 +334,7 @@ async def test_a_close_waits_a_second_at_most_for_a_broker_that_says_nothing(
 async def test_a_close_waits_longer_for_a_broker_that_goes_on_answering(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("aioproducer.transport._SILENCE", 0.05)
+    monkeypatch.setattr("aioproducer.network.connection._SILENCE", 0.05)
     loop = asyncio.get_running_loop()
     async with FakeCluster(topics={TOPIC: 1}, habits=ANSWERS) as cluster:
         cluster.delay("produce", 0.01)

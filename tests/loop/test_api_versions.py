@@ -145,7 +145,7 @@ async def test_a_broker_that_hung_up_is_asked_for_version_0_at_once_for_a_while(
         assert asked(cluster)[:3] == [(1, 4), (2, 0), (3, 0)]
         assert {version for _, version in asked(cluster)[2:]} == {0}
 
-    monkeypatch.setattr("aioproducer.connecting._ASK_FOR_V0", 0.0)
+    monkeypatch.setattr("aioproducer.network.connecting._ASK_FOR_V0", 0.0)
     async with FakeCluster(topics={TOPIC: 1}, habits=EVENT_HUBS) as cluster:
         async with producing(cluster) as producer:
             await prove(producer)
@@ -157,7 +157,7 @@ async def test_a_broker_that_hung_up_is_asked_for_version_0_at_once_for_a_while(
 async def test_a_broker_that_restarted_is_asked_for_the_newest_version_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("aioproducer.connecting._ASK_FOR_V0", 0.05)
+    monkeypatch.setattr("aioproducer.network.connecting._ASK_FOR_V0", 0.05)
     async with FakeCluster(topics={TOPIC: 1}) as cluster:
         cluster.cut_next("api_versions")
         async with producing(cluster) as producer:

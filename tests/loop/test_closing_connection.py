@@ -8,10 +8,10 @@ import pytest
 
 from aioproducer.background import Background
 from aioproducer.errors import NetworkError
-from aioproducer.metadata import BrokerAddress
+from aioproducer.network.connection import Connection, ConnectionOptions
+from aioproducer.network.metadata import BrokerAddress
 from aioproducer.protocol.api_versions import API_VERSIONS, ApiVersionsRequest
 from aioproducer.testing import FakeCluster
-from aioproducer.transport import Connection, ConnectionOptions
 
 
 async def test_a_request_is_refused_between_the_end_of_a_transport_and_the_news_of_it() -> None:
@@ -26,7 +26,7 @@ async def test_a_request_is_refused_between_the_end_of_a_transport_and_the_news_
 
         assert connection.is_open
         with pytest.raises(NetworkError, match="closed") as caught:
-            connection.send(API_VERSIONS, 0, ApiVersionsRequest(), timeout=1, on_answer=None)
+            connection.send(API_VERSIONS, 0, ApiVersionsRequest(), timeout=1, on_response=None)
         assert not caught.value.possibly_persisted
 
         await connection.close()

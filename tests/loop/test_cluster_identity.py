@@ -104,7 +104,7 @@ async def test_two_clusters_in_bootstrap_servers_are_never_mixed(
         await producer.start()
         sender = producer._sender  # pyright: ignore[reportPrivateUsage]
         assert sender is not None
-        seeds = sender.cluster._seeds  # pyright: ignore[reportPrivateUsage]
+        seeds = sender.cluster._bootstrap.seeds  # pyright: ignore[reportPrivateUsage]
         seeds.append(seeds[0]._replace(port=foreign.ports[0]))
         await prove(producer)
         await mine.stop_broker(0)

@@ -287,7 +287,7 @@ async def test_nothing_is_written_to_a_connection_that_has_failed_and_not_told_s
         # As asyncio does when reading fails: `connection_lost` comes in the next turn.
         transport.abort()
         with pytest.raises(NetworkError, match="The connection is closed"):
-            connection.send(METADATA, 13, MetadataRequest(), timeout=1, on_answer=None)
+            connection.send(METADATA, 13, MetadataRequest(), timeout=1, on_response=None)
         assert not connection.is_open
         # What was sent meanwhile is sent again, on a connection that works at once.
         delivery = producer.send_nowait(TOPIC, b"42")

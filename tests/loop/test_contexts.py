@@ -120,4 +120,4 @@ async def test_a_connection_that_is_made_again_is_nobodys() -> None:
         connection.on_drained = lambda: seen.append(request_id.get())
         await producer.send_and_wait(TOPIC, b"x")
         await until(lambda: seen)
-        assert seen == ["nobody's"]
+        assert set(seen) == {"nobody's"}

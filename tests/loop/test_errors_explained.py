@@ -124,7 +124,9 @@ async def test_a_lost_request_is_one_line_in_the_log_however_many_batches_it_car
         cluster.cut_next("produce", when="before")
         deliveries = [producer.send_nowait(TOPIC, b"42", partition=id_) for id_ in range(100)]
         await asyncio.gather(*deliveries)
-    warnings = [entry for entry in caplog.records if entry.name == "aioproducer.failure_log"]
+    warnings = [
+        entry for entry in caplog.records if entry.name == "aioproducer.sending.failure_log"
+    ]
     assert len(warnings) == 1
     said = warnings[0].getMessage()
     assert "99 more batches" in said

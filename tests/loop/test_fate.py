@@ -11,8 +11,8 @@ import asyncio
 import pytest
 
 from aioproducer.errors import KafkaTimeoutError, error_for_code
+from aioproducer.network.connection import Connection
 from aioproducer.testing import ErrorCode, FakeCluster, InitProducerIdAnswer
-from aioproducer.transport import Connection
 from tests.support.producing import TOPIC, failure, producing, prove, sent, until, values
 
 AFTER_THE_APPEND = [

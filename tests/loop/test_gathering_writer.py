@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from aioproducer.gathering_writer import GatheringWriter, joins_buffers
+from aioproducer.network.connection import Connection
+from aioproducer.network.gathering_writer import GatheringWriter, joins_buffers
 from aioproducer.testing import FakeCluster
-from aioproducer.transport import Connection
 from tests.support.producing import TOPIC, producing
 
 HIGH = 100_000

@@ -9,7 +9,7 @@ import pytest
 
 from aioproducer import KafkaError, Producer, ProducerConfig
 from aioproducer.errors import KafkaConnectionError
-from aioproducer.lane import PartitionLane
+from aioproducer.sending.partition_queue import PartitionQueue
 from aioproducer.testing import ErrorCode, FakeCluster, FakeRequest, FakeResponse, MetadataAnswer
 from tests.support.producing import (
     FAST,
@@ -26,11 +26,11 @@ from tests.support.producing import (
 )
 
 
-def lane_of(producer: Producer[bytes, bytes], partition: int = 0) -> PartitionLane:
+def lane_of(producer: Producer[bytes, bytes], partition: int = 0) -> PartitionQueue:
     sender = producer._sender  # pyright: ignore[reportPrivateUsage]
     assert sender is not None
-    lanes = sender.topics.by_name[TOPIC].lanes
-    return next(lane for lane in lanes if lane.partition == partition)
+    queues = sender.topics.by_name[TOPIC].partition_queues
+    return next(queue for queue in queues if queue.partition == partition)
 
 
 async def test_partitions_take_turns_when_a_request_cannot_hold_them_all() -> None:
@@ -143,10 +143,10 @@ async def test_the_numbers_wrap_without_a_gap(fault: ErrorCode | None) -> None:
         producing(cluster, RECORD_BY_RECORD) as producer,
     ):
         await prove(producer)
-        lane = lane_of(producer)
+        queue = lane_of(producer)
         # As after 2**31 - 3 records: the broker takes any first number of one it does not know.
         cluster.forget_producers(TOPIC, 0)
-        lane.next_sequence, lane.last_acknowledged = 2**31 - 3, 2**31 - 4
+        queue.next_sequence, queue.last_acknowledged = 2**31 - 3, 2**31 - 4
         await prove(producer)
         if fault is not None:
             cluster.fail_next("produce", fault, stored=fault == ErrorCode.REQUEST_TIMED_OUT)
@@ -270,7 +270,7 @@ async def test_a_broker_that_takes_nothing_gets_no_more_records_without_key() ->
         stuck = producer.send_nowait(TOPIC, b"stuck", partition=1)
         sender = producer._sender  # pyright: ignore[reportPrivateUsage]
         assert sender is not None
-        await until(lambda: sender._is_stalled(1))  # pyright: ignore[reportPrivateUsage]
+        await until(lambda: sender.is_stalled(1))  # pyright: ignore[reportPrivateUsage]
         results = await producer.send_many(TOPIC, [b"42"] * 20)
         # The sticky partition may have been the slow one's when it fell silent.
         assert {metadata.partition for metadata in results[1:]} == {0}

@@ -158,7 +158,7 @@ def forget(producer: AnyProducer, seconds: float, kept: str = "") -> None:
     for topic in sender.topics.by_name.values():
         if topic.name != kept:
             topic.used_at -= seconds
-            topic.answered_at -= seconds
+            topic.responded_at -= seconds
         sender.topics._unused.add(topic, 0.0)  # pyright: ignore[reportPrivateUsage]
     sender.topics._forget_unused()  # pyright: ignore[reportPrivateUsage]
 

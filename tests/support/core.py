@@ -15,7 +15,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
 
 from aioproducer._native.accumulator import RecordAccumulator
-from aioproducer._native.queues import PartitionQueue, TopicQueue, WaitingRecords
+from aioproducer._native.queues import CorePartitionQueue, CoreTopic, WaitingRecords
 from aioproducer._native.record_batch import Delivery, RecordBatch, decode_records
 from aioproducer.errors import InvalidTopicError, KafkaError
 from aioproducer.hooks import OnDelivery, Partitioner
@@ -155,16 +155,16 @@ class RecordedEvents:
 
     def __init__(self) -> None:
         self.turns = 0
-        self.closed: list[PartitionQueue] = []
+        self.closed: list[CorePartitionQueue] = []
         self.grown: list[int] = []
 
     def schedule_turn(self) -> None:
         self.turns += 1
 
-    def batch_closed(self, queue: PartitionQueue, /) -> None:
+    def batch_closed(self, queue: CorePartitionQueue, /) -> None:
         self.closed.append(queue)
 
-    def batch_grew(self, queue: PartitionQueue, /) -> None:
+    def batch_grew(self, queue: CorePartitionQueue, /) -> None:
         assert queue.open is not None
         self.grown.append(queue.open.records_size)
 
@@ -178,20 +178,20 @@ class RecordedTopics:
         batch_limit: Of the queues made from now on; 0 leaves it to the accumulator.
     """
 
-    def __init__(self, queue_type: type[PartitionQueue] = PartitionQueue) -> None:
+    def __init__(self, queue_type: type[CorePartitionQueue] = CorePartitionQueue) -> None:
         self.needed: list[WaitingRecords] = []
         self.refused: set[str] = set()
         self.batch_limit = 0
         self._queue_type = queue_type
-        self._queues: dict[tuple[str, int], PartitionQueue] = {}
+        self._queues: dict[tuple[str, int], CorePartitionQueue] = {}
         self._sticky: Iterator[int] = count()
 
-    def new_topic(self, name: str, /) -> TopicQueue:
+    def new_topic(self, name: str, /) -> CoreTopic:
         if name in self.refused:
             raise InvalidTopicError(f"{name!r} is no topic name")
-        return TopicQueue(name)
+        return CoreTopic(name)
 
-    def new_queue(self, topic: TopicQueue, partition: int, /) -> PartitionQueue:
+    def new_queue(self, topic: CoreTopic, partition: int, /) -> CorePartitionQueue:
         made = self._queues.get((topic.name, partition))
         if made is None:
             made = self._queues[topic.name, partition] = self._queue_type(topic, partition)
@@ -206,10 +206,10 @@ class RecordedTopics:
     def metadata_needed(self, waiting: WaitingRecords, /) -> None:
         self.needed.append(waiting)
 
-    def next_sticky_partition(self, topic: TopicQueue, /) -> int:
+    def next_sticky_partition(self, topic: CoreTopic, /) -> int:
         return next(self._sticky) % topic.partition_count
 
-    def routing_error(self, topic: TopicQueue, error: BaseException, /) -> KafkaError:
+    def routing_error(self, topic: CoreTopic, error: BaseException, /) -> KafkaError:
         return error if isinstance(error, KafkaError) else KafkaError(repr(error))
 
 
@@ -238,7 +238,7 @@ class Core:
         buffer_memory: int = NO_LIMIT,
         partitioner: Partitioner | None = None,
         ignore_keys: bool = False,
-        queue_type: type[PartitionQueue] = PartitionQueue,
+        queue_type: type[CorePartitionQueue] = CorePartitionQueue,
         events: AccumulatorEvents | None = None,
     ) -> None:
         self.now = 100.0
@@ -272,10 +272,10 @@ class Core:
         has_leader = tuple(range(partitions)) if available is None else available
         self.topic(name).set_partitions(partitions, has_leader)
 
-    def topic(self, name: str = TOPIC) -> TopicQueue:
+    def topic(self, name: str = TOPIC) -> CoreTopic:
         return self.accumulator.topics_by_name[name]
 
-    def queue(self, partition: int = 0, name: str = TOPIC) -> PartitionQueue:
+    def queue(self, partition: int = 0, name: str = TOPIC) -> CorePartitionQueue:
         return self.topics.new_queue(self.topic(name), partition)
 
     def offer(

@@ -1,25 +1,23 @@
 """The native half of the sender, with a broker whose side a test plays by hand.
 
-`Desk` has an accumulator, a `Sending` that takes its batches, and one connection to broker 1, whose
-requests are decoded here and answered by the test. What native code leaves to Python is written
-down in `asked`.
+`Desk` has an accumulator, the `BrokerQueues` that take its batches, and one connection to broker 1,
+whose requests are decoded here and answered by the test. What native code leaves to Python is
+written down in `asked`.
 """
 
 from __future__ import annotations
 
 from typing import Any, cast
 
-from aioproducer._native.channel import Channel
+from aioproducer._native.broker_queues import BrokerQueues, Counters
 from aioproducer._native.codec import decode, encode
+from aioproducer._native.core_connection import CoreConnection
 from aioproducer._native.produce_response import SentRequest
-from aioproducer._native.queues import BrokerQueue, InFlightLimit, PartitionQueue
-from aioproducer._native.sending import Counters, Sending
+from aioproducer._native.queues import BrokerQueue, CorePartitionQueue, InFlightLimit
 from aioproducer.background import Background, Timer
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import KafkaError
-from aioproducer.flushing import Flushes
-from aioproducer.lane import PartitionLane
-from aioproducer.metadata import PartitionLeader
+from aioproducer.network.metadata import PartitionLeader
 from aioproducer.protocol.frames import decode_response
 from aioproducer.protocol.produce import (
     PRODUCE,
@@ -28,13 +26,15 @@ from aioproducer.protocol.produce import (
     ProduceResponse,
     TopicProduceResponse,
 )
-from aioproducer.transaction import ProducerIdentity
+from aioproducer.sending.flush import Flushes
+from aioproducer.sending.partition_queue import PartitionQueue
+from aioproducer.sending.sequences import ProducerIdAndEpoch
 from tests.support.core import TOPIC, Core, ManualLoop
 
 TOPIC_ID = bytes(range(16))
 
 
-class Wire(Channel):
+class Wire(CoreConnection):
     """A connection whose bytes go nowhere.
 
     Attributes:
@@ -89,10 +89,10 @@ class Desk:
         self.loop = ManualLoop()
         self.asked: list[str] = []
         self.answers: list[tuple[ProduceResponse | None, KafkaError | None]] = []
-        self.current = ProducerIdentity(7, 0)
+        self.current = ProducerIdAndEpoch(7, 0)
         self.expects_responses = options.get("acks") != 0
         background = Background(self.loop.as_loop())
-        self.sending = Sending(
+        self.broker_queues = BrokerQueues(
             loop=self.loop.as_loop(),
             time=self.loop.time,
             decisions=self,
@@ -107,11 +107,11 @@ class Desk:
         self.core = Core(
             self.loop.as_loop(),
             partitions=0,
-            queue_type=PartitionLane,
-            events=self.sending,
+            queue_type=PartitionQueue,
+            events=self.broker_queues,
             batch_size=16_384,
         )
-        self.sending.serve(self.core.accumulator)
+        self.broker_queues.serve(self.core.accumulator)
         self.wire = Wire(self)
         self.wire.produce_version = version
         self.know(TOPIC, partitions, TOPIC_ID)
@@ -121,9 +121,9 @@ class Desk:
         self.core.know(name, partitions)
         self.core.topic(name).topic_id = topic_id
         for partition in range(partitions):
-            lane = self.core.queue(partition, name)
-            assert isinstance(lane, PartitionLane)
-            lane.led_by(PartitionLeader(1, 0))
+            queue = self.core.queue(partition, name)
+            assert isinstance(queue, PartitionQueue)
+            queue.led_by(PartitionLeader(1, 0))
 
     def prove(self, *partitions: int, topic: str = TOPIC) -> None:
         """Have a first record of each partition stored, so that others may follow in flight."""
@@ -181,59 +181,59 @@ class Desk:
     def need(self) -> None:
         self.asked.append("producer id")
 
-    def prepare_closed(self, queue: PartitionQueue, /) -> None:
+    def prepare_closed(self, queue: CorePartitionQueue, /) -> None:
         self.asked.append("prepare_closed")
 
-    def fit_head(self, queue: PartitionQueue, /) -> bool:
+    def fit_head(self, queue: CorePartitionQueue, /) -> bool:
         self.asked.append("fit_head")
         return False
 
-    def prepare_head(self, queue: PartitionQueue, /) -> bool:
+    def prepare_head(self, queue: CorePartitionQueue, /) -> bool:
         self.asked.append("prepare_head")
         return True
 
-    def linger_until(self, queue: PartitionQueue, at: float, /) -> None:
+    def linger_until(self, queue: CorePartitionQueue, at: float, /) -> None:
         self.asked.append("linger_until")
 
-    def retry_until(self, queue: PartitionQueue, at: float, /) -> None:
+    def retry_until(self, queue: CorePartitionQueue, at: float, /) -> None:
         self.asked.append("retry_until")
 
-    def expire_at(self, queue: PartitionQueue, at: float, /) -> None:
+    def expire_at(self, queue: CorePartitionQueue, at: float, /) -> None:
         self.asked.append(f"expire_at {queue.partition}")
 
-    def lacks_leader(self, queue: PartitionQueue, /) -> None:
+    def lacks_leader(self, queue: CorePartitionQueue, /) -> None:
         self.asked.append("lacks_leader")
 
-    def settle_gap(self, queue: PartitionQueue, /) -> None:
-        self.asked.append("settle_gap")
+    def close_gap(self, queue: CorePartitionQueue, /) -> None:
+        self.asked.append("close_gap")
 
     def new_broker_queue(self, node_id: int, /) -> BrokerQueue:
         return BrokerQueue(node_id, InFlightLimit(1 << 24, 30.0), self._timer)
 
-    def connection(self, node_id: int, /) -> Channel | None:
+    def connection(self, node_id: int, /) -> CoreConnection | None:
         return self.wire
 
-    def send(self, sent: SentRequest, connection: Channel, /) -> None:
+    def send(self, sent: SentRequest, connection: CoreConnection, /) -> None:
         self.asked.append("send")
         sent.send_as(min(connection.produce_version, 8), connection.take_correlation_id())
         if self.expects_responses:
             connection.expect(sent, sent.deadline, sent.sent_at)
 
-    def not_sent(self, sent: SentRequest, connection: Channel, error: Exception, /) -> None:
+    def not_sent(self, sent: SentRequest, connection: CoreConnection, error: Exception, /) -> None:
         raise error
 
-    def sent_unanswered(self, sent: SentRequest, /) -> None:
-        self.asked.append("sent_unanswered")
-        self.sending.request_over(sent, False)
+    def sent_without_response(self, sent: SentRequest, /) -> None:
+        self.asked.append("sent_without_response")
+        self.broker_queues.request_over(sent, False)
         for queue, batch in zip(sent.queues, sent.batches, strict=True):
-            queue.answered(batch)
+            queue.request_ended(batch)
             batch.complete(-1)
             self.core.accumulator.release(batch)
 
     def admit(self) -> None:
         self.asked.append("admit")
 
-    def answered(
+    def handle_response(
         self, sent: SentRequest, response: ProduceResponse | None, error: KafkaError | None, /
     ) -> None:
         self.answers.append((response, error))

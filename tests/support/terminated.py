@@ -75,7 +75,7 @@ async def wait_for_each(producer: Producer[Any, Any], ledger: Ledger, task: int)
             ledger.tell(name, metadata, None)
 
 
-async def wait_for_room(producer: Producer[Any, Any], ledger: Ledger, task: int) -> None:
+async def wait_for_space(producer: Producer[Any, Any], ledger: Ledger, task: int) -> None:
     """Send records as fast as there is room for them."""
     for number in count():
         name = ledger.new(f"room-{task}-{number}")
@@ -143,7 +143,7 @@ async def main(servers: str, path: Path, buffer_memory: int) -> None:
     await producer.start()
     tasks = [
         *(asyncio.ensure_future(wait_for_each(producer, ledger, task)) for task in range(50)),
-        *(asyncio.ensure_future(wait_for_room(producer, ledger, task)) for task in range(5)),
+        *(asyncio.ensure_future(wait_for_space(producer, ledger, task)) for task in range(5)),
         asyncio.ensure_future(wait_for_nothing(producer, ledger)),
     ]
     announcing = asyncio.ensure_future(announce(producer, ledger))

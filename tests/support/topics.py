@@ -1,6 +1,6 @@
 """The topics in use without brokers, with an accumulator and a cluster that answers by hand.
 
-`TopicsInUse` plays the sender, which hears of lanes that move and of records that fail, and the
+`TopicsInUse` plays the sender, which hears of queues that move and of records that fail, and the
 cluster, which asks what is due and brings the answers. Time passes when a test says so.
 """
 
@@ -13,14 +13,14 @@ from aioproducer._native.accumulator import RecordAccumulator
 from aioproducer._native.queues import WaitingRecords
 from aioproducer._native.record_batch import Delivery
 from aioproducer.background import Background
-from aioproducer.cluster import Cluster
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import KafkaError
 from aioproducer.hooks import OnDelivery, Partitioner
-from aioproducer.lane import PartitionLane
-from aioproducer.metadata import PartitionLeader
+from aioproducer.network.cluster import Cluster
+from aioproducer.network.metadata import PartitionLeader
 from aioproducer.protocol.metadata import MetadataResponsePartition, MetadataResponseTopic
-from aioproducer.topics import Topic, Topics
+from aioproducer.sending.partition_queue import PartitionQueue
+from aioproducer.sending.topics import Topic, Topics
 from tests.support.core import NO_LIMIT, ManualLoop, RecordedEvents
 
 ID = bytes([1] * 16)
@@ -61,10 +61,10 @@ class TopicsInUse:
 
     Attributes:
         cluster: The brokers that there are; told when some topic is due.
-        moved: Topic, partition, and the leaders before and after, of each lane that moved.
-        failed: Topic, kind of error and count of records that failed before they had a lane.
+        moved: Topic, partition, and the leaders before and after, of each queue that moved.
+        failed: Topic, kind of error and count of records that failed before they had a queue.
         over: Groups of records that no longer wait for metadata.
-        forgotten: Topic and partition of lanes that went with their topics.
+        forgotten: Topic and partition of queues that went with their topics.
         stalled: Brokers that take nothing.
         broker_limit: Bytes that brokers allow in a batch.
     """
@@ -91,13 +91,7 @@ class TopicsInUse:
             self.config,
             cast("Cluster", self.cluster),
             background,
-            is_stalled=self.stalled.__contains__,
-            lane_moved=self._lane_moved,
-            set_bounds=self._set_bounds,
-            waiting_failed=self._waiting_failed,
-            record_failed=self._record_failed,
-            waiting_over=self.over.append,
-            sequences_forgotten=self._sequences_forgotten,
+            self,
         )
         self.accumulator = RecordAccumulator(
             loop=self.loop.as_loop(),
@@ -137,7 +131,7 @@ class TopicsInUse:
     def answer(self, *answers: MetadataResponseTopic, asked: Sequence[str] | None = None) -> bool:
         """Answer about topics; those of the answers are taken for asked about if none are named."""
         names = [answer.name or "" for answer in answers] if asked is None else asked
-        return self.topics.answered(names, answers, BROKER)
+        return self.topics.take_metadata(names, answers, BROKER)
 
     def know(self, *leaders: tuple[int, int], name: str = "t", topic_id: bytes = ID) -> Topic:
         """Make a topic known that got no record yet."""
@@ -149,44 +143,50 @@ class TopicsInUse:
 
     def end_all(self, name: str = "t") -> None:
         """Have every record of a topic be delivered."""
-        for lane in self.topic(name).lanes:
-            lane.close_open()
-            while lane.closed:
-                batch = lane.closed.popleft()
+        for queue in self.topic(name).partition_queues:
+            queue.close_open()
+            while queue.closed:
+                batch = queue.closed.popleft()
                 batch.complete(0)
                 batch.wake(False)
         self.loop.run_until_quiet()
 
-    def _lane_moved(self, lane: PartitionLane, before: PartitionLeader) -> None:
-        self.moved.append((lane.topic.name, lane.partition, before, lane.leader))
+    def is_stalled(self, node_id: int) -> bool:
+        return node_id in self.stalled
 
-    def _set_bounds(self, lane: PartitionLane) -> None:
-        limit = cast("Topic", lane.topic).batch_limit
-        lane.batch_limit = min(self.broker_limit, limit) if limit else self.broker_limit
+    def waiting_over(self, waiting: WaitingRecords) -> None:
+        self.over.append(waiting)
 
-    def _waiting_failed(self, waiting: WaitingRecords, error: KafkaError) -> None:
+    def leader_changed(self, queue: PartitionQueue, before: PartitionLeader) -> None:
+        self.moved.append((queue.topic.name, queue.partition, before, queue.leader))
+
+    def set_bounds(self, queue: PartitionQueue) -> None:
+        limit = cast("Topic", queue.topic).batch_limit
+        queue.batch_limit = min(self.broker_limit, limit) if limit else self.broker_limit
+
+    def waiting_failed(self, waiting: WaitingRecords, error: KafkaError) -> None:
         self.failed.append((waiting.topic.name, type(error).__name__, waiting.count))
 
-    def _record_failed(self, topic: str, error: KafkaError, record: object) -> None:
+    def record_failed(self, topic: str, error: KafkaError, record: object) -> None:
         self.failed.append((topic, type(error).__name__, 1))
 
-    def _sequences_forgotten(self, lanes: Iterable[PartitionLane]) -> None:
-        self.forgotten.extend((lane.topic.name, lane.partition) for lane in lanes)
+    def sequences_forgotten(self, queues: Iterable[PartitionQueue]) -> None:
+        self.forgotten.extend((queue.topic.name, queue.partition) for queue in queues)
 
     # ---- looking
 
     def topic(self, name: str = "t") -> Topic:
         return self.topics.by_name[name]
 
-    def lane(self, partition: int = 0, name: str = "t") -> PartitionLane:
-        lane = self.topic(name).queue(partition)
-        assert isinstance(lane, PartitionLane)
-        return lane
+    def queue(self, partition: int = 0, name: str = "t") -> PartitionQueue:
+        queue = self.topic(name).queue(partition)
+        assert isinstance(queue, PartitionQueue)
+        return queue
 
     def counts(self, name: str = "t") -> dict[int, int]:
-        """Return how many records wait in each lane that got any."""
+        """Return how many records wait in each queue that got any."""
         found: dict[int, int] = {}
-        for lane in self.topic(name).lanes:
-            waiting = [*lane.closed, *([] if lane.open is None else [lane.open])]
-            found[lane.partition] = sum(batch.record_count for batch in waiting)
+        for queue in self.topic(name).partition_queues:
+            waiting = [*queue.closed, *([] if queue.open is None else [queue.open])]
+            found[queue.partition] = sum(batch.record_count for batch in waiting)
         return found

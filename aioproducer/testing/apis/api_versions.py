@@ -112,4 +112,4 @@ class _LibrdkafkaRefusal(ApiVersionsAnswer):
         writer.int32(self.throttle_ms)
 
 
-API = Api("api_versions", 18, 0, 4, 3, _ApiVersions, flexible_answer_header=False)
+API = Api("api_versions", 18, 0, 4, 3, _ApiVersions, flexible_response_header=False)

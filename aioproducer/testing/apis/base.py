@@ -128,7 +128,7 @@ class Api:
     flexible_from: int
     read: Callable[[Reader, int], Call]
     """Reads the body of a request of the given version."""
-    flexible_answer_header: bool = True
+    flexible_response_header: bool = True
     """False for ApiVersions: who asks does not know yet what the broker can read."""
     advertised_min: int | None = None
     """The lowest version that ApiVersions tells, where that is not the lowest accepted."""

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aioproducer._native.accumulator import murmur2
-from aioproducer._native.queues import PartitionQueue, TopicQueue, WaitingRecords
+from aioproducer._native.queues import CorePartitionQueue, CoreTopic, WaitingRecords
 from aioproducer._native.record_batch import BATCH_HEADER_SIZE, Delivery
 from aioproducer.errors import (
     InvalidPartitionError,
@@ -619,7 +619,7 @@ def test_who_waits_is_told_when_the_batch_is_done_while_it_is_filled(
     # With acks=0 a full batch is handed to the socket, and done, at once.
     core = unknown(batch_size=100)
 
-    def send_at_once(queue: PartitionQueue) -> None:
+    def send_at_once(queue: CorePartitionQueue) -> None:
         batch = queue.closed.popleft()
         batch.complete(-1)
         batch.wake(False)
@@ -1132,7 +1132,7 @@ def test_looking_for_room_makes_no_queue_for_every_partition_of_a_large_topic() 
     made: list[int] = []
     new_queue = core.topics.new_queue
 
-    def on_one_broker(topic: TopicQueue, partition: int) -> PartitionQueue:
+    def on_one_broker(topic: CoreTopic, partition: int) -> CorePartitionQueue:
         made.append(partition)
         queue = new_queue(topic, partition)
         queue.share = shared

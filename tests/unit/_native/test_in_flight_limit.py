@@ -16,7 +16,7 @@ MOST = 20 << 20
 def over_a_link(limit: InFlightLimit, rate: float, requests: int) -> None:
     """Have so many requests that fill the limit answered over a link of `rate` bytes a second."""
     for _ in range(requests):
-        limit.answered(limit.bytes, limit.bytes / rate)
+        limit.measure(limit.bytes, limit.bytes / rate)
 
 
 @pytest.mark.parametrize(("timeout", "expected"), [(30.0, 1 << 20), (2.0, 1 << 20), (0.5, 1 << 18)])
@@ -55,7 +55,7 @@ def test_the_limit_never_exceeds_what_is_allowed() -> None:
 def test_a_small_request_tells_nothing() -> None:
     limit = InFlightLimit(MOST, 30.0)
     for took in (0.0, 0.001, 20.0):
-        limit.answered(1_000, took)
+        limit.measure(1_000, took)
     assert limit.bytes == 1 << 20
 
 
@@ -73,7 +73,7 @@ def test_a_link_that_gets_slower_lowers_the_limit_bit_by_bit() -> None:
     over_a_link(limit, 1e8, 20)
     found = [limit.bytes]
     for _ in range(60):
-        limit.answered(1_000_000, 1.0)
+        limit.measure(1_000_000, 1.0)
         found.append(limit.bytes)
     assert found == sorted(found, reverse=True)
     assert found[-1] == pytest.approx(750_000, rel=0.05)
@@ -82,7 +82,7 @@ def test_a_link_that_gets_slower_lowers_the_limit_bit_by_bit() -> None:
 def test_one_slow_response_does_not_take_everything_back() -> None:
     limit = InFlightLimit(MOST, 30.0)
     over_a_link(limit, 1e8, 20)
-    limit.answered(MOST, 30.0)
+    limit.measure(MOST, 30.0)
     assert limit.bytes > MOST / 2
 
 
@@ -114,12 +114,12 @@ def test_after_many_timeouts_the_limit_grows_again() -> None:
 def test_a_response_that_was_read_with_another_tells_no_time() -> None:
     limit = InFlightLimit(MOST, 30.0)
     for _ in range(10):
-        limit.answered(600_000, 2.0)
+        limit.measure(600_000, 2.0)
     before = limit.bytes
-    limit.answered(600_000, 1e-5)
+    limit.measure(600_000, 1e-5)
     assert limit.bytes == before
     # Its bytes were on the way as long as those of the next one.
-    limit.answered(600_000, 4.0)
+    limit.measure(600_000, 4.0)
     assert limit.bytes == before
 
 
@@ -138,5 +138,5 @@ def test_the_limit_is_always_within_its_bounds(
         if event is None:
             limit.timed_out()
         else:
-            limit.answered(*event)
+            limit.measure(*event)
         assert min(LEAST_BYTES, most) <= limit.bytes <= most

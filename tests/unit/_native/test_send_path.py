@@ -87,14 +87,16 @@ class Path(SendPath[Any, Any]):
     def _warn_of_seconds(self, topic: str, timestamp_ms: int) -> None:
         self.warned.append((topic, timestamp_ms))
 
-    def _no_room_error(self, topic: str) -> Exception:
+    def _no_space_error(self, topic: str) -> Exception:
         return Refused("room", topic)
 
-    async def _send_when_room(self, record: tuple[object, ...]) -> object:
+    async def _send_when_admitted(self, record: tuple[object, ...]) -> object:
         self.blocked.append(record)
         return "admitted later"
 
-    async def _deliver_when_room(self, admission: Any, topic: str, timeout: float | None) -> object:
+    async def _deliver_when_admitted(
+        self, admission: Any, topic: str, timeout: float | None
+    ) -> object:
         return await admission, topic, timeout
 
     async def _wait_for_delivery(self, accepted: Any, topic: str, timeout: float | None) -> object:

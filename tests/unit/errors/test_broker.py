@@ -57,7 +57,7 @@ def test_each_code_has_the_flags_of_kafkas_table(code: ErrorCode) -> None:
     assert cls.retriable == (int(code) in RETRIABLE)
     assert cls.refreshes_metadata == (int(code) in REFRESHES_METADATA)
     assert cls.fatal == (int(code) in FATAL)
-    assert cls.leaves_doubt == (int(code) in LEAVES_DOUBT)
+    assert cls.leaves_outcome_unknown == (int(code) in LEAVES_DOUBT)
     assert not (cls.fatal and cls.retriable)
 
 

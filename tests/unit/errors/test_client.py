@@ -65,9 +65,9 @@ def test_a_full_buffer_tells_the_sizes_and_can_be_tried_again() -> None:
 
 
 def test_a_full_buffer_is_caught_as_a_timeout_and_tells_how_long_room_was_waited_for() -> None:
-    error = BufferExhaustedError(requested_bytes=100, waited=1.5, waiting_for="room in the buffer")
+    error = BufferExhaustedError(requested_bytes=100, waited=1.5, waiting_for="buffer space")
     assert isinstance(error, KafkaTimeoutError)
-    assert str(error).startswith("Waited 1.5 s for room in the buffer; no room for 100 bytes: ")
+    assert str(error).startswith("Waited 1.5 s for buffer space; no room for 100 bytes: ")
 
 
 def test_a_timeout_tells_all_that_went_wrong_meanwhile() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import pytest
 
 from aioproducer.errors import KafkaError, broker_error, error_for_code
-from aioproducer.retry import Step, next_step
+from aioproducer.sending.retry import Step, next_step
 
 TABLE = """
  -1 UNKNOWN_SERVER_ERROR                   F   P
@@ -71,7 +71,7 @@ def step_after(error: KafkaError, *, is_next: bool = True) -> Step:
     return next_step(
         error,
         is_next_in_sequence=is_next,
-        is_in_doubt=False,
+        is_outcome_unknown=False,
         is_behind_acknowledged=False,
         record_count=3,
         names_records=False,

@@ -1,0 +1,1 @@
+"""The cluster and the sockets to it: metadata, brokers, connections."""

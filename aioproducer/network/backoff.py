@@ -1,0 +1,20 @@
+"""How long to wait after failures in a row (KIP-580)."""
+
+from __future__ import annotations
+
+import random
+from typing import NamedTuple
+
+__all__ = ["Backoff"]
+
+
+class Backoff(NamedTuple):
+    """A delay that doubles from `base_ms` to `maximum_ms`, spread by 20 % either way."""
+
+    base_ms: float
+    maximum_ms: float
+
+    def after(self, failures: int) -> float:
+        """The delay in seconds after so many failures in a row: 1 for the first one."""
+        exponential = min(self.maximum_ms, self.base_ms * 2.0 ** min(failures - 1, 30))
+        return min(self.maximum_ms, exponential * (0.8 + 0.4 * random.random())) / 1000

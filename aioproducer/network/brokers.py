@@ -1,0 +1,521 @@
+"""One connection to each broker, made when it is wanted and made again when it is lost.
+
+Part of the cluster (cluster.py), which tells the brokers' addresses after each metadata answer.
+
+    a broker is      what happens
+    not connected    nothing, until somebody asks for its connection
+    connecting       attempts with the reconnect backoff, while something is to be sent to it
+    connected        its connection is handed out
+    leaving          its address changed, or the metadata left it out: no request is begun on the
+                     connection any more, those in flight are answered; then it is closed
+
+Invariants
+* One connection per broker, so that its requests have one order: a new one is made only when the
+  one before is closed. Brokers are connected side by side: a slow one delays no other.
+* The last failure to connect to each broker is kept, to explain a later timeout. At WARNING one
+  line is written when a broker that something is to be sent to turns out unreachable, and one at
+  INFO when it is reached again, however many attempts lie between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, Final, Protocol
+
+from aioproducer.background import Background
+from aioproducer.config import ProducerConfig
+from aioproducer.errors import KafkaConnectionError, KafkaError, NetworkError
+from aioproducer.network.backoff import Backoff
+from aioproducer.network.connecting import Progress, connect
+from aioproducer.network.connection import Connection, ConnectionOptions
+from aioproducer.network.metadata import BrokerAddress
+
+__all__ = ["Broker", "Brokers", "ConnectionListener"]
+
+logger = logging.getLogger(__name__)
+
+_UNREACHABLE_AFTER: Final = 2.0
+"""Seconds of failed attempts after which a broker is called unreachable: a restart takes less."""
+
+_LASTED: Final = 1.0
+"""Seconds for which a connection has to stand to end the backoff of those before it."""
+
+_REAP_EVERY: Final = 30.0
+"""Seconds between two looks for idle connections, at most."""
+
+
+class ConnectionListener(Protocol):
+    """What the owner of the records hears of connections."""
+
+    def connection_ready(self, node_id: int) -> None:
+        """A broker can be sent to."""
+
+    def connection_writable(self, node_id: int) -> None:
+        """A broker's connection took what was waiting to be written."""
+
+    def wants_connection(self, node_id: int) -> bool:
+        """Whether there is something to send to a broker."""
+        ...
+
+    def unneeded_response(self, node_id: int, response: Any) -> None:
+        """A broker answered a request that expects no answer."""
+
+
+class Broker:
+    """One broker: its connection, or the task that makes one.
+
+    Attributes:
+        address: Where it listens, as the newest metadata says.
+        connection: The connection, open or about to end.
+        connecting: The task that makes one.
+        was_reached: It has been connected at this address.
+        failures: Attempts to connect that failed in a row.
+        retry_at: When to try again.
+        last_error: Why it is not connected, if that is a failure.
+        unreachable_since: When the first of the failures was.
+        is_reported: The log says that it is unreachable.
+    """
+
+    __slots__ = (
+        "address",
+        "connecting",
+        "connection",
+        "failures",
+        "is_reported",
+        "last_error",
+        "retry_at",
+        "unreachable_since",
+        "was_reached",
+    )
+
+    def __init__(self, address: BrokerAddress) -> None:
+        self.connection: Connection | None = None
+        self.connecting: asyncio.Task[None] | None = None
+        self.is_reported = False
+        self.move_to(address)
+
+    def move_to(self, address: BrokerAddress) -> None:
+        """Take a new address, of which nothing is known."""
+        self.address = address
+        self.was_reached = False
+        self.failures = 0
+        self.retry_at = 0.0
+        self.last_error: KafkaError | None = None
+        self.unreachable_since: float | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether requests may be begun on its connection."""
+        connection = self.connection
+        return connection is not None and connection.is_open and not connection.is_leaving
+
+
+class Brokers(Mapping[int, Broker]):
+    """The brokers of one cluster by node id, as the newest metadata names them.
+
+    Args:
+        config: The producer's options.
+        options: What all connections have in common.
+        background: Where tasks and timers run.
+        listener: Hears of connections.
+        verify: Raises KafkaConnectionError for a connection that leads to another cluster than
+            the one before to the same address.
+        lost: Called when a connection ended or could not be made: metadata may be stale.
+    """
+
+    def __init__(
+        self,
+        config: ProducerConfig,
+        options: ConnectionOptions,
+        background: Background,
+        listener: ConnectionListener,
+        *,
+        verify: Callable[[Connection, float], Awaitable[None]],
+        lost: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._reconnect_backoff = Backoff(
+            config.reconnect_backoff_ms, config.reconnect_backoff_max_ms
+        )
+        self._options = options
+        self._background = background
+        self._listener = listener
+        self._verify = verify
+        self._lost = lost
+        self._brokers: dict[int, Broker] = {}
+        self._left_out: dict[int, Broker] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._told_by = ""
+        self._is_closed = False
+        self._reaping: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Close idle connections from now on."""
+        self._schedule_reaping()
+
+    async def finish(self) -> None:
+        """Before `close`: wait until brokers have read what they need not answer (`acks=0`)."""
+        await self._stop_tasks()
+        timeout = self._config.request_timeout_ms / 1000
+        connections = [broker.connection for broker in self._all() if broker.connection]
+        # One that ends meanwhile has nothing more to wait for.
+        finishing = (connection.finish(timeout) for connection in connections)
+        await asyncio.gather(*finishing, return_exceptions=True)
+
+    async def _stop_tasks(self) -> None:
+        self._is_closed = True
+        if self._reaping is not None:
+            self._reaping.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Close every connection; returns when the sockets are closed."""
+        try:
+            await self._stop_tasks()
+        finally:
+            # Also when the caller is cancelled, and again before the tasks of `gather` have run.
+            connections = [broker.connection for broker in self._all() if broker.connection]
+            await asyncio.gather(*(connection.close() for connection in connections))
+
+    def leave_behind(self) -> None:
+        """In the child of a fork: keep off the parent's connections, and make none."""
+        self._is_closed = True
+        if self._reaping is not None:
+            self._reaping.cancel()
+        for task in self._tasks:
+            leave_task_behind(task)
+        for broker in self._all():
+            if broker.connection is not None:
+                broker.connection.leave_behind()
+
+    # ---- looking
+
+    def __getitem__(self, node_id: int) -> Broker:
+        return self._brokers[node_id]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._brokers)
+
+    def __len__(self) -> int:
+        return len(self._brokers)
+
+    def name(self, node_id: int) -> str:
+        """A broker for the reader of an error: `1 at host:port`."""
+        broker = self._brokers.get(node_id) or self._left_out.get(node_id)
+        return str(node_id) if broker is None else f"{node_id} at {broker.address}"
+
+    def open_connections(self) -> list[Connection]:
+        """The connections that requests may be begun on."""
+        return [
+            broker.connection
+            for broker in self._brokers.values()
+            if broker.connection is not None and broker.is_connected
+        ]
+
+    def any_connect_error(self) -> KafkaError | None:
+        """A broker's last failure to connect, if one is unreachable now."""
+        for broker in self._brokers.values():
+            if broker.last_error is not None:
+                return broker.last_error
+        return None
+
+    # ---- connections
+
+    def connection(self, node_id: int) -> Connection | None:
+        """The open connection to a broker of the cluster; None starts to make one."""
+        broker = self._brokers[node_id]
+        if broker.is_connected:
+            return broker.connection
+        if broker.connection is None and broker.connecting is None and not self._is_closed:
+            task = broker.connecting = self._background.create_task(
+                self._keep_connecting(broker), name=f"aioproducer-connect-{node_id}"
+            )
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return None
+
+    async def connect(self, broker: Broker) -> Connection:
+        """Try once to connect to a broker, whatever else is at it, or take what is open.
+
+        Raises:
+            KafkaConnectionError: It could not be reached; `reasons` says why.
+        """
+        if broker.is_connected and broker.connection is not None:
+            return broker.connection
+        address = broker.address
+        maximum = self._config.socket_connection_setup_timeout_max_ms / 1000
+        base = self._config.socket_connection_setup_timeout_ms / 1000
+        timeout = min(maximum, base * 2.0 ** min(broker.failures, 30))
+        progress = Progress(address, uses_tls=self._options.ssl_context is not None)
+        report = self._background.call_at(
+            (broker.unreachable_since or self._background.time()) + _UNREACHABLE_AFTER,
+            self._still_connecting,
+            broker,
+            progress,
+        )
+        connection: Connection | None = None
+        try:
+            due_at = self._background.time() + timeout
+            connection = await connect(address, self._options, timeout=timeout, progress=progress)
+            if broker.was_reached:
+                await self._verify(connection, max(due_at - self._background.time(), 0.001))
+        except KafkaConnectionError as error:
+            if connection is not None:
+                await connection.close()
+            raise self._failed(broker, address, error) from error
+        except BaseException:
+            if connection is not None:
+                await connection.close()
+            raise
+        finally:
+            report.cancel()
+        if broker.is_connected and broker.connection is not None:
+            # Another attempt to the same broker was faster.
+            await connection.close()
+            return broker.connection
+        if (
+            self._brokers.get(address.node_id) is not broker
+            or broker.address != address
+            or broker.connection is not None
+            or not connection.is_open
+        ):
+            # News came to another task meanwhile: nobody would close it.
+            await connection.close()
+            raise KafkaConnectionError(
+                "Cannot connect",
+                reasons={str(address): "the broker is no longer known by this address"},
+                broker=str(address),
+            )
+        self._adopt(broker, connection)
+        return connection
+
+    def adopt(self, connection: Connection) -> bool:
+        """Keep a bootstrap connection as that of the broker with its address, if it lacks one."""
+        for broker in self._brokers.values():
+            if _leads_to(connection, broker.address):
+                if broker.connection is None and connection.is_open:
+                    self._adopt(broker, connection)
+                    return True
+                return False
+        return False
+
+    def update(self, addresses: Iterable[BrokerAddress], *, told_by: str) -> bool:
+        """Take the brokers of a metadata answer: no others, at no other addresses.
+
+        Args:
+            addresses: The brokers.
+            told_by: The address of the broker that named them.
+
+        Returns:
+            Whether any of them was not known like that.
+        """
+        self._told_by = told_by
+        newest = {address.node_id: address for address in addresses}
+        is_news = newest != {node_id: known.address for node_id, known in self.items()}
+        for node_id in [node_id for node_id in self._brokers if node_id not in newest]:
+            self._left_out[node_id] = self._brokers.pop(node_id)
+            self._leave(self._left_out[node_id], "The broker left the cluster")
+        for node_id, address in newest.items():
+            broker = self._brokers.get(node_id) or self._take_in(address)
+            if broker.address != address:
+                broker.move_to(address)
+                self._leave(broker, "The broker has a new address")
+        return is_news
+
+    def learn(self, addresses: Iterable[BrokerAddress]) -> None:
+        """Take brokers that a Produce response named beside those that are known (KIP-951)."""
+        for address in addresses:
+            if address.node_id not in self._brokers:
+                self._take_in(address)
+
+    def _take_in(self, address: BrokerAddress) -> Broker:
+        broker = self._left_out.pop(address.node_id, None) or Broker(address)
+        # It may have been left out by mistake, and come back before its connection ended.
+        if broker.connection is not None:
+            broker.connection.is_leaving = not _leads_to(broker.connection, broker.address)
+        self._brokers[address.node_id] = broker
+        return broker
+
+    def forget(self) -> None:
+        """Let all brokers go: the cluster is looked for again."""
+        for broker in self._all():
+            self._end(broker, "The cluster is looked for again from bootstrap_servers")
+        self._brokers.clear()
+        self._left_out.clear()
+
+    # ---- inside
+
+    def _all(self) -> list[Broker]:
+        return [*self._brokers.values(), *self._left_out.values()]
+
+    def _leave(self, broker: Broker, why: str) -> None:
+        """Have a broker's connection end once its requests in flight are over."""
+        connection = broker.connection
+        if connection is not None and connection.pending_count:
+            self._stop_connecting(broker)
+            connection.is_leaving = True
+            connection.on_drained = lambda: self._drained(broker, connection, why)
+        else:
+            self._end(broker, why)
+
+    def _drained(self, broker: Broker, connection: Connection, why: str) -> None:
+        connection.on_drained = None
+        if connection.is_leaving and broker.connection is connection:
+            self._end(broker, why)
+
+    def _end(self, broker: Broker, why: str) -> None:
+        self._stop_connecting(broker)
+        if self._left_out.get(broker.address.node_id) is broker:
+            del self._left_out[broker.address.node_id]
+        if broker.connection is not None:
+            logger.debug("Closing the connection to %s: %s", broker.connection.address, why)
+            broker.connection.is_leaving = True
+            broker.connection.abort(
+                NetworkError(why, broker=str(broker.address), possibly_persisted=True)
+            )
+
+    def _stop_connecting(self, broker: Broker) -> None:
+        if broker.connecting is not None:
+            broker.connecting.cancel()
+            broker.connecting = None
+
+    async def _keep_connecting(self, broker: Broker) -> None:
+        node_id = broker.address.node_id
+        try:
+            while self._brokers.get(node_id) is broker and broker.connection is None:
+                delay = broker.retry_at - self._background.time()
+                if delay > 0:
+                    await asyncio.sleep(delay)
+                try:
+                    await self.connect(broker)
+                except KafkaConnectionError:
+                    self._lost()
+                    if not self._listener.wants_connection(node_id):
+                        return
+        finally:
+            # Unless another one has taken its place, after news of another address.
+            if broker.connecting is asyncio.current_task():
+                broker.connecting = None
+        if broker.is_connected:
+            self._listener.connection_ready(node_id)
+
+    def _failed(
+        self, broker: Broker, address: BrokerAddress, error: KafkaConnectionError
+    ) -> KafkaConnectionError:
+        node_id = address.node_id
+        advertised = "" if broker.was_reached else ", the address that it advertises"
+        explained = KafkaConnectionError(
+            f"Cannot connect to broker {node_id}{advertised}",
+            reasons=error.reasons,
+            broker=str(address),
+            hint=(
+                ""
+                if broker.was_reached
+                else "Check advertised.listeners of the broker, and that the address can be reached"
+                " from here."
+            ),
+        )
+        if broker.address == address:
+            now = self._background.time()
+            if broker.unreachable_since is None:
+                broker.unreachable_since = now
+            broker.last_error = explained
+            broker.failures += 1
+            broker.retry_at = now + self._reconnect_backoff.after(broker.failures)
+            if now - broker.unreachable_since >= _UNREACHABLE_AFTER:
+                self._report(broker, explained.what())
+        logger.debug("%s", explained.what())
+        return explained
+
+    def _still_connecting(self, broker: Broker, progress: Progress) -> None:
+        if broker.connection is None:
+            reasons = ", ".join(progress.reasons(within=" so far").values())
+            self._report(broker, reasons)
+
+    def _report(self, broker: Broker, why: str) -> None:
+        node_id = broker.address.node_id
+        if broker.is_reported or not self._listener.wants_connection(node_id):
+            return
+        broker.is_reported = True
+        if broker.was_reached:
+            logger.warning(
+                "Broker %s at %s cannot be reached, and records wait for it: %s",
+                node_id,
+                broker.address,
+                why,
+            )
+        else:
+            logger.warning(
+                "Broker %s cannot be reached at %s, the address that it advertises, and records"
+                " wait for it: %s. %s, which told this address, answers: check advertised.listeners"
+                " of the broker, and that the address can be reached from here.",
+                node_id,
+                broker.address,
+                why,
+                self._told_by,
+            )
+
+    def _adopt(self, broker: Broker, connection: Connection) -> None:
+        node_id = broker.address.node_id
+        broker.connection = connection
+        broker.was_reached = True
+        broker.last_error = None
+        made_at = self._background.time()
+        broker.unreachable_since = None
+        if broker.is_reported:
+            broker.is_reported = False
+            logger.info("Broker %s at %s is reached again", node_id, broker.address)
+
+        def on_lost(reason: KafkaError) -> None:
+            broker.connection = None
+            if self._left_out.get(node_id) is broker:
+                del self._left_out[node_id]
+            if self._brokers.get(node_id) is not broker:
+                return
+            if not connection.is_leaving:
+                now = self._background.time()
+                broker.last_error = reason
+                # One that takes connections and hangs up is as good as one that takes none.
+                broker.failures = 1 if now - made_at > _LASTED else broker.failures + 1
+                broker.retry_at = now + self._reconnect_backoff.after(broker.failures)
+                broker.unreachable_since = now
+                if not self._is_closed:
+                    logger.info("The connection to broker %s ended: %s", node_id, reason.what())
+                    self._lost()
+            if self._listener.wants_connection(node_id):
+                self.connection(node_id)
+
+        connection.on_lost = on_lost
+        connection.on_writable = lambda: self._listener.connection_writable(node_id)
+        connection.on_unneeded_response = partial(self._listener.unneeded_response, node_id)
+
+    def _schedule_reaping(self) -> None:
+        idle = self._config.connections_max_idle_ms / 1000
+        at = self._background.time() + min(idle / 2, _REAP_EVERY)
+        self._reaping = self._background.call_at(at, self._reap_idle, idle)
+
+    def _reap_idle(self, idle: float) -> None:
+        now = self._background.time()
+        for broker in self._all():
+            connection = broker.connection
+            if connection is None or connection.pending_count:
+                continue
+            if now - connection.last_used_at >= idle:
+                self._end(broker, "it was idle for connections_max_idle_ms")
+        self._schedule_reaping()
+
+
+def _leads_to(connection: Connection, address: BrokerAddress) -> bool:
+    own = connection.address
+    return (own.host, own.port) == (address.host, address.port)
+
+
+def leave_task_behind(task: asyncio.Task[None]) -> None:
+    """Cancel a task in the child of a fork, where most often no loop will ever run it."""
+    task.cancel()
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # pyright: ignore

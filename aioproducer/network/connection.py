@@ -1,0 +1,570 @@
+"""One connection to one broker: owns its socket, and the requests that wait for an answer.
+
+Invariants
+* Answers come in the order of the requests. Each request ends exactly once: with its answer, or
+  with the error that ended the connection. `on_response` runs in the loop's own callback, never
+  inside the call of `send`.
+* A request that expects no answer (`acks=0`) may get one all the same. Such an answer carries a
+  correlation id between that of the last answer and that of the next one due; any other id is
+  no answer of ours.
+* Nothing large is joined or copied on the way out: a request is a list of buffers, handed on as it
+  is to the transport, or to a `GatheringWriter` where the transport would join them.
+* A broker that does not answer within a request's timeout loses the connection: what it still
+  has to say can no longer be told from what is asked next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
+
+from aioproducer._native.core_connection import CoreConnection
+from aioproducer.background import Background, Timer
+from aioproducer.errors import KafkaError, NetworkError, ProtocolError, broker_error
+from aioproducer.errors.base import seconds
+from aioproducer.network.gathering_writer import GatheringWriter, joins_buffers
+from aioproducer.network.metadata import BrokerAddress
+from aioproducer.protocol.api_versions import API_VERSIONS, REFUSALS, ApiVersionsRequest
+from aioproducer.protocol.frames import (
+    FrameDecoder,
+    decode_response,
+    encode_request,
+    read_correlation_id,
+)
+from aioproducer.protocol.produce import PRODUCE
+from aioproducer.protocol.schema import Api
+from aioproducer.protocol.versions import broker_ranges, choose_version
+
+__all__ = ["BufferedConnection", "Connection", "ConnectionOptions", "describe"]
+
+logger = logging.getLogger(__name__)
+
+Req = TypeVar("Req", bound="tuple[object, ...]")
+Resp = TypeVar("Resp", bound="tuple[object, ...]")
+
+_CORRELATION_IDS = 0x7FFFFFFF
+"""The largest correlation id; the one after it is 0."""
+_DRAIN_POLL = 0.001
+"""Seconds between two looks at a transport's buffer: asyncio does not tell when it is empty."""
+_SILENCE = 1.0
+"""Seconds without a word after which a broker is taken to have read what it is not to answer."""
+_CLIENT_SOFTWARE = "aioproducer"
+
+
+class ConnectionOptions:
+    """What every connection of a producer has in common.
+
+    Attributes:
+        client_id: Sent with each request.
+        client_version: Told to the broker once per connection (KIP-511).
+        ssl_context: TLS when given.
+        send_buffer_bytes: SO_SNDBUF; -1 leaves it to the system.
+        receive_buffer_bytes: SO_RCVBUF; -1 leaves it to the system.
+        write_buffer_bytes: How much may wait in the transport before `is_writable` turns false.
+        asked_for_v0_until: By host and port, until when on the loop's clock ApiVersions is asked
+            for in version 0 at once: the peer hung up on a newer one. Kept by connecting.py.
+    """
+
+    __slots__ = (
+        "asked_for_v0_until",
+        "client_id",
+        "client_version",
+        "receive_buffer_bytes",
+        "send_buffer_bytes",
+        "ssl_context",
+        "write_buffer_bytes",
+    )
+
+    def __init__(
+        self,
+        client_id: str,
+        client_version: str,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        send_buffer_bytes: int = -1,
+        receive_buffer_bytes: int = -1,
+        write_buffer_bytes: int = 1 << 20,
+    ) -> None:
+        self.client_id = client_id
+        self.client_version = client_version
+        self.ssl_context = ssl_context
+        self.send_buffer_bytes = send_buffer_bytes
+        self.receive_buffer_bytes = receive_buffer_bytes
+        self.write_buffer_bytes = write_buffer_bytes
+        self.asked_for_v0_until: dict[tuple[str, int], float] = {}
+
+
+class _Pending:
+    """A request that waits for its answer."""
+
+    __slots__ = ("api", "correlation_id", "deadline", "on_response", "timeout", "version")
+
+    def __init__(
+        self,
+        api: Api[Any, Any],
+        version: int,
+        correlation_id: int,
+        timeout: float,
+        deadline: float,
+        on_response: Callable[[Any, KafkaError | None], None],
+    ) -> None:
+        self.api = api
+        self.version = version
+        self.correlation_id = correlation_id
+        self.timeout = timeout
+        self.deadline = deadline
+        self.on_response = on_response
+
+
+class Connection(CoreConnection, asyncio.Protocol):
+    """Sends requests and matches the answers.
+
+    Attributes:
+        address: The broker.
+        on_lost: Called once with the reason when the connection ended.
+        on_writable: Called when `is_writable` turns true again.
+        on_drained: Called whenever no request is without a response any more.
+        on_unneeded_response: Called with each answer to a request that expects none (`acks=0`).
+    """
+
+    def __init__(
+        self,
+        background: Background,
+        address: BrokerAddress,
+        options: ConnectionOptions,
+    ) -> None:
+        super().__init__(background.time)
+        loop = background.loop
+        self.address = address
+        self.on_lost: Callable[[KafkaError], None] | None = None
+        self.on_writable: Callable[[], None] | None = None
+        self.on_drained: Callable[[], None] | None = None
+        self.on_unneeded_response: Callable[[Any], None] | None = None
+        self._background = background
+        self._loop = loop
+        self._options = options
+        self._transport: asyncio.Transport | None = None
+        self._frames = FrameDecoder()
+        self._unneeded: tuple[Api[Any, Any], int] | None = None
+        """API and version of the last request that expects no answer."""
+        self._timer = Timer(background, self._check_timeout)
+        self._versions: dict[int, tuple[int, int]] = {}
+        self._end_reason: KafkaError | None = None
+        self._closed: asyncio.Future[None] = loop.create_future()
+
+    def __repr__(self) -> str:
+        state = "open" if self.is_open else "closed"
+        return f"<Connection {self.address} {state} pending={self.pending_count}>"
+
+    # ---- requests
+
+    def version_for(self, api: Api[Req, Resp], *, at_most: int | None = None) -> int:
+        """The version of an API to speak with this broker, `at_most` if given.
+
+        Raises:
+            UnsupportedVersionError: There is none in common.
+        """
+        return choose_version(api, self._versions, at_most=at_most)
+
+    def send(
+        self,
+        api: Api[Req, Resp],
+        version: int,
+        request: Req,
+        *,
+        timeout: float,
+        on_response: Callable[[Resp | None, KafkaError | None], None] | None,
+    ) -> None:
+        """Send a request.
+
+        Args:
+            api: Which API.
+            version: From `version_for`.
+            request: The request's value.
+            timeout: Seconds the broker may take; then the connection is closed.
+            on_response: Called once with the response, or with the error; None when the broker
+                does not answer (`acks=0`).
+        """
+        now = self._background.time()
+        correlation_id = self.send_chunks(api, version, request, now)
+        if on_response is not None:
+            deadline = now + timeout
+            pending = _Pending(api, version, correlation_id, timeout, deadline, on_response)
+            self.expect(pending, deadline, now)
+        else:
+            self._unneeded = (api, version)
+
+    def send_chunks(self, api: Api[Req, Resp], version: int, request: Req, now: float) -> int:
+        """Write a request; returns its correlation id."""
+        if self._transport is not None and self._transport.is_closing():
+            # asyncio closes a transport a turn before it calls `connection_lost`. What is written
+            # in between makes a TypeError or, from Python 3.12 on, leaves the descriptor in the
+            # selector: the next socket that gets its number never hears that it can be written to.
+            self.is_open = False
+        if not self.is_open:
+            raise NetworkError("The connection is closed", broker=str(self.address))
+        correlation_id = self.take_correlation_id()
+        self.write(encode_request(api, version, correlation_id, self._options.client_id, request))
+        self.last_used_at = now
+        return correlation_id
+
+    async def request(
+        self, api: Api[Req, Resp], version: int, request: Req, *, timeout: float
+    ) -> Resp:
+        """Send a request and wait for its response.
+
+        Raises:
+            NetworkError: The connection ended first; the broker may have acted on the request.
+        """
+        received: asyncio.Future[Resp] = self._loop.create_future()
+
+        def on_response(response: Resp | None, error: KafkaError | None) -> None:
+            if received.done():
+                return
+            if response is None:
+                assert error is not None
+                received.set_exception(error)
+            else:
+                received.set_result(response)
+
+        self.send(api, version, request, timeout=timeout, on_response=on_response)
+        return await received
+
+    async def negotiate(self, *, timeout: float, at_most: int = API_VERSIONS.max_version) -> None:
+        """Learn the versions the broker speaks (KIP-35, KIP-511).
+
+        A broker that refuses a version of ApiVersions is asked again, for the newest one that it
+        offers or, where it offers none that can be read, for version 0.
+
+        Args:
+            timeout: Seconds for each answer.
+            at_most: The version to ask for first.
+
+        Raises:
+            NetworkError: The broker hung up, or said what is no answer.
+            KafkaError: It refuses to tell, in version 0 too.
+        """
+        if self._end_reason is not None:
+            # The other side was first to speak, or to hang up.
+            raise self._end_reason
+        request = ApiVersionsRequest(_CLIENT_SOFTWARE, self._options.client_version)
+        version = at_most
+        response = await self.request(API_VERSIONS, version, request, timeout=timeout)
+        while response.error_code in REFUSALS and version > 0:
+            _, offered = broker_ranges(response).get(API_VERSIONS.key, (0, 0))
+            version = max(0, min(version - 1, offered))
+            response = await self.request(API_VERSIONS, version, request, timeout=timeout)
+        if response.error_code:
+            raise broker_error(response.error_code, broker=str(self.address))
+        self._versions = broker_ranges(response)
+        with contextlib.suppress(KafkaError):
+            self.produce_version = self.version_for(PRODUCE)
+
+    # ---- ending
+
+    def abort(self, reason: KafkaError) -> None:
+        """End the connection now; what is pending fails with `reason`."""
+        if self._end_reason is None:
+            self._end_reason = reason
+        self.end()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def leave_behind(self) -> None:
+        """In the child of a fork: let its descriptor lead nowhere, and the parent's alone.
+
+        To close the copy of the transport would not do: the two processes' loops share one epoll,
+        from which that takes the parent's socket.
+        """
+        self.end()
+        sock = None if self._transport is None else self._transport.get_extra_info("socket")
+        writer = self.writer if isinstance(self.writer, GatheringWriter) else None
+        for one in (sock, writer):
+            if one is not None and one.fileno() >= 0:
+                with socket.socket() as nowhere:
+                    os.dup2(nowhere.fileno(), one.fileno(), inheritable=False)
+
+    async def drain(self) -> None:
+        """Return once all that was sent has left the transport, or the connection ended."""
+        while self.is_open and self.writer is not None:
+            if not self.writer.get_write_buffer_size():
+                return
+            await asyncio.sleep(_DRAIN_POLL)
+
+    async def finish(self, request_timeout: float) -> None:
+        """After `drain`, before `close`: wait until the broker has read what it need not answer.
+
+        A broker that answers requests with acks=0 all the same could lose them otherwise:
+        1. We send a hundred requests and close the socket.
+        2. By then the broker has read ten and answered them; nobody has read the answers.
+        3. A socket that is closed with unread bytes sends a reset, and the reset throws away what
+           the broker has received and not read yet.
+        So we say that nothing more comes, and read to the end. Over TLS one side cannot end alone:
+        there the answer to a last request tells that the broker has read all before it.
+
+        A broker that says nothing for a second is not waited for any longer.
+
+        Args:
+            request_timeout: Seconds for the answer to that last request.
+        """
+        if self._unneeded is None or self.response_id == self.correlation_id:
+            return
+        if not self.is_open or self._transport is None or self.writer is None:
+            return
+        if self._transport.is_closing():
+            # asyncio tells that it is lost a turn later.
+            return
+        if self.writer.get_write_buffer_size():
+            # It was not taken in the time that `drain` was given.
+            return
+        if not self._transport.can_write_eof():
+            await self._wait_unless_silent(self._last_response(request_timeout))
+            return
+        self.end()
+        self._end_reason = self._network_error("The client closed the connection")
+        with contextlib.suppress(OSError, RuntimeError):  # It is gone already.
+            self._transport.write_eof()
+            await self._wait_unless_silent(self._closed)
+
+    def _last_response(self, timeout: float) -> asyncio.Future[None]:
+        """Done when the broker has answered a request that is sent now, or has hung up."""
+        answered: asyncio.Future[None] = self._loop.create_future()
+
+        def on_response(response: object, error: KafkaError | None) -> None:
+            if not answered.done():
+                answered.set_result(None)
+
+        request = ApiVersionsRequest()
+        self.send(API_VERSIONS, 0, request, timeout=timeout, on_response=on_response)
+        return answered
+
+    async def _wait_unless_silent(self, over: asyncio.Future[None]) -> None:
+        silent_at = self._loop.time() + _SILENCE
+        while not over.done() and (left := silent_at - self._loop.time()) > 0:
+            await asyncio.wait((over,), timeout=left)
+            silent_at = max(silent_at, self.last_used_at + _SILENCE)
+
+    async def close(self) -> None:
+        """End the connection; returns when its socket is closed."""
+        self.abort(self._network_error("The client closed the connection"))
+        if self._transport is not None:
+            await asyncio.shield(self._closed)
+
+    # ---- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Set the socket up; asyncio calls this once."""
+        # uvloop's transports do not inherit from asyncio's.
+        transport = cast("asyncio.Transport", transport)
+        self._transport = transport
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # As Java does: the system finds out when the path to an idle broker died silently.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if self._options.send_buffer_bytes >= 0:
+                sock.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_SNDBUF, self._options.send_buffer_bytes
+                )
+            if self._options.receive_buffer_bytes >= 0:
+                sock.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_RCVBUF, self._options.receive_buffer_bytes
+                )
+        # Bytes go past the transport where it does nothing to them.
+        uses_tls = transport.get_extra_info("ssl_object") is not None
+        fd = -1 if sock is None or uses_tls else sock.fileno()
+        self.begin(self._make_writer(transport), os.dup(fd) if fd >= 0 else -1)
+
+    def write(self, chunks: Sequence[bytes | memoryview]) -> None:
+        """Hand chunks to the transport, unless it is about to tell that it is lost."""
+        if self._transport is None or self._transport.is_closing():
+            # What it leaves out is missing for good: nothing may follow.
+            self.end()
+            return
+        super().write(chunks)
+
+    def drained(self) -> None:
+        """Every request has its response."""
+        if self.on_drained is not None:
+            self.on_drained()
+
+    def take_slowly(self, data: bytes) -> bool:
+        """Take what the broker sent; whether some of it waits for the rest of its frame."""
+        try:
+            for frame in self._frames.feed(data):
+                self._take_response(frame)
+            if not self.pending:
+                self.drained()
+        except ProtocolError as error:
+            # While connecting it is told with all else that went wrong.
+            level = logging.WARNING if self._versions else logging.DEBUG
+            logger.log(level, "Closing the connection to %s: %s", self.address, error)
+            reason = self._network_error(f"The broker sent what is no Kafka answer: {error}")
+            reason.__cause__ = error
+            self.abort(reason)
+        except (SystemExit, KeyboardInterrupt):
+            # From a task that was told of its record: the answers behind this one still count.
+            self._background.call_soon(self.data_received, b"")
+            raise
+        return self._frames.pending_bytes > 0
+
+    def check_timeout_at(self, deadline: float) -> None:
+        """Look at `deadline`, or earlier, which request has waited too long."""
+        self._timer.set_by(deadline)
+
+    def eof_received(self) -> None:
+        """Have asyncio close the transport: a broker never half-closes."""
+        if self._end_reason is None:
+            # From here on requests are for the next connection.
+            self.end()
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full."""
+        self.is_writable = False
+
+    def resume_writing(self) -> None:
+        """The transport's buffer has room again."""
+        self.is_writable = True
+        if self.on_writable is not None:
+            self.on_writable()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Fail what is pending, in order, and tell the owner."""
+        self.end()
+        if isinstance(self.writer, GatheringWriter):
+            self.writer.close()
+        self._timer.cancel()
+        if self._end_reason is None:
+            said = "The broker closed the connection" if exc is None else describe(exc)
+            self._end_reason = self._network_error(said)
+        reason = self._end_reason
+        if not self._closed.done():
+            self._closed.set_result(None)
+        try:
+            self._fail_pending(reason)
+        finally:
+            if self.on_lost is not None:
+                self.on_lost(reason)
+
+    # ---- inside
+
+    def _make_writer(self, transport: asyncio.Transport) -> asyncio.Transport | GatheringWriter:
+        high = self._options.write_buffer_bytes
+        if not joins_buffers(transport):
+            transport.set_write_buffer_limits(high=high)
+            return transport
+        return GatheringWriter(
+            self._loop,
+            transport,
+            high=high,
+            pause=self.pause_writing,
+            resume=self.resume_writing,
+            failed=self._cannot_write,
+        )
+
+    def _cannot_write(self, error: OSError) -> None:
+        self.abort(self._network_error(describe(error)))
+
+    def _fail_pending(self, reason: KafkaError) -> None:
+        while self.pending:
+            try:
+                self.pending.popleft().on_response(None, reason)
+            except (SystemExit, KeyboardInterrupt):
+                self._background.call_soon(self._fail_pending, reason)
+                raise
+
+    def _take_response(self, frame: bytes | memoryview) -> None:
+        correlation_id = read_correlation_id(frame)
+        pending = self.pending[0] if self.pending else None
+        if pending is None or correlation_id != pending.correlation_id:
+            self._take_unneeded_response(correlation_id, frame)
+            return
+        if self.take_plain_success(frame):
+            return
+        _, response = decode_response(pending.api, pending.version, frame)
+        self.pending.popleft()
+        self.response_id = correlation_id
+        self._take_throttle(pending.api, pending.version, response)
+        pending.on_response(response, None)
+
+    def _take_unneeded_response(self, correlation_id: int, frame: bytes | memoryview) -> None:
+        """Take the answer to a request that expects none; no other can have this id."""
+        if self._unneeded is None or not self._is_unneeded(correlation_id):
+            if not self.pending:
+                raise ProtocolError("an answer that nothing asked for")
+            raise ProtocolError(
+                f"the answer to request {correlation_id} where the one to request"
+                f" {self.pending[0].correlation_id} was due"
+            )
+        self.response_id = correlation_id
+        api, version = self._unneeded
+        try:
+            _, response = decode_response(api, version, frame)
+        except ProtocolError as error:
+            # Nobody needs it: it may be empty, and an earlier request may have had another version.
+            logger.debug("An answer of %s that nobody needs is no answer: %s", self.address, error)
+            return
+        self._take_throttle(api, version, response)
+        if self.on_unneeded_response is not None:
+            self.on_unneeded_response(response)
+
+    def _is_unneeded(self, correlation_id: int) -> bool:
+        """Whether a request of this id was sent and expects no answer.
+
+        Answers come in order and each request that expects one is in `pending`: so what was sent
+        between the last answer and the next one due expects none.
+        """
+        if not 0 <= correlation_id <= _CORRELATION_IDS:
+            return False
+        last = self.pending[0].correlation_id - 1 if self.pending else self.correlation_id
+        passed = (correlation_id - self.response_id) & _CORRELATION_IDS
+        return 0 < passed <= (last - self.response_id) & _CORRELATION_IDS
+
+    def _take_throttle(self, api: Api[Any, Any], version: int, response: object) -> None:
+        throttle_ms = getattr(response, "throttle_time_ms", 0)
+        if throttle_ms and version >= api.pause_from:
+            until = self._loop.time() + throttle_ms / 1000
+            self.throttled_until = max(self.throttled_until, until)
+
+    def _check_timeout(self) -> None:
+        if not self.pending:
+            self.timeout_checked(0.0)
+            return
+        # Not always the first one's: what is sent while connecting may take longer.
+        pending = min(self.pending, key=lambda pending: pending.deadline)
+        if self._loop.time() < pending.deadline:
+            self.timeout_checked(pending.deadline)
+            return
+        self.abort(
+            self._network_error(
+                f"The broker did not answer a {pending.api.name} request within"
+                f" {seconds(pending.timeout)}"
+            )
+        )
+
+    def _network_error(self, message: str) -> NetworkError:
+        # It stands for requests that were handed to the socket: who knows what became of them.
+        return NetworkError(message, broker=str(self.address), possibly_persisted=True)
+
+
+class BufferedConnection(Connection, asyncio.BufferedProtocol):
+    """A connection that has the loop read into one buffer: cheaper where the loop is asyncio's."""
+
+
+def describe(error: Exception) -> str:
+    """What went wrong on a socket, in a few words."""
+    if isinstance(error, KafkaError):
+        return str(error)
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return f"the TLS connection failed ({error.reason})"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[0].lower() + error.strerror[1:]
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,153 @@
+"""The producer id: got from any broker when it is first needed, and again when it is of no use.
+
+Part of the sender. Owns the id and epoch that new sequences are given under, and the task
+that gets one. A denial ends the records that wait, and is remembered: the next records wait for
+the backoff, so that a loop of sends does not become a loop of requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from aioproducer._native.broker_queues import Counters
+from aioproducer.background import Background
+from aioproducer.errors import ClusterAuthorizationFailedError, KafkaError, UnsupportedVersionError
+from aioproducer.network.backoff import Backoff
+from aioproducer.network.cluster import Cluster
+from aioproducer.sending.partition_queue import PartitionQueue
+from aioproducer.sending.sequences import ProducerIdAndEpoch
+
+__all__ = ["ProducerId"]
+
+logger = logging.getLogger(__name__)
+
+_REPORTED_AFTER: Final = 3
+"""Failures in a row after which the log says so: a broker that starts may refuse once or twice."""
+
+_HINTS: Final[dict[type[KafkaError], str]] = {
+    ClusterAuthorizationFailedError: "Grant this client IdempotentWrite on the cluster, or set"
+    " enable_idempotence=False.",
+    UnsupportedVersionError: "The broker knows no producer ids: set enable_idempotence=False.",
+}
+
+
+class ProducerId:
+    """Keeps the id and epoch that new sequences are given under.
+
+    Args:
+        cluster: Asked for the id.
+        background: Where the task runs.
+        backoff: The wait after failures.
+        counters: Counted up with each epoch.
+        obtained: Called when there is an id.
+        refused: Called with the error when there will be none for now.
+
+    Attributes:
+        current: The id and epoch; None while there is none.
+        last_error: Why there is none, if a broker said so.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        background: Background,
+        *,
+        backoff: Backoff,
+        counters: Counters,
+        obtained: Callable[[], None],
+        refused: Callable[[KafkaError], None],
+    ) -> None:
+        self.current: ProducerIdAndEpoch | None = None
+        self.last_error: KafkaError | None = None
+        self._cluster = cluster
+        self._background = background
+        self._backoff = backoff
+        self._counters = counters
+        self._obtained = obtained
+        self._refused = refused
+        self._failures = 0
+        self._retry_at = 0.0
+        self._obtaining: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    def need(self) -> None:
+        """Get an id, unless there is one or it is being got."""
+        if self.current is None and self._obtaining is None and not self._is_closed:
+            self._obtaining = self._background.create_task(
+                self._obtain(), name="aioproducer-producer-id"
+            )
+
+    def bump(self) -> ProducerIdAndEpoch | None:
+        """Begin the next epoch (KIP-360); None when the id's epochs are used up."""
+        self._counters.epochs_bumped += 1
+        if self.current is not None and self.current.can_bump:
+            self.current = self.current.bumped()
+        else:
+            self.discard()
+        return self.current
+
+    def discard(self) -> None:
+        """Go on under another id: brokers do not take this one any more."""
+        self.current = None
+        self.need()
+
+    def refused_for(self, queue: PartitionQueue) -> None:
+        """A broker does not take the id of a queue any more."""
+        current, own = self.current, queue.id_and_epoch
+        if current is None or own is None or current.producer_id != own.producer_id:
+            return
+        logger.warning(
+            "%s-%s: the broker does not take producer id %s any more: getting another one",
+            queue.topic.name,
+            queue.partition,
+            current.producer_id,
+        )
+        self.discard()
+
+    def sequences_forgotten(self, queues: Iterable[PartitionQueue]) -> None:
+        """Sequences of this epoch were forgotten, so none may begin at 0 in it again."""
+        if self.current is not None and any(queue.id_and_epoch == self.current for queue in queues):
+            self.bump()
+
+    async def close(self) -> None:
+        """End the task."""
+        self._is_closed = True
+        if self._obtaining is not None:
+            self._obtaining.cancel()
+            await asyncio.gather(self._obtaining, return_exceptions=True)
+
+    async def _obtain(self) -> None:
+        while self.current is None:
+            delay = self._retry_at - self._background.time()
+            if delay > 0:
+                await asyncio.sleep(delay)
+            try:
+                self.current = ProducerIdAndEpoch(*await self._cluster.init_producer_id())
+            except KafkaError as error:
+                self.last_error = error
+                self._failed()
+                if not error.retriable:
+                    # Whoever is admitted to the room that this makes may ask again: by a task
+                    # that this one, which is at its end, must not get in the way of.
+                    self._obtaining = None
+                    error.hint = _HINTS.get(type(error), error.hint)
+                    self._refused(error)
+                    return
+                level = logging.WARNING if self._failures == _REPORTED_AFTER else logging.DEBUG
+                logger.log(level, "No producer id yet, and records wait for one: %s", error)
+            except Exception:
+                # A defect of ours must not end the asking for good: every record waits for an id.
+                self._failed()
+                logger.exception("A producer id could not be asked for")
+        logger.info("Got producer id %s", self.current.producer_id)
+        self.last_error = None
+        self._failures = 0
+        self._obtaining = None
+        self._obtained()
+
+    def _failed(self) -> None:
+        self._failures += 1
+        self._retry_at = self._background.time() + self._backoff.after(self._failures)

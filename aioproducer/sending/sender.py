@@ -1,0 +1,538 @@
+"""The conductor: makes the parts of a producer below its public face, and ties them together.
+
+Owned by the producer. Everything that sends happens in a callback of the loop or inside a call of
+`send`, never in a task of its own, except to get a producer id. News comes here through three
+protocols, and goes on to the part that it concerns:
+
+    Decisions        from native code (broker_queues.pyx): what it leaves to Python
+    ClusterListener  from the cluster: connections and metadata
+    TopicsListener   from the topics in use: leaders, and records that waited for metadata
+
+Who owns what
+    BrokerQueues     the queue of each broker: what is sent next, what is in flight
+    Topics           topics, partition queues, records whose topic is not known yet
+    Backpressure     callers who wait for buffer space
+    BatchResults     retries, with BatchSplitter;  Epochs: sequences that start over
+    Finisher         the end of a batch, with Failures
+    PartitionTimers  linger, backoff and expiry
+    SlowPath         requests and responses that native code does not write or read
+
+Invariants
+* A batch is in exactly one place: open or closed in its partition queue, or in one request.
+* Every batch has a bound: `delivery_timeout_ms` after its creation it is failed wherever it is.
+  One in flight then keeps its place among the batches in flight until its request is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+import async_timeout
+
+from aioproducer._native.accumulator import RecordAccumulator
+from aioproducer._native.broker_queues import BrokerQueues, Counters
+from aioproducer._native.produce_response import SentRequest
+from aioproducer._native.queues import BrokerQueue, InFlightLimit, WaitingRecords
+from aioproducer._native.record_batch import Delivery, RecordBatch
+from aioproducer.background import Background, Timer
+from aioproducer.config import ProducerConfig
+from aioproducer.errors import KafkaError, ProducerClosedError
+from aioproducer.network.backoff import Backoff
+from aioproducer.network.cluster import Cluster
+from aioproducer.network.connection import Connection
+from aioproducer.network.metadata import NO_LEADER, PartitionLeader
+from aioproducer.protocol.produce import PRODUCE, ProduceResponse
+from aioproducer.sending.backpressure import Backpressure
+from aioproducer.sending.batch_errors import closed_error, delivery_timeout_error
+from aioproducer.sending.batch_results import BatchResults
+from aioproducer.sending.compression import BatchCompressor
+from aioproducer.sending.epochs import Epochs
+from aioproducer.sending.failures import Failures
+from aioproducer.sending.finishing import Finished, Finisher
+from aioproducer.sending.flush import Flushes
+from aioproducer.sending.partition_queue import PartitionQueue
+from aioproducer.sending.partitioner import RoundRobinPartitioner
+from aioproducer.sending.producer_id import ProducerId
+from aioproducer.sending.slow_path import SlowPath
+from aioproducer.sending.splitting import BatchSplitter
+from aioproducer.sending.timers import PartitionTimers
+from aioproducer.sending.topics import Topic, Topics
+from aioproducer.sending.undelivered import UndeliveredRecords
+from aioproducer.sending.unneeded_responses import UnneededResponses
+from aioproducer.telemetry.metrics import METRICS
+
+if TYPE_CHECKING:
+    from aioproducer._native.queues import WaitingRecord
+
+__all__ = ["Sender"]
+
+_WOKEN_AT_ONCE = 1_000
+"""Callers that are woken in one turn of the loop while the producer closes."""
+
+
+class Sender:
+    """Sends the records of one producer.
+
+    Attributes:
+        accumulator: Where the send path puts records.
+        backpressure: Callers who wait for buffer space.
+        broker_queues: What is sent to each broker.
+        cluster: Connections and metadata.
+        topics: The topics in use.
+        background: The loop that all of it runs on.
+    """
+
+    def __init__(self, config: ProducerConfig, background: Background) -> None:
+        self._config = config
+        self.background = background
+        counters = Counters()
+        self.cluster = Cluster(config, background, self)
+        self._compressor = BatchCompressor(config, background.loop, self._compressed)
+        self._flushes = Flushes(background.loop)
+        self._failures = Failures(
+            background, counters, config.on_error, self._compressor.decompress
+        )
+        self.topics = Topics(config, self.cluster, background, self)
+        self._producer_id = ProducerId(
+            self.cluster,
+            background,
+            backoff=Backoff(config.retry_backoff_ms, config.retry_backoff_max_ms),
+            counters=counters,
+            obtained=self._producer_id_obtained,
+            refused=self._producer_id_denied,
+        )
+        self.broker_queues = BrokerQueues(
+            loop=background.loop,
+            time=background.time,
+            decisions=self,
+            producer_id=self._producer_id,
+            flushes=self._flushes,
+            counters=counters,
+            produce_api=PRODUCE,
+            config=config,
+            compresses=self._compressor.is_active,
+        )
+        self.accumulator = RecordAccumulator(
+            loop=background.loop,
+            events=self.broker_queues,
+            topic_events=self.topics,
+            clock=background.time,
+            batch_size=config.batch_size,
+            max_request_size=config.max_request_size,
+            buffer_memory=config.buffer_memory,
+            partitioner=(
+                RoundRobinPartitioner()
+                if config.partitioner == "round_robin"
+                else config.partitioner
+            ),
+            ignore_keys=config.partitioner_ignore_keys,
+        )
+        self.topics.serve(self.accumulator)
+        self.broker_queues.serve(self.accumulator)
+        brokers = self.cluster.brokers
+        self.backpressure = Backpressure(
+            self.accumulator, self.broker_queues, brokers, background.time
+        )
+        self._finisher = Finisher(self.broker_queues, self._failures, self.backpressure)
+        self._results = BatchResults(
+            config,
+            background,
+            topics=self.topics,
+            producer_id=self._producer_id,
+            splitter=BatchSplitter(
+                config,
+                background.time,
+                self.topics,
+                self._compressor,
+                self._flushes,
+                self.broker_queues,
+            ),
+            finisher=self._finisher,
+            failures=self._failures,
+            timeout_error=self._timeout_error,
+        )
+        self._epochs = Epochs(self._producer_id, self._finisher)
+        self._timers = PartitionTimers(background, self._results, self._finisher)
+        self._slow_path = SlowPath(
+            config,
+            background,
+            brokers=brokers,
+            topics=self.topics,
+            results=self._results,
+            finisher=self._finisher,
+        )
+        self._unneeded_responses = UnneededResponses(self.topics, self.cluster.refresh)
+
+    # ---- lifecycle
+
+    async def start(self, timeout: float) -> None:
+        """Reach the cluster within `timeout` seconds."""
+        await self.cluster.start(self.topics, timeout)
+        if self._config.enable_idempotence:
+            self._producer_id.need()
+
+    async def flush(self) -> None:
+        """Wait until every record accepted so far is delivered or failed."""
+        remaining: set[RecordBatch] = set()
+        for topic in self.topics.by_name.values():
+            remaining.update(waiting.batch for waiting in topic.waiting)
+        for queue in self.broker_queues.all_active():
+            remaining.update(self._close_open(queue))
+        self.broker_queues.drain_all()
+        await self._flushes.wait_for(remaining)
+        if self._config.acks == 0:
+            # Done means handed to the transport: a connection closed now would lose the rest.
+            with contextlib.suppress(TimeoutError):
+                async with async_timeout.timeout(self._config.delivery_timeout_ms / 1000):
+                    await self.cluster.drain()
+
+    def begin_close(self) -> UndeliveredRecords:
+        """Report what fails from now on."""
+        self._failures.undelivered = UndeliveredRecords()
+        return self._failures.undelivered
+
+    async def give_up(self) -> None:
+        """Send nothing more, and fail what is not delivered yet, because the producer closes.
+
+        Whoever waits is woken in turns of the loop, not all at once: there may be very many.
+        """
+        self.broker_queues.is_closing = True
+        finished = Finished()
+        for queue in self.broker_queues.all_active():
+            batches = queue.batches()
+            queue.forget_waiting()
+            for batch in batches:
+                self._finisher.fail(batch, closed_error(batch), finished)
+        for topic in list(self.topics.by_name.values()):
+            self.topics.fail_waiting(
+                topic,
+                ProducerClosedError(
+                    f"The producer was closed before the partitions of topic {topic.name!r}"
+                    " were known"
+                ),
+            )
+        self._failures.report()
+        woken = 0
+        try:
+            for batch in finished.batches:
+                self._flushes.batch_done(batch)
+                woken += batch.waiter_count
+                batch.wake(False)
+                if woken >= _WOKEN_AT_ONCE:
+                    woken = 0
+                    await asyncio.sleep(0)
+        finally:
+            # Also when the loop ends and cancels this: nobody must wait for what never comes.
+            for batch in finished.batches:
+                batch.wake(False)
+
+    async def finish(self) -> None:
+        """After the last `flush`: wait until brokers have read what they need not answer."""
+        if self._config.acks == 0:
+            await self.cluster.finish()
+
+    async def close(self) -> None:
+        """End timers, tasks, threads and connections; cancelled, without waiting for their end."""
+        self.broker_queues.is_closing = True
+        try:
+            await self._producer_id.close()
+        finally:
+            try:
+                await self.cluster.close()
+            finally:
+                # Last: until the connections are closed, responses come and set timers.
+                self._close_timers()
+                await self._compressor.close()
+
+    def leave_behind(self) -> None:
+        """In the child of a fork: do nothing more, even if the copy of the loop goes on."""
+        self.broker_queues.is_closing = True
+        self._close_timers()
+        self.cluster.leave_behind()
+
+    def _close_timers(self) -> None:
+        self._timers.close()
+        self.broker_queues.close()
+        self.topics.close()
+        self._failures.close()
+
+    # ---- what there is
+
+    async def partitions_for(self, name: str) -> tuple[int, ...]:
+        """The ids of a topic's partitions, once they are known."""
+        return await self.topics.partitions_for(name)
+
+    def metrics(self) -> dict[str, float]:
+        """Counters since the start, and gauges of now."""
+        counters = self.broker_queues.counters
+        accumulator = self.accumulator
+        return dict(
+            zip(
+                METRICS,
+                (
+                    accumulator.accepted_count,
+                    counters.records_delivered,
+                    counters.records_failed,
+                    counters.batches_sent,
+                    counters.batches_retried,
+                    counters.batches_split,
+                    counters.requests_sent,
+                    counters.bytes_sent,
+                    counters.epochs_bumped,
+                    self.broker_queues.requests_in_flight,
+                    accumulator.buffer_memory,
+                    accumulator.buffer_memory - accumulator.buffer_used,
+                    len(self.backpressure),
+                    self.background.time() - self.cluster.metadata_at,
+                ),
+                strict=True,
+            )
+        )
+
+    def status(self) -> dict[str, object]:
+        """What a health check wants to know."""
+        cluster = self.cluster
+        last_error = cluster.last_metadata_error or cluster.brokers.any_connect_error()
+        id_and_epoch = self._producer_id.current
+        return {
+            "cluster_id": cluster.cluster_id,
+            "brokers": {
+                cluster.brokers.name(node_id): (
+                    "connected" if broker.is_connected else "not connected"
+                )
+                for node_id, broker in cluster.brokers.items()
+            },
+            "producer_id": None if id_and_epoch is None else id_and_epoch.producer_id,
+            "buffer_used_ratio": self.accumulator.buffer_used / self.accumulator.buffer_memory,
+            "requests_in_flight": self.broker_queues.requests_in_flight,
+            "waiting_callers": len(self.backpressure),
+            "last_error": None if last_error is None else str(last_error),
+        }
+
+    def not_yet(self, delivery: Delivery, waited: float) -> KafkaError:
+        """Why a record has no outcome yet, for a caller who waits no longer for it."""
+        batch = delivery._record_batch()  # pyright: ignore[reportPrivateUsage]
+        topic = self.topics.by_name.get(batch.topic)
+        if batch.partition < 0 or topic is None:
+            error = self.topics.not_yet_known(batch.topic, waited)
+        else:
+            queue = cast("PartitionQueue", topic.queue(batch.partition))
+            error = self._timeout_error(queue, batch, waited, "timeout of the call")
+            error.possibly_persisted = batch.possibly_persisted or batch.is_in_flight
+        hint = "The record goes on until delivery_timeout_ms; only this wait is over."
+        error.hint = f"{error.hint} {hint}".strip()
+        error.is_pending = True
+        return error
+
+    def _timeout_error(
+        self,
+        queue: PartitionQueue,
+        batch: RecordBatch,
+        waited: float | None = None,
+        bound: str = "delivery_timeout_ms",
+    ) -> KafkaError:
+        leader = queue.leader.node_id
+        if waited is None:
+            # Not what was allowed: the loop may have been held.
+            waited = self.background.time() - batch.created_at
+        return delivery_timeout_error(
+            batch,
+            waited=waited,
+            bound=bound,
+            broker=None if leader == NO_LEADER else self.cluster.brokers.name(leader),
+            broker_said=cast("Topic", queue.topic).error,
+            connect_error=self.cluster.last_connect_error(leader),
+            producer_id_error=self._producer_id.last_error,
+            throttled_for=self.cluster.throttled_for(leader),
+        )
+
+    # ---- news from native code (Decisions)
+
+    def prepare_closed(self, queue: PartitionQueue) -> None:
+        """Begin to compress a batch that is full."""
+        self._compressor.prepare_closed(queue)
+
+    def fit_head(self, queue: PartitionQueue) -> bool:
+        """Have a queue's head be no larger than its topic takes; whether it is another one now."""
+        finished = Finished()
+        has_changed = self._results.fit_head(queue, finished)
+        if finished.batches:
+            self.background.call_soon(self._finish_and_drain, finished)
+        return has_changed
+
+    def prepare_head(self, queue: PartitionQueue) -> bool:
+        """Whether a queue's head can be sent as it is; else it comes back from a thread."""
+        return self._compressor.prepare_head(queue)
+
+    def linger_until(self, queue: PartitionQueue, at: float) -> None:
+        """Have a queue's open batch wait for more records until then."""
+        self._timers.linger_until(queue, at)
+
+    def retry_until(self, queue: PartitionQueue, at: float) -> None:
+        """Look at a queue again when its backoff is over."""
+        self._timers.retry_until(queue, at)
+
+    def expire_at(self, queue: PartitionQueue, at: float) -> None:
+        """Look then at which batches of a queue have expired."""
+        self._timers.expire_at(queue, at)
+
+    def lacks_leader(self, queue: PartitionQueue) -> None:
+        """A queue has something to send, and nobody to send it to."""
+        self.topics.refresh(queue.topic)
+
+    def close_gap(self, queue: PartitionQueue) -> None:
+        """Close the gap in a queue's sequences, if it is known to be one by now."""
+        self._epochs.close_gap(queue)
+
+    def new_broker_queue(self, node_id: int) -> BrokerQueue:
+        """Make the queue of a broker."""
+        config = self._config
+        most = min(
+            config.max_in_flight_requests_per_connection * config.max_request_size,
+            max(2 * config.max_request_size, config.buffer_memory // 4),
+        )
+        # Beside those that there are.
+        self.accumulator.has_brokers = len(self.broker_queues.by_node) > 0
+        return BrokerQueue(
+            node_id,
+            InFlightLimit(most, config.request_timeout_ms / 1000),
+            Timer(self.background, partial(self._drain, node_id)),
+        )
+
+    def connection(self, node_id: int) -> Connection | None:
+        """The connection to a broker that requests may be begun on; None has one be made."""
+        return self.cluster.connection(node_id)
+
+    def admit(self) -> None:
+        """There is buffer space."""
+        self.backpressure.admit()
+
+    def send(self, sent: SentRequest, connection: Connection) -> None:
+        """Write a request in a form that native code does not write."""
+        self._slow_path.send(sent, connection)
+
+    def not_sent(self, sent: SentRequest, connection: Connection, error: Exception) -> None:
+        """A request could not be made or written."""
+        self._slow_path.not_sent(sent, connection, error)
+
+    def sent_without_response(self, sent: SentRequest) -> None:
+        """A request was written that gets no response (acks=0)."""
+        self._slow_path.sent_without_response(sent)
+
+    def handle_response(
+        self, sent: SentRequest, response: ProduceResponse | None, error: KafkaError | None
+    ) -> None:
+        """Take a response that is no plain success, or why there is none."""
+        self._slow_path.handle_response(sent, response, error)
+
+    # ---- news from the cluster (ClusterListener)
+
+    def metadata_changed(self) -> None:
+        """Send what waited for a leader; forget the queues of brokers that are gone."""
+        self.broker_queues.forget_gone(self.cluster.is_broker)
+        self.accumulator.has_brokers = len(self.broker_queues.by_node) > 1
+        self.backpressure.shares_changed()
+        self.backpressure.admit()
+        self.broker_queues.drain_all()
+
+    def cluster_changed(self) -> None:
+        """Go on under another producer id: the one in use is somebody else's there."""
+        self._epochs.cluster_changed(self.broker_queues.all_active())
+
+    def connection_ready(self, node_id: int) -> None:
+        """Send what waited for a connection."""
+        self._drain(node_id)
+
+    def connection_writable(self, node_id: int) -> None:
+        """Send what waited for the transport to take more."""
+        self._drain(node_id)
+
+    def wants_connection(self, node_id: int) -> bool:
+        """Whether something waits to be sent to a broker."""
+        broker = self.broker_queues.by_node.get(node_id)
+        return broker is not None and broker.has_ready and not self.broker_queues.is_closing
+
+    def unneeded_response(self, node_id: int, response: ProduceResponse) -> None:
+        """A broker answered records that were sent with acks=0."""
+        self._unneeded_responses.take(self.cluster.brokers.name(node_id), response)
+
+    # ---- news from the topics (TopicsListener)
+
+    def is_stalled(self, node_id: int) -> bool:
+        """Whether a broker takes nothing although something waits for it."""
+        since = self.broker_queues.of(node_id).stalled_since
+        timeout = self._config.partitioner_availability_timeout_ms / 1000
+        return since is not None and self.background.time() - since > timeout
+
+    def set_bounds(self, queue: PartitionQueue) -> None:
+        """Give a queue the bounds of its topic and of its broker."""
+        self.broker_queues.set_bounds(queue)
+
+    def leader_changed(self, queue: PartitionQueue, before: PartitionLeader) -> None:
+        """A queue has a leader, or another one than before."""
+        self.backpressure.shares_changed()
+        self.broker_queues.leader_changed(queue, before.node_id)
+
+    def waiting_failed(self, waiting: WaitingRecords, error: KafkaError) -> None:
+        """Records are about to fail whose topic is not known."""
+        self._failures.waiting_failed(waiting, error)
+
+    def record_failed(self, topic: str, error: KafkaError, record: WaitingRecord) -> None:
+        """A record got no partition."""
+        self._failures.record_failed(topic, error, record)
+
+    def waiting_over(self, waiting: WaitingRecords) -> None:
+        """Records no longer wait for metadata: they were routed, or failed."""
+        batch = waiting.batch
+        if any(self._flushes.waiting_for(batch)):
+            routed: list[RecordBatch] = []
+            if not batch.is_done:
+                for queue in self.broker_queues.all_active():
+                    if queue.topic is waiting.topic:
+                        routed.extend(self._close_open(queue))
+            self._flushes.replace(batch, routed)
+        self.backpressure.admit()
+
+    def sequences_forgotten(self, queues: Iterable[PartitionQueue]) -> None:
+        """Sequences in use are forgotten with their topics."""
+        self._producer_id.sequences_forgotten(queues)
+
+    # ---- news from the producer id and the compressor
+
+    def _producer_id_obtained(self) -> None:
+        # Those with sequences first, before the end of the turn sends anything: they start over.
+        for queue in list(self.broker_queues.active):
+            self.broker_queues.offer(queue)
+        for queue in self.broker_queues.all_active():
+            self.broker_queues.offer(queue)
+        self.broker_queues.drain_all()
+
+    def _producer_id_denied(self, error: KafkaError) -> None:
+        self._epochs.fail_waiting(self.broker_queues.all_active(), error)
+        self.broker_queues.drain_offered()
+
+    def _compressed(self, queue: PartitionQueue) -> None:
+        self.broker_queues.offer(queue)
+        self.broker_queues.drain_offered()
+
+    # ---- inside
+
+    def _drain(self, node_id: int) -> None:
+        self.broker_queues.drain(self.broker_queues.of(node_id))
+
+    def _finish_and_drain(self, finished: Finished) -> None:
+        self._finisher.finish(finished, direct=True)
+        self.broker_queues.drain_offered()
+
+    def _close_open(self, queue: PartitionQueue) -> list[RecordBatch]:
+        """Close a queue's open batch, whatever its age; returns all its batches."""
+        if queue.open is not None:
+            queue.close_open()
+            if self._compressor.is_active:
+                self._compressor.prepare_closed(queue)
+        self.broker_queues.offer(queue)
+        return queue.batches()

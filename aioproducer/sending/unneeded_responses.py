@@ -1,0 +1,101 @@
+"""What some brokers say of records that were sent with acks=0, and that Kafka says nothing of.
+
+Owns what is known of the partitions that such brokers refuse records of. The records are gone: they
+were counted as delivered when they were sent. What an answer can still do is done: the metadata is
+asked for again where the error means that it is stale, and each change is told once.
+
+Invariants
+* Only partitions of topics in use are kept, so a broker cannot make us keep more.
+* An answer without errors costs one look at each of its partitions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+
+from aioproducer.errors import broker_error
+from aioproducer.protocol.produce import (
+    PartitionProduceResponse,
+    ProduceResponse,
+    TopicProduceResponse,
+)
+from aioproducer.sending.topics import Topic, Topics
+
+__all__ = ["UnneededResponses"]
+
+logger = logging.getLogger(__name__)
+
+
+class UnneededResponses:
+    """Looks through the answers to Produce requests that expect none.
+
+    Args:
+        topics: The topics in use.
+        refresh: Called when an error means that metadata is stale.
+    """
+
+    def __init__(self, topics: Topics, refresh: Callable[[], None]) -> None:
+        self._topics = topics
+        self._refresh = refresh
+        self._refused: dict[str, dict[int, int]] = {}
+        """By topic and partition, the error code of the last answer."""
+
+    def take(self, broker: str, response: ProduceResponse) -> None:
+        """Take the answer of a broker, whose name is for the reader of the log."""
+        for topic, partition in self._news(response):
+            if partition.error_code:
+                self._take_error(broker, topic, partition)
+            else:
+                self._take_success(topic, partition.index)
+
+    def _news(self, response: ProduceResponse) -> Iterator[tuple[str, PartitionProduceResponse]]:
+        """The partitions that are refused, or were; without those that nobody knows."""
+        for of_topic in response.responses:
+            partitions = [
+                partition
+                for partition in of_topic.partition_responses
+                if partition.error_code or self._refused
+            ]
+            if not partitions:
+                continue
+            topic = self._find(of_topic)
+            if topic is None:
+                continue
+            for partition in partitions:
+                if 0 <= partition.index < topic.partition_count:
+                    yield topic.name, partition
+
+    def _find(self, response: TopicProduceResponse) -> Topic | None:
+        topics = self._topics.by_name
+        if response.name:
+            return topics.get(response.name)
+        return next(
+            (topic for topic in topics.values() if topic.topic_id == response.topic_id), None
+        )
+
+    def _take_error(self, broker: str, topic: str, partition: PartitionProduceResponse) -> None:
+        error = broker_error(partition.error_code, partition.error_message)
+        if error.refreshes_metadata:
+            self._refresh()
+        if topic not in self._refused:
+            in_use = self._topics.by_name
+            self._refused = {name: codes for name, codes in self._refused.items() if name in in_use}
+        codes = self._refused.setdefault(topic, {})
+        is_news = partition.error_code not in codes.values()
+        codes[partition.index] = partition.error_code
+        if is_news:
+            logger.warning(
+                "Broker %s refuses records of %s-%s that were sent with acks=0: they are lost,"
+                " though they count as delivered (%s)",
+                broker,
+                topic,
+                partition.index,
+                error,
+            )
+
+    def _take_success(self, topic: str, partition: int) -> None:
+        codes = self._refused.get(topic, {})
+        if codes.pop(partition, None) is not None and not codes:
+            del self._refused[topic]
+            logger.info("%s accepts records again", topic)

@@ -1,0 +1,1 @@
+"""What a producer tells of itself to those who watch it."""

@@ -1,0 +1,216 @@
+"""The sender as far as it goes without brokers; the rest is in the loop tests."""
+
+from __future__ import annotations
+
+# Some of what is to be said is about rooms that only the sender has.
+# pyright: reportPrivateUsage=false
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from aioproducer._native.record_batch import Delivery
+from aioproducer.background import Background
+from aioproducer.config import ProducerConfig
+from aioproducer.network.metadata import NO_LEADER, BrokerAddress
+from aioproducer.sending.finishing import Finished
+from aioproducer.sending.partition_queue import PartitionQueue
+from aioproducer.sending.sender import Sender
+from aioproducer.sending.sequences import ProducerIdAndEpoch
+from aioproducer.sending.waiting_callers import Waiter
+from tests.support.core import TOPIC
+from tests.support.topics import told
+
+
+class Its:
+    """A sender that knows two brokers, and that never reaches any."""
+
+    def __init__(self, *, linger_ms: int = 0, enable_idempotence: bool = False) -> None:
+        config = ProducerConfig(
+            bootstrap_servers="b:9092",
+            buffer_memory=100_000,
+            enable_idempotence=enable_idempotence,
+            linger_ms=linger_ms,
+        )
+        self.sender = Sender(config, Background(asyncio.get_running_loop()))
+
+    def learn(self, *leaders: int, brokers: tuple[int, ...] = (1, 2)) -> None:
+        """Take a metadata answer: the brokers, and who leads each partition of the topic."""
+        sender = self.sender
+        addresses = [BrokerAddress(node_id, "127.0.0.1", 9) for node_id in brokers]
+        sender.cluster.brokers.update(addresses, told_by="b:9092")
+        sender.accumulator.topic(TOPIC)
+        answer = told(*((leader, 0) for leader in leaders), name=TOPIC)
+        sender.topics.take_metadata([TOPIC], [answer], "b:9092")
+        sender.metadata_changed()
+
+    def put(self, partition: int) -> bool:
+        """Send to a partition; whether there was room."""
+        accept = self.sender.accumulator.accept_record
+        return accept(TOPIC, None, bytes(1_000), partition, None, 0, None) is not None
+
+    def fill(self, partition: int) -> None:
+        """Send to a partition until there is no room."""
+        while self.put(partition):
+            pass
+
+    def lane_with_records(self, partition: int, count: int = 1) -> PartitionQueue:
+        """Return the queue of a partition, with one more closed batch."""
+        for _ in range(count):
+            self.put(partition)
+        queue = self.queue(partition)
+        queue.close_open()
+        return queue
+
+    def queue(self, partition: int) -> PartitionQueue:
+        queue = self.sender.topics.by_name[TOPIC].queue(partition)
+        assert isinstance(queue, PartitionQueue)
+        return queue
+
+
+@pytest_asyncio.fixture
+async def its() -> AsyncIterator[Its]:
+    made = Its()
+    yield made
+    await made.sender.give_up()
+    await made.sender.close()
+
+
+async def test_a_broker_whose_records_fill_its_share_is_named(its: Its) -> None:
+    its.learn(1, 2)
+    its.put(0)
+    its.fill(1)
+    text = str(its.sender.backpressure.no_space_error())
+    assert "Records for broker 2 at 127.0.0.1:9 hold " in text
+    assert f"hold {its.queue(1).share.held_bytes} bytes" in text
+
+
+async def test_records_for_partitions_without_leader_have_a_share_of_their_own(its: Its) -> None:
+    its.learn(1, NO_LEADER)
+    its.put(0)
+    its.fill(1)
+    assert its.queue(0).share is not its.queue(1).share
+    its.learn(1, 2)
+    assert its.queue(1).share.held_bytes == 0
+
+
+async def test_a_broker_that_is_gone_does_not_get_in_the_way_of_an_error(its: Its) -> None:
+    its.learn(1, 2)
+    its.put(1)
+    # The metadata names it as a leader, and not as a broker.
+    its.learn(1, 2, brokers=(1, 3))
+    its.put(0)
+    its.sender.connection_writable(3)
+    its.fill(1)
+    assert "Records for a broker that is gone hold " in str(
+        its.sender.backpressure.no_space_error()
+    )
+
+
+async def test_a_lane_takes_the_share_of_its_new_leader(its: Its) -> None:
+    its.learn(1, 2)
+    its.put(0)
+    its.put(1)
+    before = its.queue(0).share
+    its.learn(2, 2)
+    assert its.queue(0).share is its.queue(1).share is not before
+
+
+async def test_a_caller_is_told_what_it_waits_for_itself_and_not_who_came_later(its: Its) -> None:
+    its.learn(1, 2)
+    its.put(0)
+    its.fill(1)
+    waiter: Waiter[Delivery] = Waiter(lambda: None, print, print, 60.0)
+    its.sender.backpressure.join(waiter)
+    its.fill(0)
+    text = str(its.sender.backpressure.no_space_error(waiter))
+    assert "Records for broker 2 at 127.0.0.1:9 hold " in text
+    assert "no room for 1" in text
+
+
+async def test_the_pause_of_a_broker_that_left_is_forgotten(its: Its) -> None:
+    its.learn(1, 2)
+    its.put(1)
+    queue = its.sender.broker_queues.of(3)
+    queue.throttle_timer.set(its.sender.background.time() + 3_600)
+    its.learn(1, 2)
+    assert queue.throttle_timer.at is None
+
+
+async def test_records_without_leader_do_not_count_as_those_of_a_broker() -> None:
+    its = Its(linger_ms=60_000)
+    its.learn(1, NO_LEADER, brokers=(1,))
+    its.put(0)
+    its.put(1)
+    await asyncio.sleep(0)
+    assert not its.sender.accumulator.has_brokers
+    await its.sender.give_up()
+    await its.sender.close()
+
+
+async def test_a_batch_that_waits_for_its_retry_expires_before_younger_ones_in_flight(
+    its: Its,
+) -> None:
+    its.learn(1)
+    queue = its.lane_with_records(0)
+    old = queue.head
+    assert old is not None
+    queue.take(None)
+    await asyncio.sleep(0.02)
+    its.lane_with_records(0)
+    young = queue.take(None)
+    queue.request_ended(old)
+    queue.requeue(old, 0.0)
+    finished = Finished()
+    results = its.sender._results
+    due = old.created_at + 120.0
+    assert results.expire(queue, due, finished) == young.created_at + 120.0
+    assert finished.batches == [old]
+
+
+async def test_numbers_of_a_part_that_expires_before_it_is_sent_are_given_back(its: Its) -> None:
+    its.learn(1)
+    queue = its.lane_with_records(0, count=2)
+    whole = queue.take(ProducerIdAndEpoch(7, 0))
+    queue.request_ended(whole)
+    queue.split(whole, whole.split(1))
+    its.sender._results.expire(queue, whole.created_at + 120.0, Finished())
+    assert (queue.gap, queue.next_sequence) != ("none", 2)
+
+
+async def test_a_batch_in_doubt_behind_an_acknowledged_one_is_stored_when_it_expires(
+    its: Its,
+) -> None:
+    its.learn(1)
+    id_and_epoch = ProducerIdAndEpoch(7, 0)
+    queue = its.lane_with_records(0)
+    proof = queue.take(id_and_epoch)
+    queue.request_ended(proof)
+    queue.acknowledged(proof)
+    its.lane_with_records(0)
+    lost = queue.take(id_and_epoch)
+    its.lane_with_records(0)
+    later = queue.take(id_and_epoch)
+    queue.request_ended(lost)
+    lost.possibly_persisted = True
+    queue.requeue(lost, 0.0)
+    queue.request_ended(later)
+    queue.acknowledged(later)
+    its.sender._results.expire(queue, lost.created_at + 120.0, Finished())
+    assert lost.is_delivered
+
+
+async def test_a_lane_in_turn_whose_numbers_were_lost_is_not_sent_under_them() -> None:
+    its = Its(enable_idempotence=True)
+    sender = its.sender
+    sender._producer_id.need = lambda: None  # type: ignore[method-assign]
+    sender._producer_id.current = ProducerIdAndEpoch(7, 0)
+    its.learn(1)
+    queue = its.lane_with_records(0)
+    sender.broker_queues.offer(queue)
+    assert sender.wants_connection(1)
+    sender._producer_id.current = None
+    sender.broker_queues.offer(queue)
+    assert not sender.wants_connection(1)
+    await sender.give_up()
+    await sender.close()

@@ -1,0 +1,530 @@
+"""Callers who wait for room: first come, first served, and a full share keeps nobody else."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aioproducer.errors import BufferExhaustedError, KafkaTimeoutError
+from aioproducer.sending.waiting_callers import Waiter, WaitingCallers
+
+quick = settings(max_examples=200, deadline=None, database=None)
+
+
+class Buffer:
+    """Room for some records, and for some of them at each broker.
+
+    Attributes:
+        free: How many records the buffer has room for.
+        shares: How many of them each broker's share has room for; no bound where it is not named.
+        leaders: The broker of each partition; a partition is led by "broker" if it is not named.
+        told: What callers were told, in order.
+        asked: Who was asked again, in order.
+    """
+
+    def __init__(self, free: int = 0, **shares: int) -> None:
+        self.free = free
+        self.shares = dict(shares)
+        self.leaders: dict[object, str] = {}
+        self.lines: dict[object, int] = {}
+        self.refused_line: object = None
+        self.refused_share: object | None = None
+        self.refused_bytes = 0
+        self.queue: WaitingCallers[str] = WaitingCallers(self)
+        self.told: list[str] = []
+        self.asked: list[str] = []
+
+    def share_of(self, line: object) -> object | None:
+        return self.leaders.get(line, "broker")
+
+    def take(self, name: str, line: object) -> str | None:
+        """Take a record, or note what refused it."""
+        share = self.leaders.get(line, "broker")
+        self.refused_line = line
+        if not self.free:
+            self.refused_share = None
+            return None
+        if not self.shares.get(share, 1):
+            self.refused_share = share
+            return None
+        self.free -= 1
+        if share in self.shares:
+            self.shares[share] -= 1
+        return name
+
+    def join(
+        self,
+        name: str,
+        line: str = "partition",
+        *,
+        expires_at: float = 60.0,
+        admit: Callable[[], str | None] | None = None,
+    ) -> Waiter[str]:
+        """Have a caller wait whose record was refused just now."""
+
+        def take() -> str | None:
+            self.asked.append(name)
+            return self.take(name, line)
+
+        waiter = Waiter(
+            admit=admit or take,
+            resolve=lambda admitted: self.told.append(f"{admitted} in"),
+            reject=lambda error: self.told.append(f"{name} {type(error).__name__}"),
+            expires_at=expires_at,
+        )
+        assert self.take(name, line) is None
+        self.queue.join(waiter)
+        return waiter
+
+    def give_back(self, free: int = 0, **shares: int) -> bool:
+        """Make room and admit whom it is for; whether somebody waits for the buffer itself."""
+        self.free += free
+        for share, more in shares.items():
+            self.shares[share] += more
+        self.asked.clear()
+        return self.queue.admit()
+
+    def led(self, **leaders: str) -> Buffer:
+        self.leaders.update(leaders)
+        return self
+
+
+def finds_no_room(record: object) -> str | None:
+    return None
+
+
+# ---- the buffer itself
+
+
+def test_nobody_is_admitted_without_room() -> None:
+    room = Buffer()
+    room.join("a")
+    assert room.give_back()
+    assert room.told == []
+    assert len(room.queue) == 1
+
+
+def test_the_first_to_come_is_the_first_to_be_admitted() -> None:
+    room = Buffer()
+    for name in "abc":
+        room.join(name)
+    assert room.give_back(2)
+    assert room.told == ["a in", "b in"]
+    assert not room.give_back(1)
+    assert room.told == ["a in", "b in", "c in"]
+    assert len(room.queue) == 0
+
+
+def test_a_small_record_does_not_pass_a_large_one() -> None:
+    room = Buffer()
+    room.join("large", admit=lambda: None)
+    room.join("small", "another partition")
+    room.give_back(1)
+    assert room.told == []
+
+
+def test_those_without_room_are_not_asked() -> None:
+    room = Buffer()
+    for name in "abc":
+        room.join(name, name)
+    room.give_back()
+    assert room.asked == ["a"]
+
+
+def test_who_withdrew_is_passed_over() -> None:
+    room = Buffer()
+    waiters = [room.join(name) for name in "abc"]
+    room.queue.withdraw(waiters[0])
+    room.queue.withdraw(waiters[1])
+    assert len(room.queue) == 1
+    room.give_back(3)
+    assert room.told == ["c in"]
+    assert room.free == 2
+
+
+def test_who_withdrew_leaves_no_record_behind_who_still_waits() -> None:
+    class Record:
+        """What a caller wants to send."""
+
+    room = Buffer()
+    room.join("a")
+    record = Record()
+    alive = weakref.ref(record)
+    waiter = room.join("b", admit=partial(finds_no_room, record))
+    del record
+    room.queue.withdraw(waiter)
+    assert alive() is None
+
+
+def test_the_record_is_not_in_the_repr() -> None:
+    waiter = Buffer().join("a", admit=partial(finds_no_room, "4111 1111"))
+    assert "4111" not in repr(waiter)
+
+
+def test_withdrawing_twice_counts_once() -> None:
+    room = Buffer()
+    waiter = room.join("a")
+    room.join("b")
+    room.queue.withdraw(waiter)
+    room.queue.withdraw(waiter)
+    assert len(room.queue) == 1
+
+
+def test_withdrawing_after_the_admission_changes_nothing() -> None:
+    room = Buffer()
+    waiter = room.join("a")
+    room.join("b")
+    room.give_back(1)
+    room.queue.withdraw(waiter)
+    assert len(room.queue) == 1
+    room.give_back(1)
+    assert room.told == ["a in", "b in"]
+
+
+def test_the_work_of_many_withdrawals_is_done_once() -> None:
+    room = Buffer()
+    waiters = [room.join(str(index)) for index in range(20_000)]
+    for waiter in reversed(waiters):
+        room.queue.withdraw(waiter)
+    assert len(room.queue) == 0
+    assert room.queue.next_expiry is None
+
+
+@pytest.mark.parametrize("length", [100, 10_000])
+def test_an_admission_asks_two_however_long_the_queue_is(length: int) -> None:
+    room = Buffer()
+    waiters = [room.join("one") for _ in range(length)]
+    for waiter in waiters[50::2]:
+        room.queue.withdraw(waiter)
+    asked = 0
+    for _ in range(50):
+        room.give_back(1)
+        asked += len(room.asked)
+    # The one who is let in, and the one behind who finds no room.
+    assert asked == 100
+    assert room.told == ["one in"] * 50
+
+
+def test_an_error_rejects_the_one_caller_and_the_next_is_admitted() -> None:
+    def refuse() -> None:
+        raise ValueError
+
+    room = Buffer()
+    room.join("a", admit=refuse)
+    room.join("b")
+    room.give_back(1)
+    assert room.told == ["a ValueError", "b in"]
+
+
+def test_those_whose_time_is_over_are_rejected() -> None:
+    room = Buffer()
+    for name, at in (("a", 1.0), ("b", 2.0), ("c", 3.0)):
+        room.join(name, expires_at=at)
+    room.queue.expire(2.0, lambda _: KafkaTimeoutError())
+    assert room.told == ["a KafkaTimeoutError", "b KafkaTimeoutError"]
+    assert len(room.queue) == 1
+
+
+def test_each_rejected_caller_gets_an_error_of_his_own() -> None:
+    errors: list[Exception] = []
+    room = Buffer()
+    for _ in range(2):
+        room.queue.join(Waiter(lambda: None, print, errors.append, expires_at=0.0))
+    room.queue.expire(0.0, lambda _: BufferExhaustedError())
+    assert errors[0] is not errors[1]
+
+
+def test_the_next_expiry_is_that_of_the_first_who_still_waits() -> None:
+    room = Buffer()
+    found = [room.queue.next_expiry]
+    first = room.join("a", expires_at=1.0)
+    room.join("b", expires_at=2.0)
+    found.append(room.queue.next_expiry)
+    room.queue.withdraw(first)
+    found.append(room.queue.next_expiry)
+    assert found == [None, 1.0, 2.0]
+
+
+def test_everybody_can_be_rejected() -> None:
+    room = Buffer()
+    withdrawn = room.join("a")
+    room.join("b")
+    room.join("c")
+    room.queue.withdraw(withdrawn)
+    room.queue.reject_all(BufferExhaustedError)
+    assert room.told == ["b BufferExhaustedError", "c BufferExhaustedError"]
+    assert len(room.queue) == 0
+
+
+@pytest.mark.parametrize("ending", ["admitted", "expired", "rejected", "withdrawn"])
+def test_who_left_the_queue_no_longer_waits_or_stands_in_a_line(ending: str) -> None:
+    room = Buffer()
+    waiter = room.join("a", expires_at=0.0)
+    assert len(room.queue) == 1
+    if ending == "admitted":
+        room.give_back(1)
+    elif ending == "expired":
+        room.queue.expire(0.0, lambda _: KafkaTimeoutError())
+    elif ending == "rejected":
+        room.queue.reject_all(KafkaTimeoutError)
+    else:
+        room.queue.withdraw(waiter)
+    assert not waiter.is_waiting
+    assert room.lines == {}
+
+
+# ---- the share of a broker
+
+
+def test_who_waits_for_a_share_keeps_nobody_waiting_for_another() -> None:
+    room = Buffer(1, silent=0).led(p="silent", q="healthy")
+    room.join("a", "p")
+    room.free = 0
+    room.join("b", "q")
+    assert not room.give_back(1)
+    assert room.told == ["b in"]
+    assert len(room.queue) == 1
+
+
+def test_who_waits_for_the_same_share_is_admitted_in_the_order_of_the_calls() -> None:
+    room = Buffer(10, silent=0).led(p="silent", q="silent")
+    for name, line in (("a", "p"), ("b", "q"), ("c", "p")):
+        room.join(name, line)
+    room.give_back(silent=2)
+    assert room.told == ["a in", "b in"]
+    room.give_back(silent=1)
+    assert room.told == ["a in", "b in", "c in"]
+
+
+def test_a_full_share_is_asked_once() -> None:
+    room = Buffer(10, silent=0).led(p="silent")
+    for index in range(100):
+        room.join(str(index), "p")
+    room.give_back()
+    assert room.asked == ["0"]
+    room.give_back(silent=1)
+    assert room.asked == ["0", "1"]
+
+
+def test_room_in_a_share_is_of_no_use_while_the_buffer_has_none() -> None:
+    room = Buffer(1, silent=0).led(p="silent")
+    room.join("a", "p")
+    room.free = 0
+    assert room.give_back(silent=1)
+    assert room.told == []
+    assert not room.give_back(1)
+    assert room.told == ["a in"]
+
+
+def test_who_waited_for_the_buffer_may_have_to_wait_for_a_share_next() -> None:
+    room = Buffer(0, silent=0).led(p="silent", q="healthy")
+    room.join("a", "p")
+    room.join("b", "q")
+    assert not room.give_back(1)
+    assert room.told == ["b in"]
+    room.give_back(1, silent=1)
+    assert room.told == ["b in", "a in"]
+
+
+def test_who_waited_longest_is_first_whatever_he_waits_for() -> None:
+    room = Buffer(10, one=0, two=0).led(p="one", q="two")
+    for name, line in (("a", "p"), ("b", "q"), ("c", "p"), ("d", "q")):
+        room.join(name, line)
+    room.give_back(one=2, two=2)
+    assert room.told == ["a in", "b in", "c in", "d in"]
+
+
+def test_who_comes_later_to_a_share_stands_behind_those_who_came_to_it_from_the_buffer() -> None:
+    room = Buffer(0, silent=0).led(p="silent")
+    room.join("first", "p")
+    room.give_back(5)
+    room.join("second", "p")
+    room.give_back(silent=1)
+    assert room.told == ["first in"]
+
+
+def test_lines_count_who_waits_for_each_partition() -> None:
+    room = Buffer(1, silent=0).led(p="silent", q="silent")
+    waiters = [room.join(str(index), line) for index, line in enumerate("ppq")]
+    assert room.lines == {"p": 2, "q": 1}
+    room.queue.withdraw(waiters[0])
+    assert room.lines == {"p": 1, "q": 1}
+    room.queue.reject_all(KafkaTimeoutError)
+    assert room.lines == {}
+
+
+def test_a_partition_that_another_broker_leads_by_now_waits_for_that_ones_share() -> None:
+    room = Buffer(10, silent=0).led(p="silent")
+    room.join("a", "p")
+    room.led(p="healthy")
+    room.queue.unpark()
+    assert not room.give_back()
+    assert room.told == ["a in"]
+
+
+def test_when_leaders_change_everybody_keeps_his_place() -> None:
+    room = Buffer(4, one=0, two=0).led(p="one", q="two", r="three")
+    for name, line in (("a", "p"), ("b", "q"), ("c", "p")):
+        room.join(name, line)
+    room.free = 0
+    room.join("d", "r")
+    room.queue.unpark()
+    room.give_back(4, one=9, two=9)
+    assert room.told == ["a in", "b in", "c in", "d in"]
+
+
+def test_a_small_record_does_not_pass_a_large_one_of_the_same_share() -> None:
+    room = Buffer(10, silent=0).led(p="silent", q="silent")
+
+    def finds_too_little() -> str | None:
+        # Room for a small one only.
+        room.refused_line, room.refused_share = "p", "silent"
+        return None
+
+    large = room.join("large", "p", admit=finds_too_little)
+    room.join("small", "q")
+    room.give_back(silent=1)
+    assert room.told == []
+    assert large.is_waiting
+
+
+def test_those_whose_partitions_moved_to_one_share_keep_their_order() -> None:
+    room = Buffer(10, one=0, two=0).led(p="one", q="two")
+    room.join("a", "p")
+    room.join("b", "q")
+    room.led(p="two")
+    room.queue.unpark()
+    room.give_back()
+    room.give_back(two=2)
+    assert room.told == ["a in", "b in"]
+
+
+def test_who_waited_for_a_topic_stands_in_the_line_of_his_partition_once_it_is_known() -> None:
+    room = Buffer(0, silent=0).led(p="silent")
+    line = "topic"
+    room.join("a", line, admit=lambda: room.take("a", line))
+    assert room.lines == {"topic": 1}
+    line = "p"
+    room.give_back(1)
+    assert room.told == []
+    assert room.lines == {"p": 1}
+
+
+def test_who_withdrew_from_a_share_is_passed_over() -> None:
+    room = Buffer(10, silent=0).led(p="silent")
+    waiters = [room.join(name, "p") for name in "abc"]
+    room.queue.withdraw(waiters[0])
+    room.give_back(silent=1)
+    assert room.told == ["b in"]
+    assert len(room.queue) == 1
+
+
+def test_those_who_wait_for_a_share_expire_too() -> None:
+    room = Buffer(1, silent=0).led(p="silent", q="healthy")
+    room.join("a", "p", expires_at=1.0)
+    room.join("b", "p", expires_at=3.0)
+    room.free = 0
+    room.join("c", "q", expires_at=2.0)
+    assert room.queue.next_expiry == 1.0
+    room.queue.expire(2.0, lambda _: KafkaTimeoutError())
+    assert sorted(room.told) == ["a KafkaTimeoutError", "c KafkaTimeoutError"]
+    assert room.queue.next_expiry == 3.0
+
+
+def test_those_who_wait_for_a_share_are_rejected_too_in_the_order_of_the_calls() -> None:
+    room = Buffer(1, silent=0).led(p="silent", q="healthy")
+    room.join("a", "p")
+    room.free = 0
+    room.join("b", "q")
+    room.free = 1
+    room.join("c", "p")
+    room.queue.reject_all(KafkaTimeoutError)
+    assert room.told == [f"{name} KafkaTimeoutError" for name in "abc"]
+
+
+def test_a_share_that_nobody_waits_for_any_more_leaves_nothing_behind() -> None:
+    class Share:
+        """The share of a broker that is gone later."""
+
+    room = Buffer(10)
+    share = Share()
+    alive = weakref.ref(share)
+    room.refused_line, room.refused_share = "p", share
+    waiter: Waiter[str] = Waiter(lambda: None, print, print, expires_at=1.0)
+    room.queue.join(waiter)
+    room.refused_share = None
+    room.queue.withdraw(waiter)
+    assert room.queue.next_expiry is None
+    del share, waiter
+    assert alive() is None
+
+
+PARTITIONS = {"p": "one", "q": "one", "r": "two", "s": "three"}
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("send"), st.sampled_from("pqrs")),
+        st.tuples(st.just("give back"), st.sampled_from(["one", "two", "three"])),
+        st.tuples(st.just("withdraw"), st.integers(0, 5)),
+        st.tuples(st.just("move"), st.sampled_from("pqrs")),
+    ),
+    max_size=60,
+)
+
+
+@quick
+@given(st.integers(0, 3), steps)
+def test_each_partition_keeps_the_order_of_its_calls_and_no_room_is_left_unused(
+    free: int, actions: list[tuple[str, str | int]]
+) -> None:
+    room = Buffer(free, one=1, two=1, three=1).led(**PARTITIONS)
+    waiting: dict[str, Waiter[str]] = {}
+    accepted: dict[str, list[int]] = {partition: [] for partition in PARTITIONS}
+
+    def admitted() -> None:
+        for line in room.told:
+            name = line.removesuffix(" in")
+            waiting.pop(name)
+            accepted[name[0]].append(int(name[1:]))
+        room.told.clear()
+
+    for number, (action, what) in enumerate(actions):
+        if action == "send" and isinstance(what, str):
+            name = f"{what}{number}"
+            # A new call stands behind those who wait for the same, as the accumulator sees to.
+            stands_behind = room.lines.get(what, 0) > 0
+            if stands_behind:
+                room.refused_line, room.refused_share = what, room.leaders[what]
+            if stands_behind or room.take(name, what) is None:
+                taking = partial(room.take, name, what)
+                waiter = Waiter(
+                    taking, lambda it: room.told.append(f"{it} in"), print, expires_at=0.0
+                )
+                room.queue.join(waiter)
+                waiting[name] = waiter
+            else:
+                accepted[what].append(number)
+        elif action == "give back" and isinstance(what, str):
+            room.give_back(1, **{what: 1})
+        elif action == "move" and isinstance(what, str):
+            room.leaders[what] = "two"
+            room.queue.unpark()
+            room.queue.admit()
+        elif isinstance(what, int) and waiting:
+            name = [*waiting][what % len(waiting)]
+            room.queue.withdraw(waiting.pop(name))
+            room.queue.admit()
+        admitted()
+    for numbers in accepted.values():
+        assert numbers == sorted(numbers)
+    assert len(room.queue) == len(waiting) == sum(room.lines.values())
+    room.queue.unpark()
+    room.queue.admit()
+    admitted()
+    if room.free:
+        # Whoever still waits finds the share of his broker full.
+        assert all(not room.shares[room.leaders[name[0]]] for name in waiting)
