@@ -1,5 +1,6 @@
 /* CRC-32C, the checksum of a record batch (KIP-98). A batch is checksummed once per attempt, so
- * this runs over every byte sent. Three paths, chosen once:
+ * this runs over every byte sent. Three paths, chosen once, by what the processor at hand has: a
+ * wheel is built for the oldest processor of its platform, so no flag of the compiler may say it.
  *
  *   x86-64 SSE4.2 and ARMv8 CRC: the instruction has a latency of 3 cycles and a throughput of 1,
  *     so one stream uses a third of the unit. Long inputs are cut into three stripes that run
@@ -16,9 +17,14 @@
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #define HARDWARE_X86 1
 #include <nmmintrin.h>
-#elif defined(__aarch64__) && defined(__ARM_FEATURE_CRC32)
+#elif defined(__AARCH64EL__) && (defined(__GNUC__) || defined(__clang__))
 #define HARDWARE_ARM 1
+#if !defined(__clang__)
 #include <arm_acle.h>
+#endif
+#if defined(__linux__)
+#include <sys/auxv.h>
+#endif
 #endif
 
 #define POLYNOMIAL 0x82f63b78u /* reflected */
@@ -59,7 +65,11 @@ void aioproducer_crc32c_init(void)
     __builtin_cpu_init();
     has_hardware = __builtin_cpu_supports("sse4.2");
 #elif defined(HARDWARE_ARM)
-    has_hardware = 1;
+#if defined(__ARM_FEATURE_CRC32) || defined(__APPLE__)
+    has_hardware = 1; /* the compiler was told so, and no Mac with an ARM was ever without */
+#elif defined(__linux__)
+    has_hardware = (getauxval(AT_HWCAP) & HWCAP_CRC32) != 0;
+#endif
 #endif
 }
 
@@ -89,8 +99,13 @@ static uint32_t run_portable(uint32_t crc, const unsigned char *bytes, size_t le
 #define TARGET __attribute__((target("sse4.2")))
 #define STEP_8(crc, word) _mm_crc32_u64((crc), (word))
 #define STEP_1(crc, byte) _mm_crc32_u8((uint32_t)(crc), (byte))
+#elif defined(__clang__)
+/* The arm_acle.h of clang 14 hides its functions from a file that is not built for them. */
+#define TARGET __attribute__((target("crc")))
+#define STEP_8(crc, word) __builtin_arm_crc32cd((uint32_t)(crc), (word))
+#define STEP_1(crc, byte) __builtin_arm_crc32cb((uint32_t)(crc), (byte))
 #else
-#define TARGET
+#define TARGET __attribute__((target("+crc")))
 #define STEP_8(crc, word) __crc32cd((uint32_t)(crc), (word))
 #define STEP_1(crc, byte) __crc32cb((uint32_t)(crc), (byte))
 #endif
