@@ -16,6 +16,8 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, Final, TypeVar, TypeVarTuple
 
+from aioproducer._native.clock import Clock
+
 __all__ = ["Background", "Timer"]
 
 T = TypeVar("T")
@@ -35,14 +37,17 @@ class Background:
     Attributes:
         loop: The event loop itself.
         time: Its clock.
+        clock: The same, for native code.
         create_future: As the loop's.
     """
 
-    __slots__ = ("create_future", "loop", "time")
+    __slots__ = ("clock", "create_future", "loop", "time")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.time = loop.time
+        is_monotonic = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time
+        self.clock = Clock(loop.time, is_monotonic)
         self.create_future = loop.create_future
 
     def create_task(self, work: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:

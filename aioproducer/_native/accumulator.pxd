@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t
 
+from aioproducer._native.clock cimport Clock
 from aioproducer._native.queues cimport BufferShare, CorePartitionQueue, CoreTopic
 from aioproducer._native.record_batch cimport BlockPool, Delivery, Field, RecordBatch
 
@@ -25,7 +26,7 @@ cdef class RecordAccumulator:
     cdef CoreTopic last_topic
     cdef object events
     cdef object topic_events
-    cdef object clock
+    cdef Clock clock
     cdef BlockPool pool
     cdef object partitioner
     cdef bint ignore_keys

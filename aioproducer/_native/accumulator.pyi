@@ -1,8 +1,9 @@
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import Context
 from typing import Any, Protocol
 
+from aioproducer._native.clock import Clock
 from aioproducer._native.queues import (
     BufferShare,
     CorePartitionQueue,
@@ -43,7 +44,7 @@ class RecordAccumulator:
         loop: AbstractEventLoop,
         events: AccumulatorEvents,
         topic_events: TopicEvents,
-        clock: Callable[[], float],
+        clock: Clock,
         batch_size: int,
         max_request_size: int,
         buffer_memory: int,

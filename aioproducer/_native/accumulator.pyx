@@ -30,6 +30,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
+from aioproducer._native.clock cimport Clock
 from aioproducer._native.queues cimport BufferShare, CorePartitionQueue, CoreTopic, WaitingRecords
 from aioproducer._native.record_batch cimport (
     BlockPool,
@@ -141,7 +142,7 @@ cdef class RecordAccumulator:
         loop,
         events,
         topic_events,
-        clock,
+        Clock clock,
         Py_ssize_t batch_size,
         Py_ssize_t max_request_size,
         int64_t buffer_memory,
@@ -320,7 +321,7 @@ cdef class RecordAccumulator:
         return topic
 
     def _wait_for_metadata(self, CoreTopic topic, tuple record, Py_ssize_t size, on_delivery):
-        cdef double now = self.clock()
+        cdef double now = self.clock.now()
         cdef WaitingRecords waiting = None
         cdef Delivery delivery
         if topic.waiting:
@@ -469,9 +470,8 @@ cdef class RecordAccumulator:
         if not self.is_turn_scheduled:
             self.events.schedule_turn()
             self.is_turn_scheduled = True
-        cdef RecordBatch batch = RecordBatch(
-            queue.topic.name, queue.partition, self.loop, self.clock()
-        )
+        cdef RecordBatch batch = RecordBatch.__new__(RecordBatch)
+        batch.begin(queue.topic.name, queue.partition, self.loop, self.clock.now())
         if queue.fills_batches and self.pool is not None and queue.batch_limit == self.batch_size:
             batch.use_block(self.pool)
         batch.announce_at = WORTH_A_REQUEST

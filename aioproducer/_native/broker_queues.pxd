@@ -1,10 +1,16 @@
 from libc.stdint cimport int64_t
 
 from aioproducer._native.accumulator cimport RecordAccumulator
+from aioproducer._native.clock cimport Clock
 from aioproducer._native.core_connection cimport CoreConnection
 from aioproducer._native.produce_request cimport RequestWriter
 from aioproducer._native.produce_response cimport RequestOwner, SentRequest
-from aioproducer._native.queues cimport BrokerQueue, BufferShare, CorePartitionQueue
+from aioproducer._native.queues cimport (
+    BrokerQueue,
+    BufferShare,
+    CorePartitionQueue,
+    CoreProducerId,
+)
 from aioproducer._native.record_batch cimport RecordBatch
 
 
@@ -23,15 +29,16 @@ cdef class BrokerQueues(RequestOwner):
     cdef readonly RecordAccumulator accumulator
     cdef readonly Counters counters
     cdef readonly dict by_node            # by node id
-    cdef readonly set active              # partitions with a batch that is not done
+    cdef CorePartitionQueue first_active  # of those with a batch that is not done
+    cdef CorePartitionQueue last_active
     cdef readonly BufferShare leaderless      # of records for partitions without leader
     cdef public bint is_closing
     cdef object decisions
-    cdef object producer_id
+    cdef CoreProducerId producer_id
     cdef object flushes
     cdef list flushes_under_way
     cdef object loop
-    cdef object time
+    cdef Clock clock
     cdef object nested_turn
     cdef bint is_draining
     cdef bint is_idempotent
@@ -54,6 +61,8 @@ cdef class BrokerQueues(RequestOwner):
 
     cdef bint _lacks_producer_id(self) except -1
     cdef BrokerQueue _broker_of(self, CorePartitionQueue queue)
+    cdef int _add_active(self, CorePartitionQueue queue) except -1
+    cdef int _remove_active(self, CorePartitionQueue queue) except -1
     cdef int _activate(self, CorePartitionQueue queue) except -1
     cpdef set_batch_limit(self, CorePartitionQueue queue)
     cdef int _make_due(self, CorePartitionQueue queue, double now) except -1

@@ -3,16 +3,16 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from aioproducer._native.accumulator import RecordAccumulator
+from aioproducer._native.clock import Clock
 from aioproducer._native.core_connection import CoreConnection
 from aioproducer._native.produce_response import SentRequest
-from aioproducer._native.queues import BrokerQueue, BufferShare, CorePartitionQueue
+from aioproducer._native.queues import BrokerQueue, BufferShare, CorePartitionQueue, CoreProducerId
 from aioproducer._native.record_batch import RecordBatch
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import KafkaError
 from aioproducer.protocol.produce import ProduceResponse
 from aioproducer.protocol.schema import Api
 from aioproducer.sending.flush import Flushes
-from aioproducer.sending.sequences import ProducerIdAndEpoch
 
 class Decisions(Protocol):
     """What native code asks and tells; `Any` is a queue or connection as Python made it."""
@@ -35,13 +35,6 @@ class Decisions(Protocol):
         self, sent: SentRequest, response: ProduceResponse | None, error: KafkaError | None, /
     ) -> None: ...
 
-class HasProducerId(Protocol):
-    """Who has the producer id and epoch of new sequences."""
-
-    @property
-    def current(self) -> ProducerIdAndEpoch | None: ...
-    def need(self) -> None: ...
-
 class Counters:
     records_delivered: int
     records_failed: int
@@ -59,9 +52,9 @@ class BrokerQueues:
         self,
         *,
         loop: AbstractEventLoop,
-        time: Callable[[], float],
+        clock: Clock,
         decisions: Decisions,
-        producer_id: HasProducerId,
+        producer_id: CoreProducerId,
         flushes: Flushes,
         counters: Counters,
         produce_api: Api[Any, Any],
@@ -75,7 +68,7 @@ class BrokerQueues:
     @property
     def counters(self) -> Counters: ...
     @property
-    def active(self) -> set[Any]: ...
+    def active(self) -> list[Any]: ...
     def close(self) -> None: ...
     def serve(self, accumulator: RecordAccumulator) -> None: ...
     def schedule_turn(self) -> None: ...

@@ -47,10 +47,16 @@ cimport cython
 from libc.stdint cimport int64_t
 
 from aioproducer._native.accumulator cimport RecordAccumulator
+from aioproducer._native.clock cimport Clock
 from aioproducer._native.core_connection cimport CoreConnection
 from aioproducer._native.produce_request cimport RequestWriter
 from aioproducer._native.produce_response cimport PlainSuccess, RequestOwner, SentRequest
-from aioproducer._native.queues cimport BrokerQueue, BufferShare, CorePartitionQueue
+from aioproducer._native.queues cimport (
+    BrokerQueue,
+    BufferShare,
+    CorePartitionQueue,
+    CoreProducerId,
+)
 from aioproducer._native.record_batch cimport RecordBatch
 from aioproducer._native.wire cimport BATCH_HEADER_BYTES, FIRST_WITH_TOPIC_IDS, TOPIC_ID_BYTES
 
@@ -98,9 +104,9 @@ cdef class BrokerQueues(RequestOwner):
 
     Args:
         loop: The event loop.
-        time: Its clock.
+        clock: Its clock.
         decisions: Decides what is not a plain success (the sender).
-        producer_id: Has the id and epoch of new sequences as `current`.
+        producer_id: Has the id and epoch of new sequences.
         flushes: Told of what is done while somebody waits for a flush.
         counters: Counted up.
         produce_api: The Produce API, for the connection.
@@ -109,11 +115,20 @@ cdef class BrokerQueues(RequestOwner):
     """
 
     def __init__(
-        self, *, loop, time, decisions, producer_id, flushes, Counters counters, produce_api,
-        config, bint compresses,
+        self,
+        *,
+        loop,
+        Clock clock,
+        decisions,
+        CoreProducerId producer_id,
+        flushes,
+        Counters counters,
+        produce_api,
+        config,
+        bint compresses,
     ):
         self.loop = loop
-        self.time = time
+        self.clock = clock
         self.decisions = decisions
         self.producer_id = producer_id
         self.flushes = flushes
@@ -134,7 +149,6 @@ cdef class BrokerQueues(RequestOwner):
         self.delivery_timeout = config.delivery_timeout_ms / 1000.0
         self.is_slow = os.environ.get("AIOPRODUCER_SLOW_PATH") == "1"
         self.by_node = {}
-        self.active = set()
         self.leaderless = BufferShare()
         self.offered = []
         self.holding = []
@@ -152,7 +166,7 @@ cdef class BrokerQueues(RequestOwner):
             if broker.hold_timer is not None:
                 broker.hold_timer.cancel()
                 broker.hold_timer = None
-            broker.lingering = {}
+            broker.take_lingering()
         self.holding = []
 
     # ---- told by the accumulator
@@ -170,7 +184,7 @@ cdef class BrokerQueues(RequestOwner):
         self._activate(queue)
         if self.compresses:
             self.decisions.prepare_closed(queue)
-        self._offer(queue, self.time())
+        self._offer(queue, self.clock.now())
         self.drain_offered()
 
     def batch_grew(self, CorePartitionQueue queue):
@@ -180,7 +194,7 @@ cdef class BrokerQueues(RequestOwner):
         """
         if self.linger == 0 and not self.compresses:
             self._activate(queue)
-            self._make_due(queue, self.time())
+            self._make_due(queue, self.clock.now())
             self.drain_offered()
 
     def end_of_turn(self):
@@ -189,7 +203,7 @@ cdef class BrokerQueues(RequestOwner):
         self.drain_offered()
 
     cdef int _end_turn(self) except -1:
-        cdef double now = self.time()
+        cdef double now = self.clock.now()
         cdef list touched = self.accumulator.take_touched()
         cdef CorePartitionQueue queue
         cdef BrokerQueue broker
@@ -209,13 +223,13 @@ cdef class BrokerQueues(RequestOwner):
                 self._make_due(queue, now)
             else:
                 broker = self._broker_of(queue)
-                if not broker.lingering:
+                if not broker.lingering_count:
                     broker.held_since = now
                     broker.responses_due = broker.in_flight
                 if not broker.is_holding:
                     broker.is_holding = True
                     self.holding.append(broker)
-                broker.lingering[queue] = None
+                broker.let_linger(queue)
         self._look_at_held(now)
         return 0
 
@@ -236,7 +250,7 @@ cdef class BrokerQueues(RequestOwner):
         for broker in holding:
             broker.is_holding = False
         for broker in holding:
-            if not broker.lingering:
+            if not broker.lingering_count:
                 continue
             until = self._held_until(broker)
             if now >= until:
@@ -260,7 +274,7 @@ cdef class BrokerQueues(RequestOwner):
         """When small batches for a broker leave at the latest, for all that is known now."""
         cdef double share = SHARE_OF_RESPONSE
         if broker.responses_due > 0:
-            if len(broker.lingering) > MANY_PARTITIONS:
+            if broker.lingering_count > MANY_PARTITIONS:
                 share = LARGER_SHARE
         elif (
             self.quiet_turns >= QUIET_TURNS
@@ -278,7 +292,7 @@ cdef class BrokerQueues(RequestOwner):
 
     def _hold_over(self, BrokerQueue broker):
         broker.hold_timer = None
-        self._look_at_held(self.time())
+        self._look_at_held(self.clock.now())
         self.drain_offered()
 
     def _let_linger(self, CorePartitionQueue queue):
@@ -286,7 +300,7 @@ cdef class BrokerQueues(RequestOwner):
         queue.linger_at = queue.open.created_at + self.linger
         if queue.leader_node != NO_LEADER:
             broker = self._broker_of(queue)
-            broker.lingering[queue] = None
+            broker.let_linger(queue)
         self.decisions.linger_until(queue, queue.linger_at)
 
     # ---- queues
@@ -308,7 +322,7 @@ cdef class BrokerQueues(RequestOwner):
         """See to it that what a partition's queue has expires."""
         cdef RecordBatch oldest
         cdef double expires_at
-        if queue in self.active:
+        if queue.is_active:
             return 0
         if queue.in_flight or queue.closed:
             batches = queue.batches()
@@ -319,7 +333,7 @@ cdef class BrokerQueues(RequestOwner):
             oldest = queue.open
             if oldest is None:
                 return 0
-        self.active.add(queue)
+        self._add_active(queue)
         self.set_batch_limit(queue)
         expires_at = oldest.created_at + self.delivery_timeout
         if queue.expires_at == 0 or expires_at < queue.expires_at:
@@ -328,11 +342,46 @@ cdef class BrokerQueues(RequestOwner):
             self.decisions.expire_at(queue, expires_at)
         return 0
 
+    cdef int _add_active(self, CorePartitionQueue queue) except -1:
+        queue.is_active = True
+        queue.previous_active = self.last_active
+        if self.last_active is None:
+            self.first_active = queue
+        else:
+            self.last_active.next_active = queue
+        self.last_active = queue
+        return 0
+
+    cdef int _remove_active(self, CorePartitionQueue queue) except -1:
+        if not queue.is_active:
+            return 0
+        queue.is_active = False
+        if queue.previous_active is None:
+            self.first_active = queue.next_active
+        else:
+            queue.previous_active.next_active = queue.next_active
+        if queue.next_active is None:
+            self.last_active = queue.previous_active
+        else:
+            queue.next_active.previous_active = queue.previous_active
+        queue.previous_active = queue.next_active = None
+        return 0
+
+    @property
+    def active(self):
+        """The partition queues with a batch that is not done."""
+        cdef list active = []
+        cdef CorePartitionQueue queue = self.first_active
+        while queue is not None:
+            active.append(queue)
+            queue = queue.next_active
+        return active
+
     def expiry_passed(self, CorePartitionQueue queue, double next_expires_at):
         """The timer of a partition went off; 0 says that nothing is left to expire."""
         queue.expires_at = next_expires_at
         if next_expires_at == 0:
-            self.active.discard(queue)
+            self._remove_active(queue)
         else:
             self.decisions.expire_at(queue, next_expires_at)
 
@@ -345,7 +394,7 @@ cdef class BrokerQueues(RequestOwner):
         """Every partition queue with a batch that is not done."""
         # Those that got a record in this turn are not active yet.
         self.end_of_turn()
-        return list(self.active)
+        return self.active
 
     def set_bounds(self, CorePartitionQueue queue):
         """Count a partition for its leader's share of the buffer, and bound its batches."""
@@ -363,7 +412,7 @@ cdef class BrokerQueues(RequestOwner):
 
     def make_due(self, CorePartitionQueue queue):
         """Let the open batch wait for no more records."""
-        self._make_due(queue, self.time())
+        self._make_due(queue, self.clock.now())
 
     cdef int _make_due(self, CorePartitionQueue queue, double now) except -1:
         queue.open_is_due = True
@@ -371,18 +420,18 @@ cdef class BrokerQueues(RequestOwner):
 
     def end_all_lingering(self):
         """Let no batch wait for more records: somebody waits for buffer space."""
-        cdef double now = self.time()
+        cdef double now = self.clock.now()
         cdef BrokerQueue broker
         for broker in list(self.by_node.values()):
-            if broker.lingering:
+            if broker.lingering_count:
                 self._end_lingering(broker, now)
         self.drain_offered()
 
     def linger_over(self, CorePartitionQueue queue):
         """`linger_ms` is over for the open batch of a partition."""
         if queue.leader_node != NO_LEADER:
-            self._broker_of(queue).lingering.pop(queue, None)
-        self._make_due(queue, self.time())
+            self._broker_of(queue).end_lingering_of(queue)
+        self._make_due(queue, self.clock.now())
         self.drain_offered()
 
     def leader_changed(self, CorePartitionQueue queue, int node_before):
@@ -394,8 +443,8 @@ cdef class BrokerQueues(RequestOwner):
                 if self.linger == 0:
                     queue.open_is_due = True
                 elif queue.leader_node != NO_LEADER:
-                    self._broker_of(queue).lingering[queue] = None
-        self._offer(queue, self.time())
+                    self._broker_of(queue).let_linger(queue)
+        self._offer(queue, self.clock.now())
 
     def forget_gone(self, is_broker):
         """Forget the queues of brokers that are gone and to which nothing is under way."""
@@ -407,8 +456,7 @@ cdef class BrokerQueues(RequestOwner):
 
     cdef int _end_lingering(self, BrokerQueue broker, double now) except -1:
         cdef CorePartitionQueue queue
-        lingering = broker.lingering
-        broker.lingering = {}
+        cdef list lingering = broker.take_lingering()
         if broker.hold_timer is not None:
             broker.hold_timer.cancel()
             broker.hold_timer = None
@@ -422,7 +470,7 @@ cdef class BrokerQueues(RequestOwner):
 
     def offer(self, CorePartitionQueue queue):
         """Let a partition wait for its broker's next request, if it may send."""
-        self._offer(queue, self.time())
+        self._offer(queue, self.clock.now())
 
     cdef int _offer(self, CorePartitionQueue queue, double now) except -1:
         cdef BrokerQueue broker
@@ -438,9 +486,9 @@ cdef class BrokerQueues(RequestOwner):
             return 0
         if queue._head() is None:
             if queue._is_idle():
-                self.active.discard(queue)
+                self._remove_active(queue)
             return 0
-        if queue.may_take(now, self.most_in_flight, self.producer_id.current):
+        if queue._may_take(now, self.most_in_flight, self.producer_id.current):
             if self._lacks_producer_id():
                 self.producer_id.need()
                 return 0
@@ -496,7 +544,7 @@ cdef class BrokerQueues(RequestOwner):
             while broker.first is not None and not (
                 self.is_closing or self._lacks_producer_id()
             ):
-                now = self.time()
+                now = self.clock.now()
                 connection = self._free_connection(broker, now)
                 if connection is None:
                     if broker.stalled_since is None:
@@ -546,7 +594,7 @@ cdef class BrokerQueues(RequestOwner):
             self._end_lingering(broker, now)
         while broker.first is not None:
             queue = broker.take_first()
-            if not queue.may_take(now, self.most_in_flight, id_and_epoch):
+            if not queue._may_take(now, self.most_in_flight, id_and_epoch):
                 self._offer(queue, now)
                 if queue.ready_at is broker:
                     break
@@ -571,11 +619,11 @@ cdef class BrokerQueues(RequestOwner):
                 sent.broker_queue = broker
                 sent.queues = []
                 sent.batches = []
-            batch = queue.take(id_and_epoch)
+            batch = queue._take(id_and_epoch)
             sent.queues.append(queue)
             sent.batches.append(batch)
             sent.size += batch_bytes
-            if (queue.closed or queue.open_is_due) and queue.may_take(
+            if (queue.closed or queue.open_is_due) and queue._may_take(
                 now, self.most_in_flight, id_and_epoch
             ):
                 if not_over is None:
@@ -642,7 +690,7 @@ cdef class BrokerQueues(RequestOwner):
         cdef RecordBatch batch
         cdef PlainSuccess* success
         cdef Py_ssize_t position
-        cdef double now = self.time()
+        cdef double now = self.clock.now()
         cdef list done = [None] * self.successes.count
         cdef list queues = sent.queues
         self._request_over(sent, now, True)
@@ -652,8 +700,8 @@ cdef class BrokerQueues(RequestOwner):
             batch = <RecordBatch>success.batch
             batch.has_response = False
             batch.sent_in = None
-            queue.request_ended(batch)
-            queue.acknowledged(batch)
+            queue._request_ended(batch)
+            queue._acknowledged(batch)
             batch.complete(success.base_offset, success.log_append_time_ms)
             self.counters.records_delivered += batch.record_count
             self.accumulator.release(batch)
@@ -670,11 +718,11 @@ cdef class BrokerQueues(RequestOwner):
         cdef double now
         if self.accumulator.has_blocked:
             self.decisions.admit()
-        now = self.time()
+        now = self.clock.now()
         for queue in queues:
             self._offer(queue, now)
         broker.responses_due -= 1
-        if broker.lingering and self.linger == 0:
+        if broker.lingering_count and self.linger == 0:
             if broker.responses_due == 0:
                 # Those whom it woke are likely to come back.
                 broker.held_since = now
@@ -685,10 +733,11 @@ cdef class BrokerQueues(RequestOwner):
 
     def request_over(self, SentRequest sent, bint has_response):
         """A request is over: there is room for another one."""
-        self._request_over(sent, self.time(), has_response)
+        self._request_over(sent, self.clock.now(), has_response)
 
     cdef int _request_over(self, SentRequest sent, double now, bint has_response) except -1:
         cdef BrokerQueue broker = sent.broker_queue
+        cdef CorePartitionQueue queue
         cdef int64_t before = broker.limit.bytes
         cdef double took
         if has_response:
@@ -706,9 +755,11 @@ cdef class BrokerQueues(RequestOwner):
         broker.bytes_in_flight -= sent.size
         broker.heard_at = now
         if broker.limit.bytes != before and min(before, broker.limit.bytes) < 2 * self.batch_size:
-            for queue in self.active:
-                if (<CorePartitionQueue>queue).leader_node == broker.node_id:
+            queue = self.first_active
+            while queue is not None:
+                if queue.leader_node == broker.node_id:
                     self.set_batch_limit(queue)
+                queue = queue.next_active
         return 0
 
     cpdef wake(self, list done, bint direct):

@@ -3,6 +3,10 @@ from libc.stdint cimport int64_t
 from aioproducer._native.record_batch cimport RecordBatch
 
 
+cdef class CoreProducerId:
+    cdef public object current
+
+
 cdef class BufferShare:
     cdef readonly int64_t held_bytes
 
@@ -53,8 +57,15 @@ cdef class CorePartitionQueue:
     cdef public bint failures_logged
     cdef public int moves_in_vain
     cdef double expires_at               # when it is looked at for expired batches; 0: not set
+    cdef BrokerQueue lingers_at          # where its open batch waits for more records
+    # Its place among those with a batch that is not done
+    cdef bint is_active
+    cdef CorePartitionQueue previous_active
+    cdef CorePartitionQueue next_active
     # Sequences
-    cdef public object id_and_epoch
+    cdef object _id_and_epoch
+    cdef int64_t producer_id
+    cdef int producer_epoch
     cdef public int64_t next_sequence
     cdef public int64_t last_acknowledged
     cdef public bint is_proven
@@ -68,16 +79,17 @@ cdef class CorePartitionQueue:
 
     cdef RecordBatch _head(self)
     cdef bint _is_idle(self) noexcept
-    cpdef bint may_take(self, double now, Py_ssize_t most_in_flight, object id_and_epoch) except -1
+    # What `def` methods of a similar name show to Python is called from native code directly: a
+    # `cpdef` method of a class that Python extends is looked up on each call.
+    cdef bint _may_take(self, double now, Py_ssize_t most_in_flight, object id_and_epoch) except -1
     cdef bint _is_behind_all_in_flight(self, RecordBatch batch) except -1
-    cpdef bint is_current(self, RecordBatch batch) except -1
+    cdef bint _is_current(self, RecordBatch batch) noexcept
     cdef int64_t _next_expected(self) noexcept
-    cpdef int64_t steps_to(self, int64_t sequence) noexcept
-    cpdef RecordBatch take(self, object id_and_epoch)
-    cpdef number(self, RecordBatch batch)
-    cpdef begin_epoch(self, object id_and_epoch)
-    cpdef request_ended(self, RecordBatch batch)
-    cpdef acknowledged(self, RecordBatch batch)
+    cdef int64_t _steps_to(self, int64_t sequence) noexcept
+    cdef RecordBatch _take(self, object id_and_epoch)
+    cdef int _number(self, RecordBatch batch) except -1
+    cdef int _request_ended(self, RecordBatch batch) except -1
+    cdef int _acknowledged(self, RecordBatch batch) except -1
 
 
 cdef class InFlightLimit:
@@ -108,10 +120,14 @@ cdef class BrokerQueue:
     cdef object connection               # the one that was used last
     cdef bint is_holding                 # it is among those that small batches are held back for
     cdef bint is_offered
-    cdef readonly dict lingering
+    cdef list lingering                  # partitions; those that no longer do stay until it ends
+    cdef readonly Py_ssize_t lingering_count
     cdef CorePartitionQueue first
     cdef CorePartitionQueue last
 
+    cdef int let_linger(self, CorePartitionQueue queue) except -1
+    cdef void end_lingering_of(self, CorePartitionQueue queue) noexcept
+    cdef list take_lingering(self)
     cdef void add(self, CorePartitionQueue queue) noexcept
     cdef void add_first(self, CorePartitionQueue queue) noexcept
     cdef CorePartitionQueue take_first(self)

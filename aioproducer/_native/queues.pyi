@@ -10,6 +10,10 @@ from aioproducer.sending.sequences import ProducerIdAndEpoch
 WaitingRecord = tuple[bytes | None, bytes | None, int | None, Sequence[Header], int]
 """Key, value, partition, headers, timestamp in milliseconds."""
 
+class CoreProducerId:
+    current: ProducerIdAndEpoch | None
+    def need(self) -> None: ...
+
 class BufferShare:
     @property
     def held_bytes(self) -> int: ...
@@ -124,7 +128,7 @@ class BrokerQueue:
     @property
     def throttle_timer(self) -> Timer: ...
     @property
-    def lingering(self) -> dict[CorePartitionQueue, None]: ...
+    def lingering_count(self) -> int: ...
     @property
     def has_ready(self) -> bool: ...
     @property

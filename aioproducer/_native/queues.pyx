@@ -23,6 +23,12 @@ from aioproducer._native.wire cimport TOPIC_ID_BYTES
 
 from collections import deque
 
+
+cdef extern from "Python.h":
+    # Of a deque, its length.
+    Py_ssize_t Py_SIZE(object sized) noexcept
+
+
 cdef enum:
     SEQUENCE_MASK = 0x7FFFFFFF
     HALF_OF_THE_SEQUENCES = 0x40000000
@@ -34,6 +40,17 @@ cdef double PROOF_LASTS = 3600.0
 
 cdef str NO_GAP = "none"
 cdef bytes NO_TOPIC_ID = bytes(TOPIC_ID_BYTES)
+
+
+cdef class CoreProducerId:
+    """The producer id and epoch of new sequences, where native code reads it.
+
+    Extended in producer_id.py, which gets it. `current` is None while there is none.
+    """
+
+    def need(self):
+        """Get one."""
+        raise NotImplementedError
 
 
 @cython.final
@@ -60,6 +77,7 @@ cdef class CorePartitionQueue:
         self.in_flight_node = NO_LEADER
         self.last_acknowledged = NO_SEQUENCE
         self.gap = NO_GAP
+        self.id_and_epoch = None
 
     def __repr__(self):
         return f"<{type(self).__name__} {self.topic.name}-{self.partition}>"
@@ -76,12 +94,22 @@ cdef class CorePartitionQueue:
         self.broker = None
 
     @property
+    def id_and_epoch(self):
+        """The producer id and epoch of the sequences in use; None without idempotence."""
+        return self._id_and_epoch
+
+    @id_and_epoch.setter
+    def id_and_epoch(self, id_and_epoch):
+        self._id_and_epoch = id_and_epoch
+        self.producer_id, self.producer_epoch = (-1, -1) if id_and_epoch is None else id_and_epoch
+
+    @property
     def is_idle(self):
         """Nothing waits and nothing is in flight."""
         return self._is_idle()
 
     cdef bint _is_idle(self) noexcept:
-        return self.open is None and not self.in_flight and not len(self.closed)
+        return self.open is None and not self.in_flight and not Py_SIZE(self.closed)
 
     @property
     def head(self):
@@ -89,20 +117,23 @@ cdef class CorePartitionQueue:
         return self._head()
 
     cdef RecordBatch _head(self):
-        if self.closed:
+        if Py_SIZE(self.closed):
             return <RecordBatch>self.closed[0]
         return self.open if self.open_is_due else None
 
     # ---- taking
 
-    cpdef bint may_take(self, double now, Py_ssize_t most_in_flight, object id_and_epoch) except -1:
+    def may_take(self, double now, Py_ssize_t most_in_flight, id_and_epoch):
         """Whether `take` would give a batch now.
 
         Args:
             now: The loop's clock.
             most_in_flight: How many batches of one partition may be in flight.
-            id_and_epoch: The producer's id_and_epoch; None without idempotence.
+            id_and_epoch: The producer's; None without idempotence.
         """
+        return self._may_take(now, most_in_flight, id_and_epoch)
+
+    cdef bint _may_take(self, double now, Py_ssize_t most_in_flight, object id_and_epoch) except -1:
         cdef RecordBatch head = self._head()
         if head is None or now < self.retry_at or self.leader_node == NO_LEADER:
             return False
@@ -115,7 +146,7 @@ cdef class CorePartitionQueue:
         if head.times_taken and not self._is_behind_all_in_flight(head):
             return False
         if id_and_epoch is not None:
-            if id_and_epoch is not self.id_and_epoch and id_and_epoch != self.id_and_epoch:
+            if id_and_epoch is not self._id_and_epoch and id_and_epoch != self._id_and_epoch:
                 return False
             if not self.is_proven or now - self.proven_at > PROOF_LASTS:
                 return False
@@ -125,7 +156,7 @@ cdef class CorePartitionQueue:
         cdef RecordBatch last = <RecordBatch>self.in_flight[len(self.in_flight) - 1]
         if batch.base_sequence < 0 or last.base_sequence < 0:
             return False
-        return self.steps_to(last.base_sequence) < self.steps_to(batch.base_sequence)
+        return self._steps_to(last.base_sequence) < self._steps_to(batch.base_sequence)
 
     def close_open(self):
         """Move the open batch to the closed ones, so that it can be sent."""
@@ -137,10 +168,13 @@ cdef class CorePartitionQueue:
             batch.close()
             self.closed.append(batch)
 
-    cpdef RecordBatch take(self, object id_and_epoch):
-        """Move the head to the batches in flight, numbering it; only after `may_take`."""
+    def take(self, id_and_epoch):
+        """Move the head to the batches in flight, with a sequence; only after `may_take`."""
+        return self._take(id_and_epoch)
+
+    cdef RecordBatch _take(self, object id_and_epoch):
         cdef RecordBatch batch
-        if self.closed:
+        if Py_SIZE(self.closed):
             batch = <RecordBatch>self.closed.popleft()
         else:
             batch = self.open
@@ -149,9 +183,9 @@ cdef class CorePartitionQueue:
             self.fills_batches = False
             batch.close()
         if id_and_epoch is not None and batch.base_sequence < 0:
-            if id_and_epoch is not self.id_and_epoch and id_and_epoch != self.id_and_epoch:
+            if id_and_epoch is not self._id_and_epoch and id_and_epoch != self._id_and_epoch:
                 self.begin_epoch(id_and_epoch)
-            self.number(batch)
+            self._number(batch)
         batch.attempts += 1
         batch.times_taken += 1
         batch.is_in_flight = True
@@ -159,13 +193,16 @@ cdef class CorePartitionQueue:
         self.in_flight_node = self.leader_node
         return batch
 
-    cpdef number(self, RecordBatch batch):
-        """Give a batch the next sequence numbers."""
-        producer_id, epoch = self.id_and_epoch
-        batch.assign_sequence(producer_id, epoch, <int>self.next_sequence)
-        self.next_sequence = (self.next_sequence + batch.record_count) & SEQUENCE_MASK
+    def number(self, RecordBatch batch):
+        """Give a batch the next sequence."""
+        self._number(batch)
 
-    cpdef begin_epoch(self, object id_and_epoch):
+    cdef int _number(self, RecordBatch batch) except -1:
+        batch.assign_sequence(self.producer_id, self.producer_epoch, <int>self.next_sequence)
+        self.next_sequence = (self.next_sequence + batch.record_count) & SEQUENCE_MASK
+        return 0
+
+    def begin_epoch(self, id_and_epoch):
         """Give sequences from 0 on, under an id or epoch of which no broker has proven anything."""
         self.id_and_epoch = id_and_epoch
         self.next_sequence = 0
@@ -175,35 +212,50 @@ cdef class CorePartitionQueue:
 
     # ---- responses
 
-    cpdef request_ended(self, RecordBatch batch):
+    def request_ended(self, RecordBatch batch):
         """The request that carried `batch` is over, whatever came of it."""
-        batch.is_in_flight = False
-        self.in_flight.remove(batch)
+        self._request_ended(batch)
 
-    cpdef acknowledged(self, RecordBatch batch):
+    cdef int _request_ended(self, RecordBatch batch) except -1:
+        batch.is_in_flight = False
+        if <RecordBatch>self.in_flight[0] is batch:
+            del self.in_flight[0]
+        else:
+            self.in_flight.remove(batch)
+        return 0
+
+    def acknowledged(self, RecordBatch batch):
         """The broker has stored `batch`; call after `request_ended`."""
+        self._acknowledged(batch)
+
+    cdef int _acknowledged(self, RecordBatch batch) except -1:
         cdef int64_t last
         if self.in_flight_node == self.leader_node != NO_LEADER:
             self.is_proven = True
             self.proven_at = batch.created_at
         self.moves_in_vain = 0
         self.refusals_at_zero = 0
-        if batch.base_sequence < 0 or not self.is_current(batch):
-            return
+        if batch.base_sequence < 0 or not self._is_current(batch):
+            return 0
         last = (<int64_t>batch.base_sequence + batch.record_count - 1) & SEQUENCE_MASK
         if self.last_acknowledged == NO_SEQUENCE or (
             (self.last_acknowledged - last) & SEQUENCE_MASK
         ) >= HALF_OF_THE_SEQUENCES:
             self.last_acknowledged = last
+        return 0
 
     # ---- numbers
 
-    cpdef bint is_current(self, RecordBatch batch) except -1:
+    def is_current(self, RecordBatch batch):
         """Whether a batch has its sequence under the id and epoch in use."""
-        if self.id_and_epoch is None:
-            return False
-        producer_id, epoch = self.id_and_epoch
-        return batch.producer_id == producer_id and batch.producer_epoch == epoch
+        return self._is_current(batch)
+
+    cdef bint _is_current(self, RecordBatch batch) noexcept:
+        return (
+            self._id_and_epoch is not None
+            and batch.producer_id == self.producer_id
+            and batch.producer_epoch == self.producer_epoch
+        )
 
     @property
     def next_expected(self):
@@ -215,11 +267,14 @@ cdef class CorePartitionQueue:
             return 0
         return (self.last_acknowledged + 1) & SEQUENCE_MASK
 
-    cpdef int64_t steps_to(self, int64_t sequence) noexcept:
-        """How far a number lies behind `next_expected`: negative for what stands before it.
+    def steps_to(self, int64_t sequence):
+        """How far a sequence lies behind `next_expected`: negative for what stands before it.
 
         So a wrap at 2^31 keeps the order.
         """
+        return self._steps_to(sequence)
+
+    cdef int64_t _steps_to(self, int64_t sequence) noexcept:
         return (
             (sequence - self._next_expected() + HALF_OF_THE_SEQUENCES) & SEQUENCE_MASK
         ) - HALF_OF_THE_SEQUENCES
@@ -384,7 +439,7 @@ cdef class BrokerQueue:
         share: What the records that it leads hold of the buffer.
         in_flight: Requests without a response; `bytes_in_flight` of all their batches.
         responses_due: How many more responses end the wait of small batches that are held back.
-        lingering: Partitions whose open batch still waits for more records.
+        lingering_count: Partitions whose open batch still waits for more records.
         heard_at: When it last ended a request, or was sent one after all had ended.
         stalled_since: When something waited here first without being taken; None while it flows.
         throttle_timer: Set while the broker's pause keeps something waiting (KIP-219).
@@ -396,7 +451,7 @@ cdef class BrokerQueue:
         self.limit = limit
         self.share = BufferShare()
         self.throttle_timer = throttle_timer
-        self.lingering = {}
+        self.lingering = []
 
     def __repr__(self):
         return f"<BrokerQueue {self.node_id} in_flight={self.in_flight}>"
@@ -409,12 +464,40 @@ cdef class BrokerQueue:
     @property
     def is_idle(self):
         """Nothing is in flight and nothing waits."""
-        return not self.in_flight and self.first is None and not self.lingering
+        return not self.in_flight and self.first is None and not self.lingering_count
 
     def withdraw(self, CorePartitionQueue queue):
         """Have a partition wait no longer for anything here: it has another leader."""
         self.remove(queue)
-        self.lingering.pop(queue, None)
+        self.end_lingering_of(queue)
+
+    # ---- partitions whose open batch waits for more records
+
+    cdef int let_linger(self, CorePartitionQueue queue) except -1:
+        if queue.lingers_at is not self:
+            queue.lingers_at = self
+            self.lingering_count += 1
+            self.lingering.append(queue)
+        return 0
+
+    cdef void end_lingering_of(self, CorePartitionQueue queue) noexcept:
+        if queue.lingers_at is self:
+            queue.lingers_at = None
+            self.lingering_count -= 1
+
+    cdef list take_lingering(self):
+        """Those that linger, who do so no longer."""
+        cdef list lingering = self.lingering
+        cdef list found = []
+        cdef CorePartitionQueue queue
+        self.lingering = []
+        self.lingering_count = 0
+        for queue in lingering:
+            # Not those that were withdrawn; and once, however often they came back.
+            if queue.lingers_at is self:
+                queue.lingers_at = None
+                found.append(queue)
+        return found
 
     # ---- the ready list, linked through its partitions
 

@@ -73,6 +73,7 @@ cdef class RecordBatch:
     cdef object sent_in        # the request that carries it, until its response is taken
     cdef bint has_response      # while that is scanned
 
+    cdef void begin(self, str topic, int partition, object loop, double created_at) noexcept
     cpdef close(self)
     cdef char* put_header(
         self, char* at, const char* records, Py_ssize_t length, int attributes

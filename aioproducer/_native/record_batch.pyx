@@ -63,7 +63,11 @@ include "memory.pxi"
 cdef class RecordBatch:
     """Records of one partition that travel, succeed or fail together."""
 
-    def __cinit__(self, str topic, int partition, object loop, double created_at):
+    def __init__(self, str topic, int partition, loop, double created_at):
+        self.begin(topic, partition, loop, created_at)
+
+    cdef void begin(self, str topic, int partition, object loop, double created_at) noexcept:
+        """`__init__`, for native code: batches may have few records, and are many then."""
         self.topic = topic
         self.partition = partition
         self.loop = loop

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from aioproducer._native.broker_queues import Counters
+from aioproducer._native.queues import CoreProducerId
 from aioproducer.background import Background
 from aioproducer.errors import ClusterAuthorizationFailedError, KafkaError, UnsupportedVersionError
 from aioproducer.network.backoff import Backoff
@@ -34,7 +35,7 @@ _HINTS: Final[dict[type[KafkaError], str]] = {
 }
 
 
-class ProducerId:
+class ProducerId(CoreProducerId):
     """Keeps the id and epoch that new sequences are given under.
 
     Args:

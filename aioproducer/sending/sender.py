@@ -107,7 +107,7 @@ class Sender:
         )
         self.broker_queues = BrokerQueues(
             loop=background.loop,
-            time=background.time,
+            clock=background.clock,
             decisions=self,
             producer_id=self._producer_id,
             flushes=self._flushes,
@@ -120,7 +120,7 @@ class Sender:
             loop=background.loop,
             events=self.broker_queues,
             topic_events=self.topics,
-            clock=background.time,
+            clock=background.clock,
             batch_size=config.batch_size,
             max_request_size=config.max_request_size,
             buffer_memory=config.buffer_memory,
@@ -505,7 +505,7 @@ class Sender:
 
     def _producer_id_obtained(self) -> None:
         # Those with sequences first, before the end of the turn sends anything: they start over.
-        for queue in list(self.broker_queues.active):
+        for queue in self.broker_queues.active:
             self.broker_queues.offer(queue)
         for queue in self.broker_queues.all_active():
             self.broker_queues.offer(queue)

@@ -15,6 +15,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
 
 from aioproducer._native.accumulator import RecordAccumulator
+from aioproducer._native.clock import Clock
 from aioproducer._native.queues import CorePartitionQueue, CoreTopic, WaitingRecords
 from aioproducer._native.record_batch import Delivery, RecordBatch, decode_records
 from aioproducer.errors import InvalidTopicError, KafkaError
@@ -250,7 +251,7 @@ class Core:
             loop=self.loop,
             events=events or self.events,
             topic_events=self.topics,
-            clock=lambda: self.now,
+            clock=Clock(lambda: self.now, False),
             batch_size=batch_size,
             max_request_size=max_request_size,
             buffer_memory=buffer_memory,

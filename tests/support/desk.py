@@ -10,10 +10,16 @@ from __future__ import annotations
 from typing import Any, cast
 
 from aioproducer._native.broker_queues import BrokerQueues, Counters
+from aioproducer._native.clock import Clock
 from aioproducer._native.codec import decode, encode
 from aioproducer._native.core_connection import CoreConnection
 from aioproducer._native.produce_response import SentRequest
-from aioproducer._native.queues import BrokerQueue, CorePartitionQueue, InFlightLimit
+from aioproducer._native.queues import (
+    BrokerQueue,
+    CorePartitionQueue,
+    CoreProducerId,
+    InFlightLimit,
+)
 from aioproducer.background import Background, Timer
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import KafkaError
@@ -77,6 +83,17 @@ class Wire(CoreConnection):
         """No time passes here."""
 
 
+class AskedProducerId(CoreProducerId):
+    """A producer id that writes down when another one is needed."""
+
+    def __init__(self, asked: list[str]) -> None:
+        self.asked = asked
+        self.current = ProducerIdAndEpoch(7, 0)
+
+    def need(self) -> None:
+        self.asked.append("producer id")
+
+
 class Desk:
     """See the module.
 
@@ -89,14 +106,14 @@ class Desk:
         self.loop = ManualLoop()
         self.asked: list[str] = []
         self.answers: list[tuple[ProduceResponse | None, KafkaError | None]] = []
-        self.current = ProducerIdAndEpoch(7, 0)
+        self.producer_id = AskedProducerId(self.asked)
         self.expects_responses = options.get("acks") != 0
         background = Background(self.loop.as_loop())
         self.broker_queues = BrokerQueues(
             loop=self.loop.as_loop(),
-            time=self.loop.time,
+            clock=Clock(self.loop.time, False),
             decisions=self,
-            producer_id=self,
+            producer_id=self.producer_id,
             flushes=Flushes(self.loop.as_loop()),
             counters=Counters(),
             produce_api=PRODUCE,
@@ -176,10 +193,7 @@ class Desk:
     def decoded(self, frame: bytes, version: int) -> ProduceResponse:
         return decode_response(PRODUCE, version, frame)[1]
 
-    # ---- Decisions, and the owner of the producer id
-
-    def need(self) -> None:
-        self.asked.append("producer id")
+    # ---- Decisions
 
     def prepare_closed(self, queue: CorePartitionQueue, /) -> None:
         self.asked.append("prepare_closed")

@@ -97,7 +97,7 @@ class TopicsInUse:
             loop=self.loop.as_loop(),
             events=RecordedEvents(),
             topic_events=self.topics,
-            clock=background.time,
+            clock=background.clock,
             batch_size=batch_size,
             max_request_size=NO_LIMIT,
             buffer_memory=NO_LIMIT,

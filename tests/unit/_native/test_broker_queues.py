@@ -158,11 +158,14 @@ def test_what_a_loop_in_a_woken_task_sends_leaves_with_that_loop() -> None:
 
 def test_a_partition_that_moves_lingers_no_longer_at_its_former_leader() -> None:
     desk = Desk()
-    queue = desk.core.queue()
+    desk.prove(0)
+    one_in_flight(desk)
+    desk.core.put(partition=1)
+    desk.loop.run_once()
     former = desk.broker_queues.of(1)
-    former.lingering[queue] = None
-    former.withdraw(queue)
-    assert former.is_idle
+    assert former.lingering_count == 1
+    former.withdraw(desk.core.queue(1))
+    assert former.lingering_count == 0
 
 
 def test_without_acks_a_batch_keeps_no_request() -> None:
@@ -265,7 +268,7 @@ def test_a_plain_success_settles_everything_without_python(version: int) -> None
     assert desk.wire.left == []
     assert desk.core.accumulator.buffer_used == 0
     assert desk.broker_queues.counters.records_delivered == 3
-    assert desk.broker_queues.active == set()
+    assert desk.broker_queues.active == []
     assert desk.broker_queues.of(1).is_idle
 
 
