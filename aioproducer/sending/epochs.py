@@ -1,19 +1,18 @@
 """When a partition starts over at sequence 0, and what becomes of its batches (KIP-360).
 
-A broker takes the batches of one producer id and epoch only in the order of their sequences,
-without a gap. A gap opens when a batch fails whose sequence was given already. Step by step:
+A broker takes the batches of one producer id and epoch only in order of their sequences, without a
+gap. A gap opens when a batch fails that already has a sequence. Step by step:
 
-    1. Batches 4, 5 and 6 are in flight. The broker refuses 4 for good; 5 and 6 behind it come
-       back as out of order.
-    2. While another batch before the gap has no outcome, nothing is decided: it may still be
-       stored under its sequence.
-    3. If the failed batch surely was not stored and nothing behind it was, the others take over
-       its sequences (`PartitionQueue.resequence`). Nothing else changes.
-    4. Otherwise the producer takes the next epoch, and the partition numbers what waits from 0
-       on. Other partitions follow with their next batch. When the epochs of an id are used up,
-       another id is asked for.
+    1. Batches 4, 5 and 6 are in flight. The broker refuses 4 for good, and 5 and 6 as out of order.
+    2. While the outcome of a batch before the gap is unknown, nothing is decided: that batch is
+       first sent again under its old sequence (`PartitionQueue.close_gap`).
+    3. If 4 surely was not stored, and nothing behind it can be, 5 and 6 take over its sequences
+       (`PartitionQueue.resequence`). The epoch stays.
+    4. Otherwise the producer takes the next epoch, and the partition gives its waiting batches
+       sequences from 0 on. Other partitions follow with their next batch. When all epochs of an id
+       are used up, the producer gets another id.
 
-While there is no id nothing is sent; a denial fails what waits.
+Without a producer id nothing is sent; a denial fails the waiting batches.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ logger = logging.getLogger(__name__)
 
 
 class Epochs:
-    """Brings the partition queues of one producer into new epochs.
+    """Moves the partition queues of one producer to new epochs.
 
     Args:
         producer_id: Has the id and epoch in use.
-        finisher: Ends what cannot be sent any more.
+        finisher: Ends batches.
     """
 
     def __init__(self, producer_id: ProducerId, finisher: Finisher) -> None:
@@ -45,7 +44,7 @@ class Epochs:
         self._finisher = finisher
 
     def close_gap(self, queue: PartitionQueue) -> None:
-        """Close the gap in a queue's sequences, if it is known to be one by now."""
+        """Close the gap in a queue's sequences, if it is certain by now."""
         if not queue.close_gap():
             return
         if queue.may_resequence:
@@ -59,10 +58,10 @@ class Epochs:
         if is_first:
             id_and_epoch = self._producer_id.bump()
         if id_and_epoch is None:
-            # When there is a new id, every queue is offered again.
+            # `_producer_id_obtained` offers every queue again.
             self._producer_id.need()
             return
-        # Those that follow into the same epoch say nothing new.
+        # The queues that follow into the same epoch are no news.
         logger.log(
             logging.WARNING if is_first else logging.DEBUG,
             "%s-%s starts over at sequence 0 under epoch %s of producer id %s",
@@ -78,7 +77,7 @@ class Epochs:
         self._finisher.finish(finished, direct=False)
 
     def cluster_changed(self, queues: Iterable[PartitionQueue]) -> None:
-        """Go on under another producer id: in the other cluster this one is somebody else's."""
+        """Get another producer id: in the new cluster this one belongs to another producer."""
         self._producer_id.discard()
         finished = Finished()
         for queue in queues:
@@ -90,7 +89,7 @@ class Epochs:
         self._finisher.finish(finished, direct=False)
 
     def fail_waiting(self, queues: Iterable[PartitionQueue], error: KafkaError) -> None:
-        """No producer id is to be had: fail what waits for it. The next record asks again."""
+        """Fail the batches that wait for a producer id. The next record asks for one again."""
         finished = Finished()
         for queue in queues:
             batches = [batch for batch in queue.batches() if not batch.is_in_flight]

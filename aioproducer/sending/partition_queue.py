@@ -1,33 +1,27 @@
-"""One partition's way to the log: which batch may go next, and under which sequence number.
+"""The batches of one partition: which may be sent next, and under which sequence.
 
-A queue extends the native `CorePartitionQueue`, which has the batches, the sequence numbers and the
-steps of a batch that simply succeeds (queues.pyx), by what to do about all others. It does no I/O
-and reads no clock; sender.py drives it.
+`PartitionQueue` extends the native `CorePartitionQueue` (queues.pyx), which has the batches, their
+sequences, and the steps of a batch that succeeds. It does no I/O and reads no clock.
 
-States of a batch:
     open -> closed -> in flight -> done (delivered, failed, split)
-                 ^________|  retry: back to `closed`, before every batch that was never sent
+                 ^________|  retry: back into `closed`, before every batch that was never sent
 
-Rules
-* A batch is numbered when it is first taken, and keeps its number through retries: the first
-  attempt may have landed. Numbered batches stand first in `closed`, in order of their numbers.
-* A batch is taken while fewer than `most_in_flight` are in flight; no more than 1 until a broker
-  acknowledged something under this epoch and leader. Brokers accept *any* first sequence
-  number of a producer they do not know, so a second batch must not reach one before the first.
-  They forget one that is silent (`producer.id.expiration.ms`), so the proof holds for an hour.
-* After a failed attempt it is 1 again until the next acknowledgement. So the first retry
-  goes alone, and the others follow it side by side, as in franz-go: after an outage the batches
-  that were in flight cost two round trips to a broker that is slow to get going, not one for each
-  (Java: one for each).
-* A retry never overtakes: it is taken only behind batches of lower numbers, and without numbers,
-  which are what the broker tells an overtaker by, only when nothing is in flight.
-* A batch is never taken while another is in flight to an earlier leader, or to an earlier topic
-  of the same name: a topic made anew knows no producer, like a new leader that lost its log.
-* `gap` says that the numbers have one that no retry closes: a batch was refused for
-  good, or its fate was never learnt. The queue then waits until nothing is in flight and starts
-  over at 0 under a new epoch (KIP-360). A gap of unknown fate turns out to be none when a later
-  batch was acknowledged. What is in doubt before a gap is first tried again under its old number:
-  if the broker has it, a new number would store it twice.
+Invariants
+* A batch gets its sequence when it is first taken and keeps it through retries: the first attempt
+  may have stored it. Batches with a sequence stand first in `closed`, in order of their sequences.
+* At most one batch is in flight until the leader acknowledged one of this epoch (`is_proven`):
+  brokers accept *any* first sequence of a producer they do not know, so a second batch must not
+  reach one before the first. The proof holds for an hour, since brokers forget a silent producer
+  (`producer.id.expiration.ms`). A failed attempt ends it: the first retry goes alone, the others
+  follow side by side. So an outage costs a slow broker two round trips, as in franz-go (Java: one
+  for each batch).
+* A retry never overtakes: it waits for the batches of lower sequences. Without sequences, by which
+  a broker could refuse an overtaker, it waits until nothing is in flight.
+* No batch is taken while another is in flight to an earlier leader, or to an earlier topic of the
+  same name: a recreated topic knows no producer, like a new leader that lost its log.
+* `gap` is "refused" when a batch was refused for good, so that brokers take nothing from `gap_at`
+  on; "unknown" when a batch failed and its outcome is unknown; else "none". `close_gap` says when
+  it is certain, epochs.py what then happens.
 """
 
 from __future__ import annotations
@@ -50,15 +44,15 @@ class PartitionQueue(CorePartitionQueue):
 
     Attributes:
         leader: The broker to send to, and its epoch.
-        in_flight: Sent and unanswered, oldest first. A batch that expired meanwhile stays here
-            until its answer, or the end of its connection, tells that the broker is done with it.
+        in_flight: Sent and not answered yet, oldest first. A batch that expired stays here until
+            its response comes or its connection ends: the broker may still read it.
         retry_at: When the head of `closed` may be tried again.
         open_is_due: The open batch need not wait for more records.
-        id_and_epoch: The producer id and epoch of the numbers in use; None without idempotence.
+        id_and_epoch: The producer id and epoch of the sequences in use; None without idempotence.
         moves_in_vain: How often the leader changed since a broker acknowledged something.
-        refusals_at_zero: How often a broker refused the first number of an epoch since then, as if
-            it expected another.
-        failures_logged: The log says that it fails, and is to say when that is over.
+        refusals_at_zero: How often since then a broker refused sequence 0 of an epoch, as if it
+            expected another.
+        failures_logged: The log says that the partition fails, and must say when that is over.
     """
 
     __slots__ = ("disowned", "gap_at", "needs_epoch")
@@ -79,7 +73,7 @@ class PartitionQueue(CorePartitionQueue):
 
     @property
     def is_sent_around(self) -> bool:
-        """Whether brokers name each other as the leader: the next one is no reason to hurry."""
+        """Whether brokers name each other as the leader, so that a new one ends no backoff."""
         return self.moves_in_vain > _MOVES_AT_ONCE
 
     # ---- taking
@@ -90,17 +84,17 @@ class PartitionQueue(CorePartitionQueue):
             self.close_open()
 
     def begin_epoch(self, id_and_epoch: ProducerIdAndEpoch) -> None:
-        """Number from 0 on under another id_and_epoch."""
+        """Begin at sequence 0 under another producer id and epoch."""
         super().begin_epoch(id_and_epoch)
         self.needs_epoch = False
 
     def forget(self, batch: RecordBatch) -> None:
-        """Take out a batch that waits; one in flight stays until its request is over."""
+        """Take out a waiting batch; one in flight stays until its request is over."""
         if batch is self.open:
             self.close_open()
         if not batch.is_in_flight:
             self.closed.remove(batch)
-            # The backoff was for its sake.
+            # The backoff was this batch's.
             self.retry_at = 0.0
 
     def forget_waiting(self) -> None:
@@ -109,12 +103,12 @@ class PartitionQueue(CorePartitionQueue):
         self.closed.clear()
         self.retry_at = 0.0
 
-    # ---- answers
+    # ---- responses
 
     def is_next_in_sequence(self, batch: RecordBatch) -> bool:
-        """Whether a broker that calls `batch` out of order has lost numbers before it.
+        """Whether a broker that calls `batch` out of order has lost sequences before it.
 
-        It has not if an earlier number is still on its way, or was refused and leaves a gap.
+        It has not if a lower sequence is still to be stored, or was refused and left a gap.
         """
         distance = self._distance(batch)
         if self.gap == "refused" and self.steps_to(self.gap_at) < distance:
@@ -126,7 +120,7 @@ class PartitionQueue(CorePartitionQueue):
         )
 
     def is_behind_acknowledged(self, batch: RecordBatch) -> bool:
-        """Whether a batch with a higher number of the same epoch was acknowledged."""
+        """Whether a batch with a higher sequence of the same epoch was acknowledged."""
         return batch.has_sequence and self.is_current(batch) and self._distance(batch) < 0
 
     def requeue(self, batch: RecordBatch, retry_at: float) -> None:
@@ -136,23 +130,23 @@ class PartitionQueue(CorePartitionQueue):
         self.closed.insert(self._place_of(batch), batch)
 
     def _place_of(self, batch: RecordBatch) -> int:
-        """Where in `closed` a batch stands that was taken and comes back."""
+        """The index in `closed` of a batch that was taken and comes back."""
         if batch.has_sequence:
-            numbers = [self._distance(waiting) for waiting in self.closed if waiting.has_sequence]
-            return bisect_left(numbers, self._distance(batch))
+            distances = [self._distance(waiting) for waiting in self.closed if waiting.has_sequence]
+            return bisect_left(distances, self._distance(batch))
         if batch.times_taken > 1:
-            # It was a retry, taken from the head when nothing else was in flight: whatever waits
-            # was behind it then, or was taken after it.
+            # It was a retry, taken from the head when nothing else was in flight: every waiting
+            # batch was behind it then, or was taken after it.
             return 0
         return sum(1 for waiting in self.closed if waiting.times_taken)
 
     def refused(self, batch: RecordBatch) -> None:
-        """The broker refused `batch` for good: its numbers were never used.
+        """The broker refused `batch` for good: its sequences were never used.
 
-        When it was the last one numbered they are given to the next batch; otherwise those
-        behind it can never be accepted under this epoch. A batch of which an earlier attempt may
-        have been stored is one of unknown fate: a new epoch at once would store those behind it
-        again if they, too, were stored before.
+        The next batch gets them if no later ones were given; otherwise the batches behind it can
+        never be accepted under this epoch. If an earlier attempt may have stored `batch`, its
+        outcome is unknown: those behind it may be stored, too, and a new epoch at once would store
+        them twice.
         """
         if batch.possibly_persisted:
             self.outcome_unknown(batch)
@@ -166,13 +160,13 @@ class PartitionQueue(CorePartitionQueue):
             self._open_gap(batch)
 
     def must_start_over(self, batch: RecordBatch) -> None:
-        """Nothing from the number of `batch` on can be stored under this epoch."""
+        """Nothing from the sequence of `batch` on can be stored under this epoch."""
         if batch.has_sequence and self.is_current(batch):
             self._open_gap(batch)
             self.needs_epoch = True
 
     def outcome_unknown(self, batch: RecordBatch) -> None:
-        """`batch` failed after an attempt, and it is not known whether it was stored."""
+        """`batch` failed, and it is not known whether an attempt stored it."""
         if batch.has_sequence and self.is_current(batch):
             self.needs_epoch = True
             if self.gap == "none":
@@ -186,12 +180,13 @@ class PartitionQueue(CorePartitionQueue):
 
     @property
     def may_resequence(self) -> bool:
-        """Whether a gap can be closed under the same epoch; only after `close_gap` said so.
+        """Whether the gap can be closed under the same epoch; valid once `close_gap` is True.
 
-        1. The broker refused batch 4. 2. It refused 5 and 6, which were on their way, as out of
-        order. So it still expects 4, and nothing with a number from 4 on can turn up any more:
-        each has its answer. 5 becomes 4, and 6 becomes 5. With a batch in doubt among them a
-        request may still lie in a socket, and would be taken for the one that got its number.
+        1. Batches 4, 5 and 6 are in flight. The broker refuses 4 for good, then 5 and 6 as out of
+           order. It still expects 4, and no request is left that could bring it anything.
+        2. So 5 takes the sequence of 4, and 6 that of 5.
+        3. Not if the outcome of 5 or 6 is unknown: its first request may still lie in a socket,
+           and the broker would take it for the batch that now has its sequence.
         """
         return (
             self.gap == "refused"
@@ -200,17 +195,27 @@ class PartitionQueue(CorePartitionQueue):
         )
 
     def resequence(self) -> None:
-        """Close the gap: what was numbered gets the numbers that the broker expects."""
+        """Close the gap: the waiting batches get the sequences that the broker expects."""
         assert not self.in_flight
         self.gap = "none"
         self.next_sequence = self.next_expected
         self._sequence_waiting()
 
     def close_gap(self) -> bool:
-        """Whether a new epoch is needed before anything can be sent.
+        """Whether the gap is certain: nothing can be sent until `resequence` or `restart`.
 
-        A gap of unknown fate is looked at once nothing numbered is left to tell, any other once
-        nothing before it is in doubt.
+        A batch was refused, and the outcome of one before it is unknown:
+            1. Batches 4 and 5 are in flight. The response to 4 says that it may be stored, and it
+               waits for its retry. 5 is refused for good, so the gap is at 5.
+            2. 4 is sent again under its old sequence: if the broker has it, it knows it by that
+               as a duplicate. Under a new epoch it would store it twice.
+            3. Once no outcome before the gap is unknown, the gap is certain.
+
+        The outcome of the failed batch is unknown itself:
+            1. The connection ends with 4 and 5 in flight. 4 expires; 5 is sent again.
+            2. The broker accepts 5: it had stored 4, and there is no gap.
+            3. Or it calls 5 out of order: it lacks 4, and the gap is certain (`must_start_over`).
+            4. If no batch with a sequence is left to show it, a gap is assumed.
         """
         if self.gap == "none" or self.in_flight:
             return False
@@ -221,7 +226,6 @@ class PartitionQueue(CorePartitionQueue):
                 if batch.has_sequence
             )
         if any(batch.has_sequence for batch in self.closed):
-            # What is on its way again will tell: accepted, there was no gap.
             return False
         if self.next_expected == self.next_sequence:
             self.gap = "none"
@@ -230,12 +234,15 @@ class PartitionQueue(CorePartitionQueue):
         return True
 
     def take_stored(self) -> list[RecordBatch]:
-        """Take out the batches that wait for a retry although a later one was acknowledged.
+        """Take out the batches that wait for a retry although the broker must have stored them.
 
-        The broker stores in the order of the numbers, so it has them: only the answer was lost.
-        A retry would tell their offsets; under a new epoch it would store them twice. One that was
-        refused without doubt is not among them: the broker then took the later one because it had
-        forgotten this producer.
+        1. Batches 4 and 5 are in flight. The broker stores 4, but the response is lost.
+        2. 5 is acknowledged. Brokers store in order of the sequences, so this one has 4.
+        3. A retry of 4 under its old sequence would bring its offset; a new epoch begins first,
+           and under that it would be stored twice. So 4 counts as stored, without an offset.
+
+        This needs an unknown outcome: a broker that surely refused 4 and then took 5 had forgotten
+        this producer.
         """
         stored = [
             batch
@@ -247,7 +254,7 @@ class PartitionQueue(CorePartitionQueue):
         return stored
 
     def restart(self, id_and_epoch: ProducerIdAndEpoch) -> None:
-        """Renumber what was numbered, from 0 under a new epoch; only with nothing in flight."""
+        """Begin a new epoch at sequence 0; only with nothing in flight."""
         assert not self.in_flight
         self.begin_epoch(id_and_epoch)
         self._sequence_waiting()
@@ -259,7 +266,7 @@ class PartitionQueue(CorePartitionQueue):
             self.number(batch)
 
     def split(self, batch: RecordBatch, children: list[RecordBatch]) -> None:
-        """Put the children of a split batch in its place, under its numbers."""
+        """Put the children of a split batch in its place, under its sequences."""
         sequence = batch.base_sequence
         for child in children:
             if batch.has_sequence:
@@ -272,8 +279,8 @@ class PartitionQueue(CorePartitionQueue):
     def put_others(self, batch: RecordBatch, others: RecordBatch, retry_at: float) -> None:
         """Put what is left of a refused batch in its place, after some of its records failed.
 
-        The broker appended nothing of `batch`, so its numbers are free; but those behind it were
-        given for all of its records.
+        The broker appended nothing of `batch`, so its sequences are free. But the batches behind
+        it got theirs by its full count of records, so what is left leaves a gap before them.
         """
         self.is_proven = False
         self.retry_at = max(self.retry_at, retry_at)
@@ -288,7 +295,7 @@ class PartitionQueue(CorePartitionQueue):
         self.closed.insert(self._place_of(batch), others)
 
     def split_head(self, head: RecordBatch, parts: list[RecordBatch]) -> None:
-        """Put the parts of the head in its place; no attempt of it is in doubt."""
+        """Put the parts of the head in its place; no attempt may have stored it."""
         assert self.closed[0] is head
         self.closed.popleft()
         if head.has_sequence:
@@ -298,26 +305,26 @@ class PartitionQueue(CorePartitionQueue):
 
     def take_outcome_unknown(self) -> list[RecordBatch]:
         """Take out the batches that wait for a retry and may be stored already."""
-        doubtful = [batch for batch in self.closed if batch.possibly_persisted]
-        for batch in doubtful:
+        unknown = [batch for batch in self.closed if batch.possibly_persisted]
+        for batch in unknown:
             self.closed.remove(batch)
-        return doubtful
+        return unknown
 
     def disown_epoch(self) -> None:
-        """Have nothing be sent under the numbers in use: they are somebody else's by now.
+        """Send nothing more under the producer id and epoch in use: another producer has them.
 
-        What was numbered and waits is numbered again, once nothing is in flight.
+        The waiting batches get new sequences once nothing is in flight.
         """
         self.is_proven = False
         self.disowned = self.id_and_epoch
-        numbered = [batch for batch in (*self.in_flight, *self.closed) if batch.has_sequence]
-        if numbered:
+        sequenced = [batch for batch in (*self.in_flight, *self.closed) if batch.has_sequence]
+        if sequenced:
             self.gap = "refused"
-            self.gap_at = min(numbered, key=self._distance).base_sequence
+            self.gap_at = min(sequenced, key=self._distance).base_sequence
             self.needs_epoch = True
 
     def has_disowned(self, batch: RecordBatch) -> bool:
-        """Whether the numbers of a batch are somebody else's by now."""
+        """Whether another producer has the producer id and epoch of a batch by now."""
         return batch.has_sequence and self.disowned == (batch.producer_id, batch.producer_epoch)
 
     def led_by(self, leader: PartitionLeader) -> None:
@@ -333,7 +340,7 @@ class PartitionQueue(CorePartitionQueue):
     def topic_recreated(self) -> None:
         """The topic was deleted and recreated: what is in flight went to the earlier one.
 
-        The numbers go on: the new topic takes any first one.
+        The sequences go on, since the new topic takes any first one.
         """
         self.is_proven = False
         self.in_flight_node = NO_LEADER

@@ -1,7 +1,7 @@
 """Decides what to do after a failed attempt. Owns no state and does no I/O.
 
-Mirrors the classes of org.apache.kafka.common.protocol.Errors (4.3), which stand as flags on the
-error classes. A code we do not know is not retriable: it may mean that the record was written.
+Mirrors the classes of org.apache.kafka.common.protocol.Errors (4.3), which are flags on the error
+classes. An unknown code is not retriable: it may mean that the record was stored.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class Step(enum.Enum):
     """The broker has the batch already: success without an offset."""
 
     RETRY = enum.auto()
-    """Send it again, under the same sequence number."""
+    """Send it again, under the same sequence."""
 
     RESTART = enum.auto()
-    """The broker lost track of the sequence: a new epoch, then send it again from 0 (KIP-360)."""
+    """The broker lost the sequence: send it again from 0 under a new epoch (KIP-360)."""
 
     NEW_ID = enum.auto()
-    """The broker does not take this producer id any more: another one, then send it again."""
+    """The broker does not take this producer id any more: send it again under another."""
 
     REFUSE_SOME = enum.auto()
     """The broker named the records that it refuses: fail these, send the others again (KIP-467)."""
@@ -43,7 +43,7 @@ class Step(enum.Enum):
     """Too large for the broker as a whole: send it in smaller batches (KIP-126)."""
 
     FAIL = enum.auto()
-    """Give up and tell the caller."""
+    """Give up: the caller gets the error."""
 
 
 def next_step(
@@ -62,15 +62,15 @@ def next_step(
     Args:
         error: What the broker or the network said.
         is_next_in_sequence: Everything before this batch in its partition was acknowledged. A
-            later batch is out of order only because an earlier one is on its way again.
+            later batch is out of order only because an earlier one is retried.
         is_outcome_unknown: An attempt may have stored the batch.
-        is_behind_acknowledged: A batch with a higher number was acknowledged. A broker stores in
-            the order of the numbers, so what is in doubt is stored, too; but it remembers the last
-            five batches only, and calls an earlier one out of order.
+        is_behind_acknowledged: A batch with a higher sequence was acknowledged. A broker stores in
+            order of the sequences, so this one is stored if its outcome is unknown; but it
+            remembers only the last five batches and calls an earlier one out of order.
         record_count: How many records the batch holds.
         names_records: The broker named the records that it refuses.
-        refusals_at_zero: How often in a row a broker has refused the first number of an epoch.
-        may_retry: `retries` and `delivery_timeout_ms` leave room for another attempt.
+        refusals_at_zero: How often in a row a broker has refused sequence 0 of an epoch.
+        may_retry: `retries` and `delivery_timeout_ms` allow another attempt.
     """
     if isinstance(error, DuplicateSequenceNumberError):
         return Step.COMPLETE
@@ -78,18 +78,17 @@ def next_step(
         return Step.SPLIT if record_count > 1 and may_retry else Step.FAIL
     if names_records and not error.retriable:
         return Step.REFUSE_SOME
-    is_lost_track = isinstance(error, (OutOfOrderSequenceNumberError, UnknownProducerIdError))
-    if is_lost_track and is_outcome_unknown and is_behind_acknowledged:
+    is_sequence_error = isinstance(error, (OutOfOrderSequenceNumberError, UnknownProducerIdError))
+    if is_sequence_error and is_outcome_unknown and is_behind_acknowledged:
         return Step.COMPLETE
     if not may_retry:
         return Step.FAIL
-    if is_lost_track:
+    if is_sequence_error:
         if not is_next_in_sequence:
             return Step.RETRY
-        # A broker that lost all state may expect anything: a new epoch of the old id would be
-        # refused for ever.
+        # A broker that lost its state may expect anything, and refuse every new epoch of the id.
         return Step.RESTART if refusals_at_zero <= 1 else Step.NEW_ID
     if isinstance(error, (InvalidProducerIdMappingError, InvalidProducerEpochError)):
-        # Under another id the broker would not know a batch that it has stored already.
+        # Under another id the broker would store a batch again that it has already.
         return Step.FAIL if is_outcome_unknown else Step.NEW_ID
     return Step.RETRY if error.retriable else Step.FAIL

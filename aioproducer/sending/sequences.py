@@ -14,21 +14,21 @@ _SEQUENCES: Final = 2**31
 
 
 class ProducerIdAndEpoch(NamedTuple):
-    """What the broker knows a producer by."""
+    """The producer id and epoch, by which a broker knows a producer."""
 
     producer_id: int
     epoch: int
 
     @property
     def can_bump(self) -> bool:
-        """False when the epochs of this id are used up and a new id is needed."""
+        """Whether this id has another epoch; else a new id is needed."""
         return self.epoch < MAX_EPOCH
 
     def bumped(self) -> ProducerIdAndEpoch:
-        """The same producer, one epoch later; its sequences start at 0 again."""
+        """The same id, one epoch later; its sequences start at 0 again."""
         return ProducerIdAndEpoch(self.producer_id, self.epoch + 1)
 
 
 def advance_sequence(sequence: int, count: int) -> int:
-    """The sequence number `count` records after `sequence`: 2147483647 is followed by 0."""
+    """The sequence `count` records after `sequence`: 2147483647 is followed by 0."""
     return (sequence + count) % _SEQUENCES
