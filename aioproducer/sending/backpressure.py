@@ -1,16 +1,18 @@
-"""What happens to a caller who finds no buffer space: it waits, first come, first served, or fails.
+"""Callers who find no buffer space: they wait, first come, first served, or fail.
 
-Owns the queue of waiting callers (waiting_callers.py), and the accumulator's two flags that send
-new callers there. Whoever gives bytes back calls `admit`.
+Owns the queue of waiting callers (waiting_callers.py), and the two flags of the accumulator that
+send new callers there. Whoever gives bytes back calls `admit`.
 
 Admission and cancellation, step by step:
-    1. `send` finds no space. Its caller joins the queue, holding a `Waiter`; `has_blocked` now
-       sends every later call for the same partition or topic behind it.
-    2. A request ends and gives bytes back; `admit` appends the records of those who fit, in turn.
-       From here on the record is accepted: it will be sent even if its caller goes away.
-    3. Cancelled before 2, the caller withdraws and its record is never appended. Cancelled after
-       2, but before its task has run, it gets the cancellation and the record goes on.
-    4. Either way the space that is free now may fit the next in the queue, so `admit` runs again.
+    1. `send` finds no space. Its caller joins the queue with a `Waiter`; `has_blocked` makes every
+       later call for the same partition or topic wait behind it.
+    2. A request ends and gives bytes back; `admit` appends the records that fit, in turn. Such a
+       record is accepted: it will be sent even if its caller goes away.
+    3. A caller that is cancelled before step 2 withdraws, and its record is never appended. If its
+       task has not run since, `admit` finds the future cancelled and skips it.
+    4. A caller that is cancelled after step 2, before its task has run, gets the cancellation. Its
+       record goes on.
+    5. Whoever leaves may have kept others waiting, so `admit` runs again.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ class Backpressure:
 
     Args:
         accumulator: The buffer.
-        broker_queues: Have what lingers sent when somebody waits.
+        broker_queues: Send lingering batches when somebody waits.
         brokers: Name brokers in errors.
         clock: The loop's.
     """
@@ -66,7 +68,7 @@ class Backpressure:
         return self._callers.next_expiry
 
     def join(self, waiter: Waiter[Delivery]) -> None:
-        """Have a caller wait for space: whatever lingers is sent to make some (as in Java)."""
+        """Let a caller wait. Lingering batches are sent, to free space (as in Java)."""
         accumulator = self._accumulator
         self._callers.join(waiter)
         if accumulator.refused_share is None:
@@ -76,7 +78,7 @@ class Backpressure:
             self._broker_queues.end_all_lingering()
 
     def withdraw(self, waiter: Waiter[Delivery]) -> None:
-        """A caller no longer waits; those behind it may fit now."""
+        """Take out a caller who no longer waits; those behind it may fit now."""
         self._callers.withdraw(waiter)
         self.admit()
 
@@ -90,13 +92,14 @@ class Backpressure:
         self._callers.reject_all(error)
 
     def shares_changed(self) -> None:
-        """Look again at callers whom a broker's share kept out: it may be another share now."""
+        """Try callers again whom a share kept out: their records may take another share now."""
         self._callers.unpark()
 
     def admit(self) -> None:
         """Accept the records of those who fit now."""
         accumulator = self._accumulator
-        # Not while a caller is being admitted whose partitioner sends: that call goes on here.
+        # Not while a partitioner that this loop called sends a record itself: the loop goes on
+        # when that returns.
         if accumulator.has_blocked and not accumulator.is_admitting:
             accumulator.is_full = self._callers.admit()
             accumulator.has_blocked = len(self._callers) > 0
@@ -113,11 +116,10 @@ class Backpressure:
     ) -> BufferExhaustedError:
         """The error of a caller for whom there is no buffer space.
 
-        It is raised for every record while the buffer is full, so most of its text is made only
-        when somebody reads it.
+        A full buffer raises it for every record, so its text is made when somebody reads it.
 
         Args:
-            waiter: Who has waited; None for the record that was refused just now.
+            waiter: The caller who waited; None for the record that was refused just now.
             waited: How long it waited, in seconds.
             bound: The option that ended the wait; empty for a caller who does not wait.
             hint: What to change.
@@ -155,7 +157,7 @@ class Backpressure:
         elif share is self._broker_queues.leaderless:
             subject = "partitions without leader"
         else:
-            # None of these once the broker is gone, and its queue with it.
+            # A broker that is gone has no queue any more.
             queues = self._broker_queues.by_node
             node_ids = [id_ for id_, queue in queues.items() if queue.share is share]
             names = [self._brokers.name(node_id) for node_id in node_ids]
@@ -163,7 +165,7 @@ class Backpressure:
         return f"Records for {subject} hold {share.held_bytes} bytes of the buffer"
 
     def _slowest_broker(self) -> str:
-        """The broker that was asked and has been silent longest, or that cannot be asked."""
+        """The busy broker that was silent longest, with what it does; empty if none is busy."""
         queues = self._broker_queues.by_node.values()
         busy = [queue for queue in queues if queue.in_flight or queue.has_ready]
         if not busy:

@@ -1,11 +1,14 @@
-"""What the callers hold who wait for buffer space.
+"""What a caller holds while its record waits for buffer space.
 
-Made by the producer, one for each call that finds no room; the queue itself is admission.py, which
-the sender serves. Here is what asyncio sees of a place in it: coroutines that were begun by the
-call, not by the await.
+`send` and `send_and_wait` join the queue of backpressure.py at the call, not at the await, and then
+return an object from here, which asyncio takes for a coroutine.
 
-Invariant: a place is given back by whoever leaves: cancelled at any step, also before the first,
-or dropped without being awaited.
+Invariant: a caller who leaves gives its place in the queue back. Step by step:
+    1. Awaited and cancelled: the generator's `finally` withdraws the waiter.
+    2. Wrapped in a task that is cancelled before its first step: a coroutine would run nothing, so
+       `throw` withdraws the waiter before it begins the generator.
+    3. Dropped without being awaited: `__del__` withdraws it, with a warning.
+    4. Admitted before any of these: there is no place to give back, and the record goes on.
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ def wait_for_space(
     expires_at: float,
     record: SerializedRecord,
 ) -> QueuedAdmission:
-    """Take the last place in the queue for room, until `expires_at` on the loop's clock."""
+    """Join the queue for buffer space, until `expires_at` on the loop's clock."""
     admitted: asyncio.Future[Delivery] = loop.create_future()
     waiter = Waiter(
         admit=partial(_accept, loop, admitted, backpressure.accumulator.accept_record, record),
@@ -59,10 +62,7 @@ def wait_for_space(
 
 
 class QueuedAdmission(Coroutine[Any, Any, Delivery]):
-    """What `send` returns while there is no room; awaiting it gives the Delivery.
-
-    The place in the queue was taken at the call. It is given back when the wait is cancelled, or
-    when the caller drops this without awaiting it.
+    """What `send` returns while there is no buffer space; awaiting it gives the Delivery.
 
     Attributes:
         waiter: The place in the queue.
@@ -93,7 +93,8 @@ class QueuedAdmission(Coroutine[Any, Any, Delivery]):
         return self._wait()
 
     def _wait(self) -> Generator[Any, Any, Delivery]:
-        # By `self` the place is kept while the caller awaits, who holds nothing else of it.
+        # A generator of its own for its reference to `self`: the caller holds nothing else, and
+        # `__del__` would withdraw the waiter.
         return (yield from _until_admitted(self._backpressure, self.waiter, self._admitted))
 
     def _leave(self) -> None:
@@ -101,15 +102,15 @@ class QueuedAdmission(Coroutine[Any, Any, Delivery]):
             self._backpressure.withdraw(self.waiter)
 
     def send(self, value: Any) -> Any:
-        """Go on, as asyncio has a coroutine do."""
+        """Take the next step, as a coroutine does."""
         if self._inner is None:
-            # Without `self`: the two would be a circle, and its end left to whichever thread
-            # collects garbage.
+            # Without `self`: a reference cycle would leave `__del__` to the garbage collector, in
+            # any thread.
             self._inner = _until_admitted(self._backpressure, self.waiter, self._admitted)
         return self._inner.send(value)
 
     def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
-        """Go on with an exception: the caller was cancelled."""
+        """Raise an exception at the await: the caller was cancelled."""
         if self._inner is None:
             # Cancelled before the first step.
             self._leave()
@@ -133,10 +134,10 @@ class QueuedAdmission(Coroutine[Any, Any, Delivery]):
 
 
 class QueuedDelivery(Coroutine[Any, Any, RecordMetadata]):
-    """What `send_and_wait` returns while there is no room; awaiting it gives the metadata.
+    """What `send_and_wait` returns while there is no buffer space; awaiting it gives the metadata.
 
-    Not the coroutine that waits: cancelled before its first step, that would run nothing which
-    gives the place in the queue back, and its frame would keep the place.
+    It makes the coroutine that waits at the first step. One that was cancelled before that would
+    run nothing to give the place back, and its frame would keep the admission.
     """
 
     __slots__ = ("_admission", "_begin", "_inner")
@@ -152,13 +153,13 @@ class QueuedDelivery(Coroutine[Any, Any, RecordMetadata]):
         return self._begin().__await__()
 
     def send(self, value: Any) -> Any:
-        """Go on, as asyncio has a coroutine do."""
+        """Take the next step, as a coroutine does."""
         if self._inner is None:
             self._inner = self._begin()
         return self._inner.send(value)
 
     def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
-        """Go on with an exception: the caller was cancelled."""
+        """Raise an exception at the await: the caller was cancelled."""
         if self._inner is None:
             # Cancelled before the first step.
             self._admission.close()
@@ -197,7 +198,7 @@ def _accept(
     try:
         return accept(*record)
     except (KeyboardInterrupt, SystemExit) as interrupt:
-        # From a partitioner: it ends the program once those behind this caller are looked after.
+        # From a partitioner: raised in the loop, after the callers behind this one were admitted.
         loop.call_soon(_raise, interrupt)
         raise KafkaError(f"The partitioner raised {type(interrupt).__name__}") from interrupt
 
@@ -214,5 +215,5 @@ def _resolve(admitted: asyncio.Future[Delivery], delivery: Delivery) -> None:
 def _reject(admitted: asyncio.Future[Delivery], error: Exception) -> None:
     if not admitted.done():
         admitted.set_exception(error)
-        # Not every caller is still there to look.
+        # The caller may be gone: marks the exception as retrieved.
         admitted.exception()

@@ -1,26 +1,23 @@
-"""Callers who wait for buffer space: first come, first served.
+"""The queues of callers who wait for buffer space: first come, first served.
 
-Owned by the sender, which has them admitted each time bytes are given back. Two things may have no
-room for a record: the buffer itself, and the share of it that a broker's records may take (or those
-of topics that are not known yet).
+Two things may have no space for a record: the buffer itself, and the share of it that a broker's
+records may take (or those of topics that are not known yet).
 
     refused by        waits                  is admitted
-    the buffer        among all              when its record fits, and everybody before it was
+    the buffer        among all              when its record fits, and every earlier caller was
                                              admitted who does not wait for a share
-    a share           beside the others      when its record fits, and everybody before it was
+    a share           beside the others      when its record fits, and every earlier caller was
                                              admitted who waits for the same share
 
-So a finished batch wakes exactly those whom it makes room for, and a broker that is silent keeps
-nobody waiting but those who send to it.
+So a finished batch wakes exactly those who fit, and a silent broker blocks only those who send to
+it.
 
 Invariants
-* A caller whose record is for the same partition as that of an earlier one, or for the same topic
-  while that one's partition is open, is admitted later: `BufferSpace.lines` counts callers by
-  that, and a new call stands behind them.
-* All waiters have the same bound (`max_block_ms`), so of those who wait for the same, the first to
-  come is the first to expire, and one timer is enough for all.
-
-No I/O and no clock in here: a waiter's `resolve` and `reject` are given by the caller.
+* A caller is admitted after every earlier one whose record is for the same partition, or for the
+  same topic while that one's partition is not chosen. `BufferSpace.lines` counts callers by that.
+* All waiters have the same bound (`max_block_ms`). So in each queue the first to come expires
+  first, and one timer is enough.
+* No I/O and no clock.
 """
 
 from __future__ import annotations
@@ -38,7 +35,7 @@ T = TypeVar("T")
 
 
 class BufferSpace(Protocol):
-    """The buffer, as those who wait for room in it see it."""
+    """The buffer, as its waiting callers see it."""
 
     @property
     def lines(self) -> dict[object, int]:
@@ -66,16 +63,16 @@ class BufferSpace(Protocol):
 
 
 class Waiter(Generic[T]):
-    """One caller who waits for room.
+    """One caller who waits for buffer space.
 
     Attributes:
-        admit: Tries to accept the record; returns None while there is no room.
+        admit: Tries to accept the record; returns None while there is no space.
         resolve: Called with what `admit` returned.
         reject: Called with the error when the wait is over without success.
         expires_at: When the wait is over, on the loop's clock.
         number: Grows with each caller.
         line: The partition or topic whose order it keeps.
-        share: What had no room for it when it was last tried; None for the buffer itself.
+        share: The share that refused it when it was last tried; None for the buffer itself.
         size: The bytes that it needs.
     """
 
@@ -116,12 +113,12 @@ class WaitingCallers(Generic[T]):
     """The queues of waiters.
 
     Args:
-        room: What they wait for.
+        space: What they wait for.
     """
 
-    def __init__(self, room: BufferSpace) -> None:
-        self._space = room
-        self._lines = room.lines
+    def __init__(self, space: BufferSpace) -> None:
+        self._space = space
+        self._lines = space.lines
         self._waiting: deque[Waiter[T]] = deque()
         self._parked: dict[object, deque[Waiter[T]]] = {}
         """Those who wait for a share, by share."""
@@ -132,7 +129,7 @@ class WaitingCallers(Generic[T]):
         return self._count
 
     def join(self, waiter: Waiter[T]) -> None:
-        """Wait from now on, with the record that was refused last."""
+        """Add a caller, whose record is the one that was refused last."""
         self._last_number += 1
         waiter.number = self._last_number
         self._count += 1
@@ -142,14 +139,14 @@ class WaitingCallers(Generic[T]):
         queue.append(waiter)
 
     def withdraw(self, waiter: Waiter[T]) -> None:
-        """Leave: the caller was cancelled. O(1); the place is skipped later."""
+        """Take out a caller who was cancelled. O(1): its place is skipped later."""
         if waiter.is_waiting:
             self._leave(waiter)
-            # They hold the record, and the place may stay in the queue for `max_block_ms`.
+            # These hold the record, and the waiter may stay in its deque for `max_block_ms`.
             waiter.admit = waiter.resolve = waiter.reject = _nothing
 
     def admit(self) -> bool:
-        """Admit everybody for whom there is room.
+        """Admit everybody who fits.
 
         Returns:
             Whether somebody waits for buffer space itself.
@@ -169,7 +166,7 @@ class WaitingCallers(Generic[T]):
                     queue.popleft()
                     self._leave(waiter).resolve(admitted)
                     continue
-                # Its topic may be known by now, or its partition have another leader.
+                # By now its topic may be known, or its partition have another leader.
                 self._leave_line(waiter)
                 self._stand_in_line(waiter)
                 share = waiter.share
@@ -183,7 +180,7 @@ class WaitingCallers(Generic[T]):
         return False
 
     def unpark(self) -> None:
-        """Have those who wait for a share look again what they wait for: leaders have changed."""
+        """Forget which share each caller waits for, since leaders changed; `admit` finds out."""
         if self._parked:
             self._waiting = deque(merge(self._waiting, *self._parked.values(), key=_by_number))
             self._parked = {}
@@ -217,7 +214,7 @@ class WaitingCallers(Generic[T]):
         return [self._waiting, *queues] if self._skip_withdrawn(self._waiting) else queues
 
     def _first_queue(self, full: Collection[object]) -> deque[Waiter[T]] | None:
-        """The queue with the first of all callers but those who wait for a share that is full."""
+        """The queue whose first caller came first, leaving out the shares that are full."""
         if not self._parked:
             return self._waiting if self._skip_withdrawn(self._waiting) else None
         queues = [queue for queue in self._queues() if queue is self._waiting] + [
@@ -226,7 +223,7 @@ class WaitingCallers(Generic[T]):
         return min(queues, key=lambda queue: queue[0].number, default=None)
 
     def _skip_withdrawn(self, queue: deque[Waiter[T]]) -> bool:
-        """Whether somebody is left in a queue."""
+        """Drop withdrawn callers from the front; whether somebody is left."""
         while queue and not queue[0].is_waiting:
             queue.popleft()
         return bool(queue)
@@ -256,4 +253,4 @@ class WaitingCallers(Generic[T]):
 
 
 def _nothing(*_: object) -> None:
-    """Stand for the functions of a caller who left."""
+    """Replace the functions of a caller who left."""
