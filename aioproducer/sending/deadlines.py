@@ -1,8 +1,8 @@
-"""Things that are due at some time, the earliest first. A heap, no clock, no I/O.
+"""Items by the time at which they are due, the earliest first. A heap; no clock, no I/O.
 
-Used for what may happen to many partitions but concerns few at a time: a delivery
-that expires, a retry that waits, a batch that lingers. An item stands in the queue at most once;
-its time is looked at again when it comes up, so that moving it to later costs nothing.
+For what may happen to many partitions but concerns few at a time: a batch that lingers, a retry
+that waits, a delivery that expires. An item is due at most once: of two times the earlier counts.
+To move an item to a later time costs nothing: its owner adds it again when it is due too early.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Deadlines(Generic[T]):
-    """Items by the time at which they want to be looked at."""
+    """Items and the time at which each is due."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, T]] = []
@@ -27,7 +27,7 @@ class Deadlines(Generic[T]):
         return len(self._times)
 
     def add(self, item: T, at: float) -> None:
-        """Have `item` come up at `at`, or earlier if it already stands for an earlier time."""
+        """Make `item` due at `at`, unless it is due earlier."""
         known = self._times.get(item)
         if known is not None and known <= at:
             return
@@ -36,7 +36,7 @@ class Deadlines(Generic[T]):
         heapq.heappush(self._heap, (at, self._count, item))
 
     def pop_due(self, now: float) -> list[T]:
-        """Take out what has come up, the earliest first."""
+        """Take out what is due, the earliest first."""
         due: list[T] = []
         while self._heap and self._heap[0][0] <= now:
             at, _, item = heapq.heappop(self._heap)
@@ -47,7 +47,7 @@ class Deadlines(Generic[T]):
 
     @property
     def next_at(self) -> float | None:
-        """When the next item comes up."""
+        """When the next item is due."""
         while self._heap and self._times.get(self._heap[0][2]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None

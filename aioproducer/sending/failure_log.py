@@ -1,13 +1,12 @@
-"""Tells of failures in the log: the first of its cause at once, the others as a count.
+"""Logs failures: the first of a cause at once, the others as a count.
 
-Part of the sender. What fails records or attempts tells it here, and nobody else logs such a
-thing. A cause is a topic or a broker with the kind of error; while it lasts, one line a minute says
-how many more there were. So an outage is a line and not a line for each batch, and one bad record
-among many is not a line for each.
+Every failed record and attempt is logged here and nowhere else. A cause is a topic or a broker with
+the kind of error; while it lasts, one line a minute counts what failed since the last. So an outage
+is one line, not one for each batch.
 
 Invariants
-* No record is lost in silence: each is in a line or in the count of a later one, at WARNING. What
-  is counted and not told yet is told at the end of the minute, or when the producer closes.
+* Every failed record is in a line at WARNING, or in the count of a later one: at the end of the
+  minute, or when the producer closes.
 * At most some twenty lines a minute, however many topics fail; the others share one count.
 """
 
@@ -34,12 +33,12 @@ _MOST_CAUSES: Final = 20
 
 
 class _Cause:
-    __slots__ = ("subject", "told_at", "untold")
+    __slots__ = ("logged_at", "subject", "unlogged")
 
-    def __init__(self, told_at: float, subject: str) -> None:
-        self.told_at = told_at
+    def __init__(self, logged_at: float, subject: str) -> None:
+        self.logged_at = logged_at
         self.subject = subject
-        self.untold = 0
+        self.unlogged = 0
         """Records, or attempts, since the last line."""
 
 
@@ -56,10 +55,10 @@ class FailureLog:
         self._attempts: dict[tuple[str, str, Step], _Cause] = {}
         self._other_records = 0
         self._other_topics: set[str] = set()
-        self._timer = Timer(background, self._tell_counts)
+        self._timer = Timer(background, self._log_counts)
 
     def records_failed(self, topic: str, error: KafkaError, count: int) -> None:
-        """Records of a topic are lost, or it is not known whether they are stored.
+        """Log or count records of a topic that failed.
 
         Args:
             topic: Their topic.
@@ -70,7 +69,7 @@ class FailureLog:
         cause = self._records.get(key)
         now = self._background.time()
         if cause is not None:
-            cause.untold += count
+            cause.unlogged += count
         elif len(self._records) >= _MOST_CAUSES:
             self._other_records += count
             if len(self._other_topics) < 10_000:
@@ -83,7 +82,7 @@ class FailureLog:
     def attempt_failed(
         self, where: str, count: int, record_count: int, attempt: int, error: KafkaError, step: Step
     ) -> None:
-        """Batches are to be sent again, or split, after one response or one lost connection.
+        """Log or count batches that are sent again, or split, after one failure.
 
         Args:
             where: The first one's topic and partition.
@@ -96,7 +95,7 @@ class FailureLog:
         key = (error.broker or "", type(error).__name__, step)
         cause = self._attempts.get(key)
         if cause is not None:
-            cause.untold += count
+            cause.unlogged += count
             return
         now = self._background.time()
         if len(self._attempts) >= _MOST_CAUSES:
@@ -115,15 +114,15 @@ class FailureLog:
         self._timer.set_by(now + _QUIET_FOR)
 
     def close(self) -> None:
-        """Tell of the lost records that were only counted."""
+        """Log the records that were only counted."""
         self._attempts.clear()
-        self._tell_counts()
+        self._log_counts()
         self._timer.cancel()
 
-    def _tell_counts(self) -> None:
+    def _log_counts(self) -> None:
         now = self._background.time()
-        _tell_untold(self._records, "more record", now)
-        _tell_untold(self._attempts, "more attempt", now)
+        _log_repeats(self._records, "more record", now)
+        _log_repeats(self._attempts, "more attempt", now)
         if self._other_records:
             logger.warning(
                 "%s failed for %s",
@@ -136,19 +135,19 @@ class FailureLog:
             self._timer.set_by(now + _QUIET_FOR)
 
 
-def _tell_untold(causes: dict[Key, _Cause], noun: str, now: float) -> None:
-    """Tell of each cause what came since it was told; forget those of which nothing came."""
+def _log_repeats(causes: dict[Key, _Cause], noun: str, now: float) -> None:
+    """Log what each cause counted since its last line; forget causes that are over."""
     for key, cause in list(causes.items()):
-        if cause.untold:
+        if cause.unlogged:
             logger.warning(
                 "%s failed %s in the last %.0f s",
-                _counted(cause.untold, noun),
+                _counted(cause.unlogged, noun),
                 cause.subject,
-                now - cause.told_at,
+                now - cause.logged_at,
             )
-            cause.untold = 0
-            cause.told_at = now
-        elif now - cause.told_at >= _QUIET_FOR:
+            cause.unlogged = 0
+            cause.logged_at = now
+        elif now - cause.logged_at >= _QUIET_FOR:
             del causes[key]
 
 

@@ -1,7 +1,7 @@
 """Records that failed: counted, logged, given to the `on_error` hook and to the report of `close`.
 
-Owns what was not reported yet. A pass of the sender may fail thousands of batches for one reason:
-they are counted here one by one, and `report` writes each kind once.
+Owns what was not logged yet. A pass of the sender may fail thousands of batches for one reason:
+each is counted, and `report` logs each kind once.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Failures:
         """Failed records not logged yet, by topic and kind of error."""
         self._attempts: dict[tuple[str, Step], list[tuple[RecordBatch, int, KafkaError]]] = {}
         """Failed attempts not logged yet, by kind of error and what comes next."""
-        self._healed: list[PartitionQueue] = []
+        self._recovered: list[PartitionQueue] = []
 
     # ---- what failed
 
@@ -74,45 +74,45 @@ class Failures:
             self._background.call_soon(self._on_error, error, count)
 
     def batch_failed(self, batch: RecordBatch, error: KafkaError) -> None:
-        """A batch is about to fail."""
+        """Take over the records of a batch that is about to fail."""
         if self.undelivered is not None:
             self.undelivered.add_batch(batch, error, self._decompress)
         self.records_failed(batch.topic, error, batch.record_count)
 
     def some_refused(self, batch: RecordBatch, refused: Mapping[int, KafkaError]) -> None:
-        """Single records of a batch, by their index, are about to fail (KIP-467)."""
+        """Take over single records of a batch, by their index, that are about to fail (KIP-467)."""
         if self.undelivered is not None:
             self.undelivered.add_records(batch, refused)
 
     def waiting_failed(self, waiting: WaitingRecords, error: KafkaError) -> None:
-        """Records whose topic is not known are about to fail."""
+        """Take over records that wait for metadata and are about to fail."""
         if self.undelivered is not None:
             self.undelivered.add_waiting(waiting, error)
         self.records_failed(waiting.topic.name, error, waiting.count)
         self.report()
 
     def record_failed(self, topic: str, error: KafkaError, record: WaitingRecord) -> None:
-        """A record got no partition."""
+        """Take over a record that got no partition."""
         if self.undelivered is not None:
             self.undelivered.add_record(topic, record, error)
         self.records_failed(topic, error, 1)
         self.report()
 
-    # ---- what goes on
+    # ---- what is tried again
 
     def attempt_failed(
         self, queue: PartitionQueue, batch: RecordBatch, error: KafkaError, step: Step
     ) -> None:
-        """An attempt failed, and another one follows."""
+        """Count an attempt that failed, and that another one follows."""
         queue.failures_logged = True
         key = (type(error).__name__, step)
         self._attempts.setdefault(key, []).append((batch, batch.attempts, error))
 
     def stored_again(self, queue: PartitionQueue) -> None:
-        """A partition stores records; worth a line if an attempt failed there before."""
+        """Note that a partition stores records; logged if an attempt failed there before."""
         if queue.failures_logged:
             queue.failures_logged = False
-            self._healed.append(queue)
+            self._recovered.append(queue)
 
     # ---- reporting
 
@@ -133,16 +133,16 @@ class Failures:
                 step,
             )
         self._attempts.clear()
-        if self._healed:
-            first = self._healed[0]
-            others = len(self._healed) - 1
+        if self._recovered:
+            first = self._recovered[0]
+            others = len(self._recovered) - 1
             logger.info(
                 "%s-%s%s stores records again",
                 first.topic.name,
                 first.partition,
                 f" and {others} more partitions" if others else "",
             )
-            self._healed.clear()
+            self._recovered.clear()
 
     def close(self) -> None:
         """Log what was only counted so far."""

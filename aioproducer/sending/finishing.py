@@ -1,12 +1,12 @@
-"""How batches end: completed or failed, then everybody concerned is told, in this order.
+"""How batches end: completed or failed, then everybody concerned is notified, in this order.
 
     1. The batch gets its outcome, the counters count it, its bytes are free (`complete`, `fail`).
-    2. The log, the report of `close` and the hook hear of failures (`Failures`).
+    2. Failures are logged, and given to the report of `close` and the hook (`Failures`).
     3. Tasks that wait for a record are woken; then callers who wait for buffer space are admitted.
     4. The partition queues are offered to their brokers again.
 
-A pass over a response, or over what has expired, collects its batches in a `Finished` and ends
-with `finish`: nobody who is woken sees a response that was taken by half.
+A pass over a response, or over expired batches, collects in a `Finished` and ends with `finish`: no
+woken task sees a response of which half is taken.
 
 Invariant: the bytes of a batch are given back when it has its outcome and no request carries it.
 """
@@ -27,7 +27,7 @@ class Finished:
     """What one pass of the sender has finished.
 
     Attributes:
-        batches: Batches that were completed or failed: who waits for them is to be woken.
+        batches: Batches that were completed or failed, and whose waiters are to be woken.
         queues: Partition queues that may have become ready.
     """
 
@@ -43,8 +43,8 @@ class Finisher:
 
     Args:
         broker_queues: Wake tasks, and are offered partition queues again.
-        failures: Told of what fails.
-        backpressure: Admits callers to the space that gets free.
+        failures: Count and log what fails.
+        backpressure: Admits callers when space is free.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Finisher:
 
         Args:
             batch: The batch.
-            base_offset: The offset of its first record; -1 where nobody knows it.
+            base_offset: The offset of its first record; -1 if it is not known.
             log_append_time_ms: When the broker appended it, if it said so; else -1.
             finished: Takes the batch.
         """
@@ -94,8 +94,8 @@ class Finisher:
         try:
             self.broker_queues.wake(finished.batches, direct)
         finally:
-            # Also when a task that was woken exits the program: the queues go on, or what the
-            # exit waits for would never end.
+            # Also when a woken task raises SystemExit: closing the producer still needs the queues
+            # to go on.
             self._backpressure.admit()
             for queue in finished.queues:
                 self.broker_queues.offer(queue)

@@ -1,6 +1,6 @@
-"""Callers of `flush`, and the batches each still waits for.
+"""Callers of `flush`, and the batches that each still waits for.
 
-Part of the sender, which tells of every batch that is done, split, or given its records.
+Invariant: a flush ends when the batches it began with, or those that replaced them, are done.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["Flush", "Flushes"]
 
 
 class Flush:
-    """One caller of `flush`: the batches that it waits for, and what it awaits."""
+    """One caller of `flush`: the batches left to wait for, and the future that it awaits."""
 
     __slots__ = ("done", "remaining")
 
@@ -35,7 +35,7 @@ class Flushes:
         self.under_way: list[Flush] = []
 
     async def wait_for(self, batches: Iterable[RecordBatch]) -> None:
-        """Wait until all of `batches`, and what they are replaced by, are done."""
+        """Wait until all of `batches`, and those that replace them, are done."""
         remaining = {batch for batch in batches if not batch.is_done}
         if not remaining:
             return
@@ -51,14 +51,14 @@ class Flushes:
         return (flush for flush in list(self.under_way) if batch in flush.remaining)
 
     def replace(self, batch: RecordBatch, by: Iterable[RecordBatch]) -> None:
-        """Wait for others in a batch's place: its children, or those its records were routed to."""
+        """Wait for other batches instead: the parts of a split one, or where its records went."""
         others = [other for other in by if not other.is_done]
         for flush in self.waiting_for(batch):
             flush.remaining.update(others)
             self._forget(flush, batch)
 
     def batch_done(self, batch: RecordBatch) -> None:
-        """A batch was delivered or failed."""
+        """Wait no longer for a batch: it was delivered or failed."""
         for flush in self.waiting_for(batch):
             self._forget(flush, batch)
 

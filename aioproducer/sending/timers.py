@@ -19,7 +19,7 @@ class PartitionTimers:
 
     Args:
         background: Where the timer runs.
-        results: Expire batches.
+        results: Expires batches.
         finisher: Ends what has expired.
     """
 
@@ -34,7 +34,7 @@ class PartitionTimers:
         self._timer = Timer(background, self._fire)
 
     def linger_until(self, queue: PartitionQueue, at: float) -> None:
-        """Have a queue's open batch wait for more records until then."""
+        """Look at a queue when its open batch has lingered."""
         self._lingering.add(queue, at)
         self._timer.set_by(at)
 
@@ -44,30 +44,30 @@ class PartitionTimers:
         self._timer.set_by(at)
 
     def expire_at(self, queue: PartitionQueue, at: float) -> None:
-        """Look then at which batches of a queue have expired."""
+        """Look at a queue when its first batch expires."""
         self._expiring.add(queue, at)
         self._timer.set_by(at)
 
     def close(self) -> None:
-        """Let the timer go."""
+        """End the timer."""
         self._timer.cancel()
 
     def _fire(self) -> None:
         try:
-            self._time_passed()
+            self._look_at_due()
         finally:
-            # Also when a task that it woke has exited the program: what is closed then still
-            # counts on its bounds.
+            # Also when a woken task raises SystemExit: closing the producer still needs the
+            # timeouts.
             for deadlines in (self._lingering, self._retrying, self._expiring):
                 if deadlines.next_at is not None:
                     self._timer.set_by(deadlines.next_at)
 
-    def _time_passed(self) -> None:
+    def _look_at_due(self) -> None:
         now = self._background.time()
         for queue in self._lingering.pop_due(now):
             if queue.open is not None:
                 if now < queue.linger_at:
-                    # The batch of that time has left; this one came later.
+                    # The batch of this deadline was sent; a later one lingers now.
                     self.linger_until(queue, queue.linger_at)
                 else:
                     self._broker_queues.linger_over(queue)
