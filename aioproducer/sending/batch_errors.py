@@ -1,7 +1,7 @@
-"""What a caller is told of a batch that failed. Pure functions over a batch and its error.
+"""The error that a caller gets for a batch that failed. Pure functions over a batch and its error.
 
-The error that a record raises carries the record's own context: where, at which broker, after how
-many attempts, and whether it may be stored all the same.
+The error of a record has its context: which partition and broker, after how many attempts, and
+whether the record may be stored all the same.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 
 
 def about_batch(error: KafkaError, batch: RecordBatch) -> KafkaError:
-    """The error of an attempt, as the error of this batch."""
+    """The error of an attempt, with the context of this batch."""
     own = error.again()
     own.topic_partition = TopicPartition(batch.topic, batch.partition)
     own.attempts = batch.attempts
@@ -58,12 +58,12 @@ def delivery_timeout_error(
     Args:
         batch: The batch.
         waited: How long it waited, in seconds.
-        bound: What sets that.
+        bound: What ended the wait: an option, or the timeout of a call.
         broker: The partition's leader; None if it has none.
-        broker_said: What a broker said of the topic last, where the batch had no response.
-        connect_error: Why the leader could not be reached last.
-        producer_id_error: Why there is no producer id to send it under, if there is none.
-        throttled_for: How many seconds more the leader wants nothing from this client.
+        broker_said: The last error of the topic, for a batch that had no response.
+        connect_error: Why the last attempt to connect to the leader failed.
+        producer_id_error: Why there is no producer id, if there is none.
+        throttled_for: How many seconds more the leader throttles this client.
     """
     if not batch.attempts:
         state = "it was never sent"
@@ -110,7 +110,7 @@ def refused_records(
         if not 0 <= index < batch.record_count:
             continue
         own = about_batch(error, batch)
-        # Through this for its bounds: it is a text of the broker's, too.
+        # Only for its text: `broker_error` bounds what a broker wrote.
         text = broker_error(response.error_code, entry.batch_index_error_message or error.message)
         own.message = f"{text.message or error.what()} (record {index} of its batch)"
         own.possibly_persisted = False

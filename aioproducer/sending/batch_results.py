@@ -1,11 +1,11 @@
-"""What becomes of a batch after an attempt: completed, retried, split or failed.
+"""The result of one attempt: its batch is completed, retried, split or failed.
 
-retry.py decides on the step, and here it is taken: the partition queue keeps the order and the
-sequences, the splitter makes smaller batches, the finisher ends what is over. Nobody is woken and
-nothing is sent from here: that comes with `Finisher.finish`, when the whole response is taken.
+retry.py decides on the step, and `BatchResults` takes it: the partition queue keeps the order and
+the sequences, the splitter makes smaller batches, the finisher ends batches. No task is woken and
+nothing is sent here: `Finisher.finish` does that when the whole response is taken.
 
-Invariant: a batch that expired in flight was reported to its callers already. Its late response
-only tells the partition queue what became of its sequences, and gives its bytes back.
+Invariant: a batch that expired in flight has its outcome already. Its late response only says
+whether its sequences were used, and gives its bytes back.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = ["BatchResults"]
 logger = logging.getLogger(__name__)
 
 _SILENT_STEPS: Final = (Step.COMPLETE, Step.FAIL, Step.REFUSE_SOME, Step.SPLIT)
-"""What fails is logged as such, and what a topic takes once for the topic."""
+"""Not logged as failed attempts: failed records and a topic's limit have lines of their own."""
 
 
 class BatchResults:
@@ -50,12 +50,12 @@ class BatchResults:
     Args:
         config: The producer's options.
         background: Has the clock.
-        topics: Told of stale leaders.
-        producer_id: Told when a broker does not take it any more.
+        topics: Refresh stale leaders.
+        producer_id: Replaced when a broker does not take it any more.
         splitter: Makes smaller batches.
         finisher: Ends batches.
-        failures: Told of attempts that failed.
-        timeout_error: Explains why a batch of a queue has no outcome in time.
+        failures: Log attempts that failed.
+        timeout_error: Makes the error of a batch that was not stored in time.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class BatchResults:
         queue.acknowledged(batch)
         finished.queues.append(queue)
         if batch.is_done:
-            # It expired while the broker was at it; the caller was told that it may be stored.
+            # It expired in flight, and failed with an error that says it may be stored.
             logger.info(
                 "A batch of %s-%s was stored after it expired", batch.topic, batch.partition
             )
@@ -105,8 +105,8 @@ class BatchResults:
         self._failures.stored_again(queue)
         log_append_time_ms = result.log_append_time_ms
         if batch.attempts > 1 and log_append_time_ms == batch.max_timestamp_ms:
-            # The broker had it from an earlier attempt, and for a duplicate it tells the batch's
-            # own highest timestamp, whatever kind of timestamps the topic has.
+            # A duplicate of an earlier attempt: for those the broker returns the batch's own
+            # highest timestamp, whatever kind of timestamps the topic has.
             log_append_time_ms = -1
         self._finisher.complete(batch, result.base_offset, log_append_time_ms, finished)
 
@@ -134,7 +134,7 @@ class BatchResults:
         if error.refreshes_metadata:
             self._topics.refresh(queue.topic)
         if batch.is_done:
-            # It expired meanwhile and was reported; only its sequences are left to look after.
+            # It expired in flight and has its outcome; only its sequences still matter.
             if isinstance(error, DuplicateSequenceNumberError):
                 queue.acknowledged(batch)
             elif error.possibly_persisted:
@@ -148,8 +148,10 @@ class BatchResults:
         if error.possibly_persisted:
             batch.possibly_persisted = True
         is_over = self._background.time() >= batch.created_at + self._delivery_timeout
-        is_lost_track = isinstance(error, (OutOfOrderSequenceNumberError, UnknownProducerIdError))
-        if is_lost_track and batch.base_sequence == 0:
+        is_sequence_error = isinstance(
+            error, (OutOfOrderSequenceNumberError, UnknownProducerIdError)
+        )
+        if is_sequence_error and batch.base_sequence == 0:
             queue.refusals_at_zero += 1
         refused = {} if result is None else refused_records(error, batch, result)
         step = next_step(
@@ -162,8 +164,8 @@ class BatchResults:
             refusals_at_zero=queue.refusals_at_zero,
             may_retry=self._may_retry(queue, batch, error, is_over=is_over),
         )
-        # An earlier batch that is on its way again is no news.
-        if step not in _SILENT_STEPS and not (step is Step.RETRY and is_lost_track):
+        # Out of order behind an earlier batch, which is logged itself.
+        if step not in _SILENT_STEPS and not (step is Step.RETRY and is_sequence_error):
             self._failures.attempt_failed(queue, batch, error, step)
         if step is Step.COMPLETE:
             queue.acknowledged(batch)
@@ -186,7 +188,7 @@ class BatchResults:
             or (batch.possibly_persisted and queue.has_disowned(batch))
         ):
             return False
-        # A split is no retry: nothing of the batch was tried in the size it is sent in next.
+        # A split is no retry: its parts were never sent.
         return batch.attempts <= self._most_retries or isinstance(error, MessageTooLargeError)
 
     def _try_again(
@@ -199,7 +201,7 @@ class BatchResults:
             self._producer_id.refused_for(queue)
         self._broker_queues.counters.batches_retried += 1
         has_moved = queue.leader.node_id not in (NO_LEADER, node_id) and not queue.is_sent_around
-        # Metadata was faster than the response: the new leader has not failed (KIP-951).
+        # No backoff if metadata was faster than the response: the new leader has not failed.
         delay = 0.0 if has_moved else self._retry_backoff.after(batch.attempts)
         queue.requeue(batch, self._background.time() + delay)
 
@@ -238,7 +240,7 @@ class BatchResults:
         self._failures.some_refused(batch, refused)
         others, failed = self._splitter.take_out(batch, refused)
         if failed and failed[0].error is not None:
-            # Once for all of them: they have the code of the response in common.
+            # Counted as one failure: they share the error code of the response.
             self._failures.records_failed(batch.topic, failed[0].error, len(failed))
         finished.batches.extend(failed)
         if others is None:
@@ -263,7 +265,8 @@ class BatchResults:
         for batch in queue.batches():
             expires_at = batch.created_at + self._delivery_timeout
             if now < expires_at:
-                # Not the last one: behind those in flight an older one may wait for its retry.
+                # No end of the search: an older batch may wait for its retry behind newer ones in
+                # flight.
                 next_expires_at = min(next_expires_at or expires_at, expires_at)
                 continue
             queue.forget(batch)
@@ -283,7 +286,7 @@ class BatchResults:
         return next_expires_at
 
     def fit_head(self, queue: PartitionQueue, finished: Finished) -> bool:
-        """Have the head of a queue be no larger than its topic is known to take.
+        """Split or fail the head of a queue if it is larger than its topic takes.
 
         Returns:
             Whether the head is another one now, or gone.

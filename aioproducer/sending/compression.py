@@ -1,7 +1,7 @@
 """Compresses batches before they are sent: small ones at once, large ones in a thread.
 
-Part of the sender. A batch that compression makes larger is sent as it is. A batch in a thread
-holds back the later ones of its partition, and nothing else.
+Owns the codec and the threads. A batch that compression makes larger is sent as it is. A batch in a
+thread holds back the later ones of its partition, and nothing else.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class BatchCompressor:
         return self._codec is not None
 
     def prepare_closed(self, queue: PartitionQueue) -> None:
-        """Begin with a large batch as soon as it is closed."""
+        """Begin to compress a large batch as soon as it is closed."""
         batch = queue.closed[-1]
         if batch.records_size > _COMPRESS_ON_LOOP:
             self._compress_in_thread(queue, batch)
@@ -77,13 +77,13 @@ class BatchCompressor:
         try:
             payload = self._codec.compress(batch.payload)
         except Exception as error:
-            self._sent_as_it_is(error)
+            self._log_uncompressed(error)
         else:
             batch.set_compressed(payload, self._codec.attributes)
         return True
 
     def restore(self, batch: RecordBatch) -> None:
-        """Give a batch its uncompressed records back, to split it."""
+        """Decompress the records of a batch, to split it."""
         if batch.is_compressed:
             batch.restore_records(self.decompress(batch.payload, batch.records_size))
             batch.is_prepared = False
@@ -94,7 +94,7 @@ class BatchCompressor:
         return self._codec.decompress(payload, size)
 
     async def close(self) -> None:
-        """Let the threads go; returns when they are idle."""
+        """End the threads; return when they are idle."""
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
             await asyncio.gather(*self._running, return_exceptions=True)
@@ -110,9 +110,9 @@ class BatchCompressor:
                 self._executor, self._codec.compress, batch.payload
             )
         except RuntimeError as error:
-            # No thread is to be had, or the interpreter is shutting down.
+            # No thread can be started, or the interpreter is shutting down.
             batch.is_prepared = True
-            self._sent_as_it_is(error)
+            self._log_uncompressed(error)
             return
         batch.is_compressing = True
         self._running.add(compressing)
@@ -131,9 +131,9 @@ class BatchCompressor:
         if error is None:
             batch.set_compressed(compressing.result(), self._codec.attributes)
         else:
-            self._sent_as_it_is(error)
+            self._log_uncompressed(error)
         self._compressed(queue)
 
-    def _sent_as_it_is(self, error: BaseException) -> None:
+    def _log_uncompressed(self, error: BaseException) -> None:
         assert self._codec is not None
         logger.error("A batch is sent uncompressed: %s failed: %r", self._codec.name, error)

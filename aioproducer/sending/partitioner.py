@@ -1,8 +1,8 @@
 """Which partition a record goes to: round robin, and the choice of the next sticky partition.
 
-The send path calls a `Partitioner` for each record that names no partition. Without one it hashes
-keys itself (`murmur2`, in the native send path), and for records without key draws from a
-`StickyChoice` whenever it decides to leave the partition it has been filling.
+A `Partitioner` is called for each record that names no partition. Without one the native send path
+hashes keys itself (`murmur2`), and draws from a `StickyChoice` when it leaves the partition that it
+fills with records without key.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ["Partitioner", "RoundRobinPartitioner", "StickyChoice"]
 class RoundRobinPartitioner:
     """Gives each record of a topic to the next partition that has a leader, keys or not.
 
-    Mirrors org.apache.kafka.clients.producer.RoundRobinPartitioner, but is even: Java's skips
-    partitions because it is asked again for every new batch (KAFKA-9965), this one is asked once
-    per record. One instance belongs to one producer.
+    Mirrors org.apache.kafka.clients.producer.RoundRobinPartitioner, but is even: Java's is called
+    again for every new batch and so skips partitions (KAFKA-9965), this one once per record. One
+    instance belongs to one producer.
     """
 
     __slots__ = ("_counts",)
@@ -43,8 +43,8 @@ class StickyChoice:
     """Where the records without key of a topic may go next, and how likely (KIP-794).
 
     Mirrors org.apache.kafka.clients.producer.internals.BuiltInPartitioner (4.3): where batches
-    wait, fewer records are sent. The partition in use until now may be drawn again. Making one
-    looks at every partition of the topic, drawing from it does not.
+    wait, fewer records are sent. The current partition may be drawn again. The constructor looks at
+    every partition of the topic; a draw does not.
 
     Args:
         queue_sizes: The number of batches that wait for each partition, by partition id. Empty

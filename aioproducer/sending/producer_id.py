@@ -1,8 +1,8 @@
-"""The producer id: got from any broker when it is first needed, and again when it is of no use.
+"""The producer id: requested when it is first needed, and again when brokers reject it.
 
-Part of the sender. Owns the id and epoch that new sequences are given under, and the task
-that gets one. A denial ends the records that wait, and is remembered: the next records wait for
-the backoff, so that a loop of sends does not become a loop of requests.
+Owns the id and epoch that new sequences are given under, and the task that requests an id. A denial
+fails the waiting records. The next records wait for the backoff, so that a loop of sends does not
+become a loop of requests.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["ProducerId"]
 logger = logging.getLogger(__name__)
 
 _REPORTED_AFTER: Final = 3
-"""Failures in a row after which the log says so: a broker that starts may refuse once or twice."""
+"""Failures in a row before a warning: a broker that starts may refuse once or twice."""
 
 _HINTS: Final[dict[type[KafkaError], str]] = {
     ClusterAuthorizationFailedError: "Grant this client IdempotentWrite on the cluster, or set"
@@ -44,11 +44,11 @@ class ProducerId(CoreProducerId):
         backoff: The wait after failures.
         counters: Counted up with each epoch.
         obtained: Called when there is an id.
-        refused: Called with the error when there will be none for now.
+        refused: Called with the error when no id can be had for now.
 
     Attributes:
         current: The id and epoch; None while there is none.
-        last_error: Why there is none, if a broker said so.
+        last_error: Why there is none, if a request failed.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class ProducerId(CoreProducerId):
         self._is_closed = False
 
     def need(self) -> None:
-        """Get an id, unless there is one or it is being got."""
+        """Request an id, unless there is one or a request is under way."""
         if self.current is None and self._obtaining is None and not self._is_closed:
             self._obtaining = self._background.create_task(
                 self._obtain(), name="aioproducer-producer-id"
@@ -91,12 +91,12 @@ class ProducerId(CoreProducerId):
         return self.current
 
     def discard(self) -> None:
-        """Go on under another id: brokers do not take this one any more."""
+        """Request another id: brokers do not take this one any more."""
         self.current = None
         self.need()
 
     def refused_for(self, queue: PartitionQueue) -> None:
-        """A broker does not take the id of a queue any more."""
+        """Request another id, if the one that a broker rejected in a queue is the current one."""
         current, own = self.current, queue.id_and_epoch
         if current is None or own is None or current.producer_id != own.producer_id:
             return
@@ -109,7 +109,7 @@ class ProducerId(CoreProducerId):
         self.discard()
 
     def sequences_forgotten(self, queues: Iterable[PartitionQueue]) -> None:
-        """Sequences of this epoch were forgotten, so none may begin at 0 in it again."""
+        """Leave an epoch if forgotten queues had sequences in it: none may begin at 0 again."""
         if self.current is not None and any(queue.id_and_epoch == self.current for queue in queues):
             self.bump()
 
@@ -131,8 +131,8 @@ class ProducerId(CoreProducerId):
                 self.last_error = error
                 self._failed()
                 if not error.retriable:
-                    # Whoever is admitted to the room that this makes may ask again: by a task
-                    # that this one, which is at its end, must not get in the way of.
+                    # First: failing the records admits callers, whose records may call `need`
+                    # while this task still runs.
                     self._obtaining = None
                     error.hint = _HINTS.get(type(error), error.hint)
                     self._refused(error)
@@ -140,7 +140,7 @@ class ProducerId(CoreProducerId):
                 level = logging.WARNING if self._failures == _REPORTED_AFTER else logging.DEBUG
                 logger.log(level, "No producer id yet, and records wait for one: %s", error)
             except Exception:
-                # A defect of ours must not end the asking for good: every record waits for an id.
+                # A bug of ours must not end the requests for good: every record waits for an id.
                 self._failed()
                 logger.exception("A producer id could not be asked for")
         logger.info("Got producer id %s", self.current.producer_id)

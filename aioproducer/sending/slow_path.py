@@ -9,13 +9,13 @@ It is complete by itself: with AIOPRODUCER_SLOW_PATH=1 (in tests only) everythin
 The hand-over, step by step:
     1. Native code takes at most one batch of each ready partition, up to the size of a request.
        They are in flight from here on.
-    2. If it does not write such a request it calls `send`. Whatever is raised there ends in
-       `not_sent`: the batches are in flight already, so they must get an outcome.
+    2. If it does not write such a request it calls `send`. An exception there comes to `not_sent`,
+       since batches in flight must get an outcome.
     3. A response, or the reason why there is none, comes to `handle_response` exactly once. Native
-       code has changed nothing by then: it scans a response first, and settles all or nothing.
-    4. Each batch gets its result (batch_results.py). A batch that the response leaves out counts as
-       a network error whose outcome is unknown.
-    5. `Finisher.finish` wakes who waits; then the broker is sent the next request.
+       code has changed nothing by then: it scans a response first, then completes all or nothing.
+    4. Each batch gets its result (batch_results.py). A batch that the response leaves out gets a
+       network error, its outcome unknown.
+    5. `Finisher.finish` wakes the waiters; then the broker is sent the next request.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 
 
 class SlowPath:
-    """Sends requests and takes responses as the protocol's general code reads and writes them.
+    """Sends requests and takes responses by the generic codec of the protocol.
 
     Args:
         config: The producer's options.
@@ -97,17 +97,17 @@ class SlowPath:
         connection.expect(sent, sent.deadline, sent.sent_at)
 
     def not_sent(self, sent: SentRequest, connection: Connection, error: Exception) -> None:
-        """A request could not be made or written: it ends in the loop, like one with a response."""
+        """End a request that could not be made or written; in the loop, as a response would."""
         why = _request_error(error)
         if sent in connection.pending:
-            # A part of it may have left: it ends with its connection, its outcome unknown.
+            # A part of it may have been sent, so the connection is useless.
             why.possibly_persisted = True
             connection.abort(why)
         else:
             self._background.call_soon(sent.on_response, None, why)
 
     def sent_without_response(self, sent: SentRequest) -> None:
-        """With acks=0, handed to the socket is all there is to know; offsets are -1."""
+        """Complete a request with acks=0, handed to the socket; offsets are -1."""
         self._broker_queues.request_over(sent, False)
         finished = Finished()
         for queue, batch in zip(sent.queues, sent.batches, strict=True):
@@ -136,14 +136,14 @@ class SlowPath:
     def handle_response(
         self, sent: SentRequest, response: ProduceResponse | None, error: KafkaError | None
     ) -> None:
-        """Take the response to a request, or why there is none."""
+        """Take the response to a request, or the reason why there is none."""
         self._broker_queues.request_over(sent, response is not None)
         finished = Finished()
         left = sent.by_partition
         if response is not None:
             self._take_response(sent, left, response, finished)
             error = NetworkError(
-                "The broker's answer leaves this partition out", possibly_persisted=True
+                "The broker's response leaves this partition out", possibly_persisted=True
             )
         assert error is not None
         node_id = sent.broker_queue.node_id
@@ -153,7 +153,7 @@ class SlowPath:
         try:
             self._finisher.finish(finished, direct=True)
         finally:
-            # Also a queue that moved while its batch was in flight: ready at another broker now.
+            # All queues: one that moved while its batch was in flight is ready at another broker.
             self._broker_queues.request_done(sent.broker_queue, finished.queues)
 
     def _take_response(
@@ -163,15 +163,15 @@ class SlowPath:
         response: ProduceResponse,
         finished: Finished,
     ) -> None:
-        """Take each partition's result; what stays in `left` got none."""
-        strangers: list[tuple[str, int]] = []
+        """Take each partition's result; those without one stay in `left`."""
+        unexpected: list[tuple[str, int]] = []
         names_by_id = sent.names_by_id
         for topic in response.responses:
             name = topic.name or names_by_id.get(topic.topic_id, "")
             for result in topic.partition_responses:
                 entry = left.pop((name, result.index), None)
                 if entry is None:
-                    strangers.append((name or topic.topic_id.hex(), result.index))
+                    unexpected.append((name or topic.topic_id.hex(), result.index))
                     continue
                 queue, batch = entry
                 if result.error_code == 0:
@@ -181,18 +181,18 @@ class SlowPath:
                 error = broker_error(result.error_code, result.error_message)
                 error.broker = self._brokers.name(node_id)
                 self._results.handle_error(queue, batch, error, node_id, finished, result)
-                # Recreated since the request: the epochs of the two topics have nothing to do
-                # with each other.
+                # Not if the topic was recreated since the request: the leader epochs of the two
+                # topics cannot be compared.
                 if topic.topic_id in (NO_TOPIC_ID, cast("Topic", queue.topic).topic_id):
                     self._take_leader_hint(queue, result, response)
-        if strangers:
-            # One line, however many there are: the broker may name millions.
+        if unexpected:
+            # One line: the broker may name millions.
             logger.warning(
                 "Broker %s answered %s times for a partition that it was not asked about, or"
                 " again; the first was %r",
                 self._brokers.name(sent.broker_queue.node_id),
-                len(strangers),
-                strangers[0],
+                len(unexpected),
+                unexpected[0],
             )
 
     def _take_leader_hint(
@@ -211,10 +211,10 @@ class SlowPath:
 
 
 def _request_error(error: Exception) -> KafkaError:
-    """Why a request could not be sent; a defect of ours fails its records and nothing else."""
+    """Why a request could not be sent; a bug of ours fails its records and nothing else."""
     if isinstance(error, KafkaError):
         return error
     logger.error("A Produce request could not be made", exc_info=error)
-    defect = KafkaError(f"The request could not be made ({type(error).__name__})")
-    defect.__cause__ = error
-    return defect
+    failure = KafkaError(f"The request could not be made ({type(error).__name__})")
+    failure.__cause__ = error
+    return failure

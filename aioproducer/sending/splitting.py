@@ -1,11 +1,11 @@
 """Splits batches that are too large, and learns from refusals what a topic takes.
 
-A broker tells its limit (`max.message.bytes`) only by refusing. So what a topic refused as too
-large bounds its later batches, and a record at least as large is refused here, without the broker.
-Now and then the bound is tried again: somebody may have raised it.
+A client learns a topic's limit (`max.message.bytes`) only by a refusal. So the size that a topic
+refused bounds its later batches, and a record at least as large fails without a request. After a
+minute a larger bound is tried: the limit may have been raised.
 
-Invariant: whoever waits for the records of a batch that is replaced (their deliveries, a `flush`,
-the buffer's count of bytes) waits for its parts instead.
+Invariant: whatever waits for the records of a replaced batch (their deliveries, a `flush`, the
+buffer's count of bytes) waits for its parts instead.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["BatchSplitter"]
 logger = logging.getLogger(__name__)
 
 _TRY_LIMIT_EVERY: Final = 60.0
-"""Seconds after which the bound of a topic is doubled, to see whether it still holds."""
+"""Seconds after which the bound of a topic is doubled, to see whether its limit was raised."""
 
 
 class BatchSplitter:
@@ -61,7 +61,7 @@ class BatchSplitter:
         self._counters = broker_queues.counters
 
     def fit_head(self, queue: PartitionQueue) -> bool:
-        """Have the head of a queue be no larger than its topic is known to take.
+        """Split the head of a queue if it is larger than its topic is known to take.
 
         Returns:
             Whether the head is another one now.
@@ -78,7 +78,7 @@ class BatchSplitter:
         return True
 
     def refused_size(self, queue: PartitionQueue) -> int:
-        """The size that the topic refused, if the record at the head has no smaller one; else 0.
+        """The size that the topic refused, if the record at the head is at least as large; else 0.
 
         Compressed, a record may be smaller than one that was refused: then the broker decides.
         """
@@ -118,7 +118,7 @@ class BatchSplitter:
         return others, failed
 
     def restore(self, batch: RecordBatch) -> None:
-        """Give a batch its uncompressed records back."""
+        """Decompress the records of a batch."""
         self._compressor.restore(batch)
 
     def learn_size(self, queue: PartitionQueue, batch: RecordBatch) -> None:

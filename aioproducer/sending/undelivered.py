@@ -1,7 +1,7 @@
-"""The report of what was not delivered: records given up on by `close`, with their errors.
+"""The report of what was not delivered: the records that `close` gave up on, with their errors.
 
-Filled batch by batch while a producer closes; the records are decoded when somebody looks at them,
-since there may be hundreds of thousands. It holds their encoded bytes, at most `buffer_memory`.
+Filled batch by batch while a producer closes. It holds the encoded records, at most `buffer_memory`
+bytes, and decodes them when somebody looks: there may be hundreds of thousands.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _Decode: TypeAlias = Callable[[], list[UndeliveredRecord]]
 class UndeliveredRecords(Sequence[UndeliveredRecord]):
     """What `close` returns: a sequence of `UndeliveredRecord`s, empty when all is well.
 
-    Its length is known at once; the records are decoded one batch at a time as they are looked at,
-    and those of the batch that was looked at last are kept.
+    Its length is known at once. The records are decoded one batch at a time, at access; those of
+    the batch accessed last are kept.
     """
 
     def __init__(self) -> None:
         self._ends: list[int] = []
         self._parts: list[_Decode] = []
-        self._looked_at = -1
+        self._decoded_part = -1
         self._records: list[UndeliveredRecord] = []
 
     def __len__(self) -> int:
@@ -56,9 +56,9 @@ class UndeliveredRecords(Sequence[UndeliveredRecord]):
 
     def _record(self, position: int) -> UndeliveredRecord:
         part = bisect_right(self._ends, position)
-        if part != self._looked_at:
+        if part != self._decoded_part:
             self._records = self._parts[part]()
-            self._looked_at = part
+            self._decoded_part = part
         return self._records[position - (self._ends[part - 1] if part else 0)]
 
     def __iter__(self) -> Iterator[UndeliveredRecord]:
@@ -112,7 +112,7 @@ class UndeliveredRecords(Sequence[UndeliveredRecord]):
             self._add(1, partial(_decode_waiting, batch.topic, waiting, error))
 
     def add_waiting(self, waiting: WaitingRecords, error: KafkaError) -> None:
-        """Take over records whose topic was not known, which are about to fail."""
+        """Take over records that wait for metadata and are about to fail."""
         topic = waiting.topic.name
         self._add(waiting.count, partial(_decode_waiting, topic, waiting.left(), error))
 

@@ -1,12 +1,12 @@
-"""What some brokers say of records that were sent with acks=0, and that Kafka says nothing of.
+"""The responses of some brokers to requests with acks=0. Kafka sends none.
 
-Owns what is known of the partitions that such brokers refuse records of. The records are gone: they
-were counted as delivered when they were sent. What an answer can still do is done: the metadata is
-asked for again where the error means that it is stale, and each change is told once.
+Owns which partitions such brokers refuse records of. Those records are lost: they counted as
+delivered when they were sent. But an error may mean stale metadata, which is refreshed then, and
+each change is logged once.
 
 Invariants
 * Only partitions of topics in use are kept, so a broker cannot make us keep more.
-* An answer without errors costs one look at each of its partitions.
+* A response without errors costs one look at each of its partitions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class UnneededResponses:
-    """Looks through the answers to Produce requests that expect none.
+    """Takes the responses to Produce requests with acks=0.
 
     Args:
         topics: The topics in use.
@@ -39,18 +39,18 @@ class UnneededResponses:
         self._topics = topics
         self._refresh = refresh
         self._refused: dict[str, dict[int, int]] = {}
-        """By topic and partition, the error code of the last answer."""
+        """By topic and partition, the error code of the last response."""
 
     def take(self, broker: str, response: ProduceResponse) -> None:
-        """Take the answer of a broker, whose name is for the reader of the log."""
-        for topic, partition in self._news(response):
+        """Take the response of a broker, whose name is for the log."""
+        for topic, partition in self._changes(response):
             if partition.error_code:
                 self._take_error(broker, topic, partition)
             else:
                 self._take_success(topic, partition.index)
 
-    def _news(self, response: ProduceResponse) -> Iterator[tuple[str, PartitionProduceResponse]]:
-        """The partitions that are refused, or were; without those that nobody knows."""
+    def _changes(self, response: ProduceResponse) -> Iterator[tuple[str, PartitionProduceResponse]]:
+        """The partitions that are refused, or were before; without those that nobody uses."""
         for of_topic in response.responses:
             partitions = [
                 partition
@@ -82,9 +82,9 @@ class UnneededResponses:
             in_use = self._topics.by_name
             self._refused = {name: codes for name, codes in self._refused.items() if name in in_use}
         codes = self._refused.setdefault(topic, {})
-        is_news = partition.error_code not in codes.values()
+        is_change = partition.error_code not in codes.values()
         codes[partition.index] = partition.error_code
-        if is_news:
+        if is_change:
             logger.warning(
                 "Broker %s refuses records of %s-%s that were sent with acks=0: they are lost,"
                 " though they count as delivered (%s)",
