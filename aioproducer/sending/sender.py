@@ -1,8 +1,7 @@
-"""The conductor: makes the parts of a producer below its public face, and ties them together.
+"""Makes the parts that send one producer's records, and passes news on to them.
 
-Owned by the producer. Everything that sends happens in a callback of the loop or inside a call of
-`send`, never in a task of its own, except to get a producer id. News comes here through three
-protocols, and goes on to the part that it concerns:
+Everything that sends runs in a callback of the loop or inside a call of `send`; the only task is
+the one that requests a producer id. News comes here through three protocols:
 
     Decisions        from native code (broker_queues.pyx): what it leaves to Python
     ClusterListener  from the cluster: connections and metadata
@@ -10,7 +9,7 @@ protocols, and goes on to the part that it concerns:
 
 Who owns what
     BrokerQueues     the queue of each broker: what is sent next, what is in flight
-    Topics           topics, partition queues, records whose topic is not known yet
+    Topics           topics, partition queues, records that wait for metadata
     Backpressure     callers who wait for buffer space
     BatchResults     retries, with BatchSplitter;  Epochs: sequences that start over
     Finisher         the end of a batch, with Failures
@@ -19,8 +18,8 @@ Who owns what
 
 Invariants
 * A batch is in exactly one place: open or closed in its partition queue, or in one request.
-* Every batch has a bound: `delivery_timeout_ms` after its creation it is failed wherever it is.
-  One in flight then keeps its place among the batches in flight until its request is over.
+* A batch fails `delivery_timeout_ms` after its creation, wherever it is. One in flight keeps its
+  place among the batches in flight until its request is over.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ if TYPE_CHECKING:
 __all__ = ["Sender"]
 
 _WOKEN_AT_ONCE = 1_000
-"""Callers that are woken in one turn of the loop while the producer closes."""
+"""Callers woken in one turn of the loop while the producer closes."""
 
 
 class Sender:
@@ -185,20 +184,20 @@ class Sender:
         self.broker_queues.drain_all()
         await self._flushes.wait_for(remaining)
         if self._config.acks == 0:
-            # Done means handed to the transport: a connection closed now would lose the rest.
+            # Their batches were done when the transport took them; it may still hold their bytes.
             with contextlib.suppress(TimeoutError):
                 async with async_timeout.timeout(self._config.delivery_timeout_ms / 1000):
                     await self.cluster.drain()
 
     def begin_close(self) -> UndeliveredRecords:
-        """Report what fails from now on."""
+        """Collect what fails from now on."""
         self._failures.undelivered = UndeliveredRecords()
         return self._failures.undelivered
 
     async def give_up(self) -> None:
-        """Send nothing more, and fail what is not delivered yet, because the producer closes.
+        """Send nothing more, and fail what is not delivered yet: the producer closes.
 
-        Whoever waits is woken in turns of the loop, not all at once: there may be very many.
+        The waiters are woken over several turns of the loop: there may be very many.
         """
         self.broker_queues.is_closing = True
         finished = Finished()
@@ -226,17 +225,17 @@ class Sender:
                     woken = 0
                     await asyncio.sleep(0)
         finally:
-            # Also when the loop ends and cancels this: nobody must wait for what never comes.
+            # Also when the loop ends and cancels this: or a waiter would never be woken.
             for batch in finished.batches:
                 batch.wake(False)
 
     async def finish(self) -> None:
-        """After the last `flush`: wait until brokers have read what they need not answer."""
+        """Wait, after the last `flush`, until brokers have read the requests without response."""
         if self._config.acks == 0:
             await self.cluster.finish()
 
     async def close(self) -> None:
-        """End timers, tasks, threads and connections; cancelled, without waiting for their end."""
+        """End timers, tasks, threads and connections. If cancelled, do not wait for their end."""
         self.broker_queues.is_closing = True
         try:
             await self._producer_id.close()
@@ -244,12 +243,12 @@ class Sender:
             try:
                 await self.cluster.close()
             finally:
-                # Last: until the connections are closed, responses come and set timers.
+                # Last, since responses set timers until the connections are closed.
                 self._close_timers()
                 await self._compressor.close()
 
     def leave_behind(self) -> None:
-        """In the child of a fork: do nothing more, even if the copy of the loop goes on."""
+        """Do nothing more in the child of a fork, even if its copy of the loop goes on."""
         self.broker_queues.is_closing = True
         self._close_timers()
         self.cluster.leave_behind()
@@ -267,7 +266,7 @@ class Sender:
         return await self.topics.partitions_for(name)
 
     def metrics(self) -> dict[str, float]:
-        """Counters since the start, and gauges of now."""
+        """Counters since the start, and current gauges."""
         counters = self.broker_queues.counters
         accumulator = self.accumulator
         return dict(
@@ -294,7 +293,7 @@ class Sender:
         )
 
     def status(self) -> dict[str, object]:
-        """What a health check wants to know."""
+        """The cluster, the producer id, the buffer and the last error, for a health check."""
         cluster = self.cluster
         last_error = cluster.last_metadata_error or cluster.brokers.any_connect_error()
         id_and_epoch = self._producer_id.current
@@ -314,7 +313,7 @@ class Sender:
         }
 
     def not_yet(self, delivery: Delivery, waited: float) -> KafkaError:
-        """Why a record has no outcome yet, for a caller who waits no longer for it."""
+        """The error of a caller who no longer waits for a record, which goes on."""
         batch = delivery._record_batch()  # pyright: ignore[reportPrivateUsage]
         topic = self.topics.by_name.get(batch.topic)
         if batch.partition < 0 or topic is None:
@@ -337,7 +336,7 @@ class Sender:
     ) -> KafkaError:
         leader = queue.leader.node_id
         if waited is None:
-            # Not what was allowed: the loop may have been held.
+            # Not the option: a blocked loop makes it longer.
             waited = self.background.time() - batch.created_at
         return delivery_timeout_error(
             batch,
@@ -357,7 +356,7 @@ class Sender:
         self._compressor.prepare_closed(queue)
 
     def fit_head(self, queue: PartitionQueue) -> bool:
-        """Have a queue's head be no larger than its topic takes; whether it is another one now."""
+        """Split or fail a head that is larger than its topic takes; whether the head changed."""
         finished = Finished()
         has_changed = self._results.fit_head(queue, finished)
         if finished.batches:
@@ -365,11 +364,11 @@ class Sender:
         return has_changed
 
     def prepare_head(self, queue: PartitionQueue) -> bool:
-        """Whether a queue's head can be sent as it is; else it comes back from a thread."""
+        """Whether a queue's head can be sent now; if not, a thread compresses it first."""
         return self._compressor.prepare_head(queue)
 
     def linger_until(self, queue: PartitionQueue, at: float) -> None:
-        """Have a queue's open batch wait for more records until then."""
+        """Look at a queue when its open batch has lingered."""
         self._timers.linger_until(queue, at)
 
     def retry_until(self, queue: PartitionQueue, at: float) -> None:
@@ -377,15 +376,15 @@ class Sender:
         self._timers.retry_until(queue, at)
 
     def expire_at(self, queue: PartitionQueue, at: float) -> None:
-        """Look then at which batches of a queue have expired."""
+        """Look at a queue when its first batch expires."""
         self._timers.expire_at(queue, at)
 
     def lacks_leader(self, queue: PartitionQueue) -> None:
-        """A queue has something to send, and nobody to send it to."""
+        """Ask for the leader of a queue that has something to send."""
         self.topics.refresh(queue.topic)
 
     def close_gap(self, queue: PartitionQueue) -> None:
-        """Close the gap in a queue's sequences, if it is known to be one by now."""
+        """Close the gap in a queue's sequences, if it is certain by now."""
         self._epochs.close_gap(queue)
 
     def new_broker_queue(self, node_id: int) -> BrokerQueue:
@@ -395,7 +394,7 @@ class Sender:
             config.max_in_flight_requests_per_connection * config.max_request_size,
             max(2 * config.max_request_size, config.buffer_memory // 4),
         )
-        # Beside those that there are.
+        # Whether there are others beside it.
         self.accumulator.has_brokers = len(self.broker_queues.by_node) > 0
         return BrokerQueue(
             node_id,
@@ -404,11 +403,11 @@ class Sender:
         )
 
     def connection(self, node_id: int) -> Connection | None:
-        """The connection to a broker that requests may be begun on; None has one be made."""
+        """The connection to a broker, if it takes requests now; if there is none, make one."""
         return self.cluster.connection(node_id)
 
     def admit(self) -> None:
-        """There is buffer space."""
+        """Admit waiting callers: there is buffer space."""
         self.backpressure.admit()
 
     def send(self, sent: SentRequest, connection: Connection) -> None:
@@ -416,17 +415,17 @@ class Sender:
         self._slow_path.send(sent, connection)
 
     def not_sent(self, sent: SentRequest, connection: Connection, error: Exception) -> None:
-        """A request could not be made or written."""
+        """End a request that could not be made or written."""
         self._slow_path.not_sent(sent, connection, error)
 
     def sent_without_response(self, sent: SentRequest) -> None:
-        """A request was written that gets no response (acks=0)."""
+        """Complete a request that gets no response (acks=0)."""
         self._slow_path.sent_without_response(sent)
 
     def handle_response(
         self, sent: SentRequest, response: ProduceResponse | None, error: KafkaError | None
     ) -> None:
-        """Take a response that is no plain success, or why there is none."""
+        """Take a response that is not a plain success, or the reason why there is none."""
         self._slow_path.handle_response(sent, response, error)
 
     # ---- news from the cluster (ClusterListener)
@@ -440,7 +439,7 @@ class Sender:
         self.broker_queues.drain_all()
 
     def cluster_changed(self) -> None:
-        """Go on under another producer id: the one in use is somebody else's there."""
+        """Get another producer id: in the new cluster this one belongs to another producer."""
         self._epochs.cluster_changed(self.broker_queues.all_active())
 
     def connection_ready(self, node_id: int) -> None:
@@ -452,12 +451,12 @@ class Sender:
         self._drain(node_id)
 
     def wants_connection(self, node_id: int) -> bool:
-        """Whether something waits to be sent to a broker."""
+        """Whether a broker has something to be sent."""
         broker = self.broker_queues.by_node.get(node_id)
         return broker is not None and broker.has_ready and not self.broker_queues.is_closing
 
     def unneeded_response(self, node_id: int, response: ProduceResponse) -> None:
-        """A broker answered records that were sent with acks=0."""
+        """Take a response to records that were sent with acks=0."""
         self._unneeded_responses.take(self.cluster.brokers.name(node_id), response)
 
     # ---- news from the topics (TopicsListener)
@@ -473,20 +472,20 @@ class Sender:
         self.broker_queues.set_bounds(queue)
 
     def leader_changed(self, queue: PartitionQueue, before: PartitionLeader) -> None:
-        """A queue has a leader, or another one than before."""
+        """Offer a queue to its new leader."""
         self.backpressure.shares_changed()
         self.broker_queues.leader_changed(queue, before.node_id)
 
     def waiting_failed(self, waiting: WaitingRecords, error: KafkaError) -> None:
-        """Records are about to fail whose topic is not known."""
+        """Report records that wait for metadata and are about to fail."""
         self._failures.waiting_failed(waiting, error)
 
     def record_failed(self, topic: str, error: KafkaError, record: WaitingRecord) -> None:
-        """A record got no partition."""
+        """Report a record that got no partition."""
         self._failures.record_failed(topic, error, record)
 
     def waiting_over(self, waiting: WaitingRecords) -> None:
-        """Records no longer wait for metadata: they were routed, or failed."""
+        """Have flushes wait for the batches of records that waited for metadata; admit callers."""
         batch = waiting.batch
         if any(self._flushes.waiting_for(batch)):
             routed: list[RecordBatch] = []
@@ -498,13 +497,13 @@ class Sender:
         self.backpressure.admit()
 
     def sequences_forgotten(self, queues: Iterable[PartitionQueue]) -> None:
-        """Sequences in use are forgotten with their topics."""
+        """Leave the epoch of queues that are forgotten with their topics."""
         self._producer_id.sequences_forgotten(queues)
 
     # ---- news from the producer id and the compressor
 
     def _producer_id_obtained(self) -> None:
-        # Those with sequences first, before the end of the turn sends anything: they start over.
+        # Queues with sequences first, since they start over: nothing is sent before that.
         for queue in self.broker_queues.active:
             self.broker_queues.offer(queue)
         for queue in self.broker_queues.all_active():

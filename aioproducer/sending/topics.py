@@ -1,25 +1,24 @@
-"""The topics in use, and the records that wait for one's metadata. Owns both; nobody keeps a copy.
+"""The topics in use, and the records that wait for metadata. Owns both; nobody keeps a copy.
 
-Part of the sender. The cluster asks here which topics to ask brokers about and brings the answers;
-the accumulator asks here for queues and partitions.
+Says which topics to ask brokers about, takes the metadata, and makes the partition queues.
 
     a topic is   when                                    is asked about
-    unknown      no partitions were told yet             at once; then with the backoff, while
+    unknown      no partitions are known yet             at once; then with the backoff, while
                                                          anybody waits
     known        every partition's leader is a broker    with every full refresh
-    troubled     an error was told, or some partition    with the backoff, and with every full
-                 has no leader                           refresh
+    troubled     a broker answered with an error, or     with the backoff, and with every full
+                 some partition has no leader            refresh
 
 A troubled topic that was known keeps its leaders, and its records go on to them: one broker that
-denies it or has lost sight of it says nothing of the others. An unknown one that is denied or has
-an impossible name fails its waiting records at once; the next ones wait for the backoff, so that a
-loop of sends does not become a loop of requests.
+does not know it says nothing of the others. An unknown one that is denied or has an invalid name
+fails its waiting records at once; the next ones wait for the backoff, so that a loop of sends does
+not become a loop of requests.
 
 Invariants
-* Records wait `max_block_ms` at most for metadata, those that came together end together.
-* A topic that nobody uses is forgotten with all that it cost: an unknown one after seconds, a known
-  one after `metadata_max_idle_ms`. With its queues go sequence numbers in use, so that the producer
-  then goes on under the next epoch.
+* Records wait `max_block_ms` at most for metadata; those that came together end together.
+* A topic that nobody uses is forgotten with its queues: an unknown one after seconds, a known one
+  after `metadata_max_idle_ms`. The queues have sequences in use, so the producer then goes on under
+  the next epoch.
 """
 
 from __future__ import annotations
@@ -64,22 +63,21 @@ __all__ = ["Topic", "Topics", "TopicsListener"]
 logger = logging.getLogger(__name__)
 
 _WEIGHING_PAUSE: Final = 20e-6
-"""Seconds, for each partition of a topic, between two looks at how much waits for each: so that
-looking takes a small part of the time however many there are."""
+"""Seconds, for each partition of a topic, between two looks at its queues: however many there are,
+looking takes a small part of the time."""
 
 _ROUTED_AT_ONCE: Final = 4_000
-"""Waiting records that are given their partitions in one turn of the loop: some milliseconds."""
+"""Waiting records that get their partitions in one turn of the loop: some milliseconds."""
 
 _UNKNOWN_FOR: Final = 3.0
-"""Seconds for which an unknown topic that nobody uses is remembered, with the pace of its requests;
-longer than the longest backoff."""
+"""Seconds for which an unused unknown topic is kept, for its backoff: longer than any."""
 
 _FORGET_EVERY: Final = 1.0
 """Seconds between two looks for topics that nobody uses."""
 
 _IDLE_STEPS: Final = 4
-"""Known topics are forgotten so often in the time after which they count as idle, all at once: each
-time costs every partition a new epoch."""
+"""How often known topics are forgotten within `metadata_max_idle_ms`. Many at once, since each time
+costs every partition a new epoch."""
 
 _TOPIC_NAME: Final = r"[a-zA-Z0-9._-]{1,249}"
 
@@ -90,14 +88,14 @@ class Topic(CoreTopic):
     Attributes:
         topic_id: Its id; zero while it has none (before Kafka 2.8).
         leaders: The leader of each partition, by partition.
-        error: What a broker answered instead of its partitions, when that came last.
-        failures: How often it was asked about in a row without becoming known.
-        responded_at: When a broker said something of it last.
+        error: The error in the last metadata response; None if that had its partitions.
+        failures: How many responses in a row left a leader unknown.
+        responded_at: When the last response came.
         ask_at: When to ask about it next, beside the full refreshes.
         used_at: When it last got a record.
-        watchers: Who waits to learn its partitions.
+        watchers: Callers who wait for its partitions.
         batch_limit: Bytes that its batches may have, learnt from refusals; 0 while there was none.
-        refused_size: The least bytes that it refused.
+        refused_size: The size of the smallest batch that it refused.
         probe_limit_at: When to try larger ones again.
     """
 
@@ -135,19 +133,19 @@ class Topic(CoreTopic):
 
     @property
     def is_wanted(self) -> bool:
-        """Whether anybody would hear of its metadata."""
+        """Whether anybody needs its metadata."""
         return self.is_known or bool(self.waiting) or bool(self.watchers)
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is left of what it was used for."""
+        """Whether no record or caller of it is left."""
         return (
             not self.waiting and not self.watchers and all(queue.is_idle for queue in self.queues)
         )
 
 
 class TopicsListener(Protocol):
-    """Who hears what changes in the topics in use."""
+    """Is notified of what changes in the topics in use."""
 
     def is_stalled(self, node_id: int) -> bool:
         """Whether a broker takes nothing although something waits for it."""
@@ -157,10 +155,10 @@ class TopicsListener(Protocol):
         """Give a queue the bounds of its topic and of its broker."""
 
     def leader_changed(self, queue: PartitionQueue, before: PartitionLeader) -> None:
-        """A queue has a leader, or another one than before."""
+        """A queue has a new leader, or its first."""
 
     def waiting_failed(self, waiting: WaitingRecords, error: KafkaError) -> None:
-        """Records are about to fail whose topic is not known."""
+        """Records that wait for metadata are about to fail."""
 
     def record_failed(self, topic: str, error: KafkaError, record: WaitingRecord) -> None:
         """A record got no partition."""
@@ -169,7 +167,7 @@ class TopicsListener(Protocol):
         """Records no longer wait for metadata: they were routed, or failed."""
 
     def sequences_forgotten(self, queues: Iterable[PartitionQueue]) -> None:
-        """Sequences in use are forgotten with their topics."""
+        """Queues that may have sequences in use are forgotten with their topics."""
 
 
 class Topics:
@@ -177,9 +175,9 @@ class Topics:
 
     Args:
         config: The producer's options.
-        cluster: Told when some topic is to be asked about; explains why one is not known.
+        cluster: Requests metadata; knows why there is none.
         background: Where timers run.
-        listener: Who hears what changes (the sender).
+        listener: Is notified of what changes.
     """
 
     def __init__(
@@ -214,14 +212,13 @@ class Topics:
         """All topics in use."""
         return cast("Mapping[str, Topic]", self._accumulator.topics_by_name)
 
-    # ---- asked by the accumulator
+    # ---- called by the accumulator
 
     def new_topic(self, name: str) -> Topic:
-        """A topic that got its first record.
+        """Make a topic that gets its first record.
 
         Raises:
-            InvalidTopicError: Kafka takes this for no name
-                (org.apache.kafka.common.internals.Topic).
+            InvalidTopicError: Kafka has no such names (org.apache.kafka.common.internals.Topic).
         """
         if not re.fullmatch(_TOPIC_NAME, name) or name in (".", ".."):
             raise InvalidTopicError(
@@ -233,7 +230,7 @@ class Topics:
         return topic
 
     def metadata_needed(self, waiting: WaitingRecords) -> None:
-        """Records wait until their topic is known, or until `max_block_ms` are over."""
+        """Let records wait until their topic is known, or until `max_block_ms` is over."""
         topic = cast("Topic", waiting.topic)
         topic.used_at = self._background.time()
         if not topic.is_known:
@@ -252,7 +249,7 @@ class Topics:
         return topic.choice.draw(random.random)
 
     def new_queue(self, topic: CoreTopic, partition: int) -> PartitionQueue:
-        """The queue of a partition that gets its first record."""
+        """Make the queue of a partition that gets its first record."""
         assert isinstance(topic, Topic)
         queue = PartitionQueue(topic, partition)
         if partition < len(topic.leaders):
@@ -261,18 +258,18 @@ class Topics:
         return queue
 
     def routing_error(self, topic: CoreTopic, error: BaseException) -> KafkaError:
-        """The error of a record that could not be given a partition."""
+        """The error of a record that got no partition."""
         if isinstance(error, KafkaError):
             return error
-        # Not its text, which may show the key.
+        # Without its text, which may show the key.
         wrapped = KafkaError(
             f"The partitioner raised {type(error).__name__} for topic {topic.name!r}",
-            hint="The cause of this error tells more.",
+            hint="The cause of this error says more.",
         )
         wrapped.__cause__ = error
         return wrapped
 
-    # ---- asked and told by the cluster
+    # ---- called by the cluster
 
     def all_names(self) -> list[str]:
         """The topics of a full refresh."""
@@ -285,12 +282,12 @@ class Topics:
         return math.inf if at is None else at
 
     def take_due(self) -> list[str]:
-        """The topics to ask about now; they are not due any more."""
+        """Take out the topics to ask about now."""
         now = self._background.time()
         names: list[str] = []
         for topic in self._asking.pop_due(now):
             if topic.ask_at > now:
-                # Known meanwhile, it is not due at all: it must not be kept here for ever.
+                # A topic that is known by now is not due, and must not be kept here for ever.
                 if topic.ask_at < math.inf:
                     self._asking.add(topic, topic.ask_at)
             elif topic.is_wanted:
@@ -307,23 +304,23 @@ class Topics:
     def take_metadata(
         self, asked: Sequence[str], responses: Iterable[MetadataResponseTopic], broker: str
     ) -> bool:
-        """Take what a broker said of topics; what it says of others is dropped.
+        """Take a metadata response; what it says of topics not in use is dropped.
 
         Returns:
-            Whether any leader is another one.
+            Whether any leader has changed.
         """
         is_news = False
         left_out = set(asked)
         for response in responses:
-            # A name may be null, or one that nobody asked about (Tansu names all topics).
+            # A name may be null, or not asked about (Tansu names all topics).
             topic = None if response.name is None else self.by_name.get(response.name)
             if topic is None:
                 continue
             left_out.discard(topic.name)
             if response.error_code:
-                self._refused(topic, broker_error(response.error_code, broker=broker))
+                self._take_error(topic, broker_error(response.error_code, broker=broker))
             else:
-                is_news |= self._learnt(topic, response)
+                is_news |= self._take_leaders(topic, response)
         for name in left_out:
             topic = self.by_name.get(name)
             if topic is not None:
@@ -331,13 +328,13 @@ class Topics:
         return is_news
 
     def cluster_changed(self) -> None:
-        """Another cluster has taken the place of the one that was: all topics are others."""
+        """Forget all leaders: another cluster has replaced this one."""
         for topic in self.by_name.values():
             if topic.is_known:
                 self._apply(topic, [NOBODY] * topic.partition_count, NO_TOPIC_ID)
 
     def take_leader_hint(self, queue: PartitionQueue, leader: PartitionLeader) -> bool:
-        """Take a new leader from a Produce response (KIP-951); False when it is no news."""
+        """Take a leader from a Produce response (KIP-951); False if it is not newer."""
         topic = cast("Topic", queue.topic)
         index = queue.partition
         if index >= len(topic.leaders) or leader.epoch <= topic.leaders[index].epoch:
@@ -349,16 +346,16 @@ class Topics:
         self._move(queue, leader)
         return True
 
-    # ---- asked by the sender
+    # ---- called by the sender
 
     def refresh(self, topic: CoreTopic) -> None:
-        """Ask about a topic whose leaders seem to be others, soon."""
+        """Ask about a topic soon: its leaders seem to have changed."""
         known = cast("Topic", topic)
         if known.ask_at == math.inf:
             self._ask(known, self._paced(known))
 
     def limit_batches(self, topic: Topic, limit: int, *, refused_size: int) -> None:
-        """Have the batches of a topic have `limit` bytes at most."""
+        """Limit the batches of a topic to `limit` bytes."""
         topic.batch_limit = limit
         topic.refused_size = refused_size
         for queue in topic.partition_queues:
@@ -411,7 +408,7 @@ class Topics:
         self._cluster.topic_due()
 
     def _ask_again(self, topic: Topic) -> None:
-        """An answer brought no leaders: ask once more, after a longer pause."""
+        """Ask again, after a longer pause: the last response left a leader unknown."""
         topic.failures += 1
         topic.responded_at = self._background.time()
         topic.ask_at = self._paced(topic)
@@ -419,17 +416,17 @@ class Topics:
             self._ask(topic, topic.ask_at)
 
     def _paced(self, topic: Topic) -> float:
-        """When the topic may be asked about again: the backoff after the answer before."""
+        """When the topic may be asked about again: its backoff after the last response."""
         pause = self._retry_backoff.after(max(topic.failures, 1))
         return max(self._background.time(), topic.responded_at + pause)
 
     # ---- what brokers say
 
-    def _refused(self, topic: Topic, error: KafkaError) -> None:
+    def _take_error(self, topic: Topic, error: KafkaError) -> None:
         is_final = isinstance(error, (InvalidTopicError, TopicAuthorizationFailedError))
         if topic.is_known and type(topic.error) is not type(error):
             logger.warning(
-                "Brokers told no leaders of topic %s (%s): records go on to those known; it is"
+                "Brokers name no leaders of topic %s (%s): records go on to those known; it is"
                 " asked about again",
                 topic.name,
                 error.what().rstrip(". "),
@@ -443,9 +440,9 @@ class Topics:
                     seen.set_exception(about_topic.again())
             self.fail_waiting(topic, about_topic)
 
-    def _learnt(self, topic: Topic, response: MetadataResponseTopic) -> bool:
+    def _take_leaders(self, topic: Topic, response: MetadataResponseTopic) -> bool:
         if topic.error is not None and topic.is_known:
-            logger.info("Brokers tell the leaders of topic %s again", topic.name)
+            logger.info("Brokers name the leaders of topic %s again", topic.name)
         topic.error = None
         leaders = newer_leaders(topic.leaders, topic.topic_id, response)
         if not leaders:
@@ -458,8 +455,7 @@ class Topics:
             topic.failures = 0
             topic.ask_at = math.inf
         else:
-            # A leader that is no broker of the cluster is asked for again and again until it is
-            # one: not without the backoff.
+            # With the backoff: some leader is not among the brokers, and may stay so for long.
             self._ask_again(topic)
         return is_news
 
@@ -473,8 +469,8 @@ class Topics:
         topic.leaders = leaders
         self._set_partitions(topic)
         for queue in queues:
-            # Fewer than before: the topic was recreated. What the other queues still hold waits
-            # until they are partitions again, or runs into its delivery timeout.
+            # A topic may be recreated with fewer partitions. The batches of the others wait until
+            # those exist again, or until their delivery timeout.
             leader = leaders[queue.partition] if queue.partition < len(leaders) else NOBODY
             self._move(queue, leader)
         for seen in topic.watchers:
@@ -502,14 +498,15 @@ class Topics:
             self._listener.leader_changed(queue, before)
 
     def _route(self, topic: Topic) -> None:
-        # With acks=0 a batch that is full is done at once. Those who wait for its room must not be
-        # admitted before the last waiting record stands in its queue: they called later.
+        # With acks=0 a full batch is done at once and gives its bytes back. `has_blocked` keeps
+        # `admit` from filling them before the last waiting record is in its queue: callers who wait
+        # for buffer space came later.
         accumulator = self._accumulator
         has_blocked, accumulator.has_blocked = accumulator.has_blocked, False
         try:
             over, failed = accumulator.route(topic, _ROUTED_AT_ONCE)
         finally:
-            # Or somebody has come to wait meanwhile, called by a partitioner.
+            # True, too, if a partitioner called `send` meanwhile and found no space.
             accumulator.has_blocked = accumulator.has_blocked or has_blocked
         if topic.waiting:
             self._background.call_soon(self._route, topic)

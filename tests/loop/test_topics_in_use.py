@@ -49,7 +49,7 @@ async def test_one_refusal_of_a_topic_in_use_does_not_end_the_search_for_its_lea
         await producer.send_and_wait(TOPIC, b"goes on to the leader known")
         await cluster.stop_broker(cluster.leader(TOPIC, 0))
         assert (await producer.send_and_wait(TOPIC, b"and to the next one")).offset >= 0
-        said = [line for line in caplog.messages if line.startswith("Brokers told no leaders")]
+        said = [line for line in caplog.messages if line.startswith("Brokers name no leaders")]
         assert len(said) == 1
 
 
