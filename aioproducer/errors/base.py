@@ -1,4 +1,4 @@
-"""What all errors have in common: the base of the tree, and the words in which an error speaks.
+"""What all errors have in common: the base class, its context, and how a message is made.
 
 Invariants
 * The flags and the description belong to the class, never to an instance.
@@ -17,12 +17,12 @@ from aioproducer.records import TopicPartition
 
 __all__ = ["ErrorContext", "KafkaError"]
 
-# What `pickle` itself makes an object by; typeshed does not have it.
+# The function by which `pickle` makes an object; typeshed does not have it.
 _new_object: Final[Callable[..., Any]] = getattr(copyreg, "__newobj__")  # noqa: B009
 
 
 class ErrorContext(TypedDict, total=False):
-    """What every error can tell about its record: the keywords of `KafkaError`."""
+    """The context that every error may have: the keywords of `KafkaError`."""
 
     topic_partition: TopicPartition | None
     broker: str | None
@@ -67,7 +67,7 @@ class KafkaError(Exception):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        # The docstring is the description: said once. Under `python -OO` only the name is left.
+        # The docstring is the description, too. Under `python -OO` only the name is left.
         summary, _, _ = (cls.__dict__.get("__doc__") or "").partition("\n\n")
         cls.description = " ".join(summary.split()) or f"{cls.name or cls.__name__}."
 
@@ -148,12 +148,12 @@ class KafkaError(Exception):
         return "The record may have been stored." if self.possibly_persisted else ""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Not by way of `__init__`, whose keywords differ from class to class.
+        # Not through `__init__`: its keywords differ between classes.
         return _new_object, (type(self),), self.__dict__ | {"args": self.args}
 
 
 def seconds(duration: float) -> str:
-    """A duration for a reader: as exact as matters, `0.25 s` or `120 s`."""
+    """A duration as text, as exact as matters: `0.25 s` or `120 s`."""
     digits = 3 if duration < 0.1 else 2 if duration < 10 else 1 if duration < 100 else 0
     return f"{round(duration, digits):g} s"
 

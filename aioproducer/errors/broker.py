@@ -1,10 +1,10 @@
 """Kafka's error codes as one table, and the class that stands for each.
 
-Mirrors org.apache.kafka.common.protocol.Errors (4.3). A class is made when somebody asks for it, by
-its name or by its code, and is the same from then on: a producer meets a dozen of the 134.
+Mirrors org.apache.kafka.common.protocol.Errors (4.3). A class is made at its first use, by name or
+by code: a producer meets a dozen of the 134.
 
-broker.pyi tells type checkers which classes there are. It is made from the table by
-`python -m tools.error_stubs`, and a test compares the two.
+broker.pyi declares the classes to type checkers. `python -m tools.error_stubs` makes it from the
+table, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ TABLE: Final[tuple[Row, ...]] = (
      "The fetch size is invalid.", ""),
     (5, "LEADER_NOT_AVAILABLE", RETRIABLE | STALE_METADATA,
      "The partition has no leader while one is being elected.", ""),
-    # Under acks=all a leader answers so, too, when it ceases to be the leader while the record it
-    # has appended waits for its followers: the new leader may have it.
+    # With acks=all a leader also answers this when it loses the leadership while an appended record
+    # waits for the followers: the new leader may have it.
     (6, "NOT_LEADER_OR_FOLLOWER", RETRIABLE | STALE_METADATA | MAYBE_STORED,
      "The broker is no longer the leader of the partition.", ""),
     (7, "REQUEST_TIMED_OUT", RETRIABLE | MAYBE_STORED,
@@ -158,7 +158,7 @@ TABLE: Final[tuple[Row, ...]] = (
      "Security features are disabled on the broker.", ""),
     (55, "OPERATION_NOT_ATTEMPTED", 0,
      "The broker did not try this operation because another one of the request failed.", ""),
-    # The disk may fail while the record waits for followers that have it already.
+    # The disk may fail while a record waits for followers that have it already.
     (56, "KAFKA_STORAGE_ERROR", RETRIABLE | STALE_METADATA | MAYBE_STORED,
      "The broker has trouble with the disk that holds the partition.", ""),
     (57, "LOG_DIR_NOT_FOUND", 0,
@@ -348,7 +348,7 @@ def _class_for(row: Row) -> type[KafkaError]:
     code, name, flags, description, hint = row
     class_name = _class_name(name)
     body = {
-        # Where users find it, and where `pickle` looks for it.
+        # Where users import it from, and where `pickle` looks for it.
         "__module__": "aioproducer.errors",
         "__doc__": description,
         "code": code,
@@ -388,7 +388,7 @@ def error_for_code(code: int) -> type[KafkaError]:
 def broker_error(
     code: int, message: str | None = None, **context: Unpack[ErrorContext]
 ) -> KafkaError:
-    """Make the error that a broker's answer stands for.
+    """Make the error for an error code in a broker's response.
 
     Args:
         code: The number on the wire; not 0.
@@ -398,7 +398,7 @@ def broker_error(
     cls = error_for_code(code)
     text = " ".join((message or "")[:_MAX_BROKER_TEXT].split())
     if code == _NETWORK_EXCEPTION:
-        # It speaks of a connection behind it, on which a request was lost.
+        # The broker lost a request on a connection of its own.
         context.setdefault("possibly_persisted", True)
     if cls is UnknownErrorCodeError:
         return UnknownErrorCodeError(text, unknown_code=code, **context)

@@ -1,7 +1,6 @@
 """The errors that the client makes itself: Kafka has no code for them.
 
-Each says in `what()` what its attributes tell, so that a message never has to be put together where
-the error is raised.
+Each makes its text from its attributes, in `what()`, so that whoever raises it writes no message.
 """
 
 from __future__ import annotations
@@ -112,7 +111,7 @@ class KafkaTimeoutError(KafkaError, TimeoutError):
     Attributes:
         waited: How long, in seconds.
         waiting_for: What for, such as `"the metadata of topic payments"`.
-        last_broker_error: The last error a broker answered with meanwhile.
+        last_broker_error: The last error in a broker's response meanwhile.
         last_connect_error: The last failure to connect meanwhile.
     """
 
@@ -158,15 +157,15 @@ class KafkaTimeoutError(KafkaError, TimeoutError):
 class BufferExhaustedError(KafkaTimeoutError):
     """The record buffer is full; the record was not accepted.
 
-    `send_nowait` raises it at once, where others wait for room first.
+    `send_nowait` raises it at once; `send` and others wait for buffer space first.
 
     Attributes:
         requested_bytes: What the record needs.
         available_bytes: What was free.
         total_bytes: The size of the buffer, `buffer_memory`.
-        requests_in_flight: How many requests waited for their answers.
-        waiting_callers: How many callers waited for room.
-        slowest_broker: The broker that has kept records waiting longest, with what it is at.
+        requests_in_flight: How many requests waited for their responses.
+        waiting_callers: How many callers waited for buffer space.
+        slowest_broker: The broker that has kept records waiting longest, and what it does.
     """
 
     hint = "Send slower, await send(), or raise buffer_memory."
@@ -201,9 +200,9 @@ class BufferExhaustedError(KafkaTimeoutError):
         self.slowest_broker = slowest_broker
 
     def what(self) -> str:
-        """Return the sizes in question, and how long room was waited for."""
+        """Return the sizes, and how long the caller waited for buffer space."""
         text = (
-            f"No room for {self.requested_bytes} bytes: {self.available_bytes} of "
+            f"No buffer space for {self.requested_bytes} bytes: {self.available_bytes} of "
             f"{self.total_bytes} bytes of buffer_memory are free"
         )
         text += f"; requests in flight: {self.requests_in_flight}"
@@ -328,7 +327,7 @@ class WrongEventLoopError(KafkaError):
 
 
 class ProtocolError(KafkaError):
-    """What came over the wire is not what a Kafka broker says."""
+    """What came over the wire is not what a Kafka broker sends."""
 
 
 class UnknownErrorCodeError(KafkaError):

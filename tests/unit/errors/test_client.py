@@ -59,15 +59,15 @@ def test_a_full_buffer_tells_the_sizes_and_can_be_tried_again() -> None:
     assert error.retriable
     assert error.safe_to_resend
     assert str(error).startswith(
-        "No room for 100 bytes: 5 of 200 bytes of buffer_memory are free; requests in flight: 5,"
-        " callers waiting: 2. "
+        "No buffer space for 100 bytes: 5 of 200 bytes of buffer_memory are free; requests in"
+        " flight: 5, callers waiting: 2. "
     )
 
 
 def test_a_full_buffer_is_caught_as_a_timeout_and_tells_how_long_room_was_waited_for() -> None:
     error = BufferExhaustedError(requested_bytes=100, waited=1.5, waiting_for="buffer space")
     assert isinstance(error, KafkaTimeoutError)
-    assert str(error).startswith("Waited 1.5 s for buffer space; no room for 100 bytes: ")
+    assert str(error).startswith("Waited 1.5 s for buffer space; no buffer space for 100 bytes: ")
 
 
 def test_a_timeout_tells_all_that_went_wrong_meanwhile() -> None:

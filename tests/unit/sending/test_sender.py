@@ -125,7 +125,7 @@ async def test_a_caller_is_told_what_it_waits_for_itself_and_not_who_came_later(
     its.fill(0)
     text = str(its.sender.backpressure.no_space_error(waiter))
     assert "Records for broker 2 at 127.0.0.1:9 hold " in text
-    assert "no room for 1" in text
+    assert "no buffer space for 1" in text
 
 
 async def test_the_pause_of_a_broker_that_left_is_forgotten(its: Its) -> None:
