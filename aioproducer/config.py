@@ -1,16 +1,15 @@
 """Every option of a producer: name, type, default, meaning, and what options ask of each other.
 
-Users build a `ProducerConfig` (or have `Producer` build it from keywords); everything else only
-reads it. It is immutable, checked when it is made, needs no event loop and does no I/O.
+A `ProducerConfig` is immutable, is checked when it is made, needs no event loop and does no I/O.
 
-An option is declared once, on `ProducerConfig`, with the type it is read as, the rule its values
-must obey (options.py), its default and its docstring; the table in docs/options.md is made from
-these by tools/options_table.py. `ProducerOptions` has the types in which options may be given.
-Names are Java's with `_` for `.`.
+An option is declared once, as a field of `ProducerConfig`: its type, the rule for its values
+(options.py), its default and its docstring. tools/options_table.py makes docs/options.md from
+these. `ProducerOptions` has the types in which options may be given. Names are Java's with `_` for
+`.`.
 """
 
-# Without `from __future__ import annotations`: the rules are read from the annotations, and to
-# evaluate them from text takes longer than the rest of the module.
+# Without `from __future__ import annotations`: the rules are read from the annotations, and
+# evaluating them from text would take longer than the rest of the module.
 
 import dataclasses
 import logging
@@ -61,13 +60,13 @@ CompressionType: TypeAlias = Literal["none", "gzip", "snappy", "lz4", "zstd"]
 SecurityProtocol: TypeAlias = Literal["PLAINTEXT", "SSL"]
 
 _SECONDS_LONG: Final = 10_000
-"""Milliseconds from which on an option's default is many seconds: what is so long by default..."""
+"""An option whose default is at least so many milliseconds..."""
 
 _TOO_SHORT: Final = 100
-"""... is never so short, in milliseconds, unless seconds were meant."""
+"""... gets a warning below so many: seconds were probably meant."""
 
 _IDEMPOTENCE_IN_FLIGHT: Final = 5
-"""A broker remembers this many batches of a producer id and partition."""
+"""A broker remembers so many batches of a producer id and partition."""
 
 _JAVA: Final = "org.apache.kafka.common.serialization."
 _SERIALIZERS: Final[Mapping[str, str]] = {
@@ -209,8 +208,8 @@ class ProducerConfig:
 
     acks: Annotated[Literal[-1, 0, 1], _ACKS] = -1
     """Which replicas must have a record before it counts as stored: `"all"` (read as -1) the
-    in-sync ones, 1 the leader alone, 0 none: the broker is not even asked for an answer, and
-    offsets are -1. Idempotence needs `"all"`."""
+    in-sync ones, 1 the leader alone, 0 none: the broker is not even asked for a
+    response, and offsets are -1. Idempotence needs `"all"`."""
 
     enable_idempotence: Annotated[bool, flag()] = True
     """Whether the broker drops the duplicates that retries make, and keeps each partition in
@@ -239,7 +238,7 @@ class ProducerConfig:
 
     buffer_memory: Annotated[int, whole_number(1, INT64_MAX, unit="bytes")] = 33_554_432
     """Bytes of records that may wait for their acknowledgement. When they are full, `send` waits
-    for room up to `max_block_ms`, and `send_nowait` raises `BufferExhaustedError`."""
+    for space up to `max_block_ms`, and `send_nowait` raises `BufferExhaustedError`."""
 
     max_block_ms: Annotated[int, _LONG_MS] = 60_000
     """Longest time for a record to be accepted, in milliseconds: waiting for buffer space
@@ -251,7 +250,7 @@ class ProducerConfig:
     is not set."""
 
     request_timeout_ms: Annotated[int, _POSITIVE_MS] = 30_000
-    """Longest wait for the answer to one request, in milliseconds; the connection is closed then.
+    """Longest wait for the response to one request, in milliseconds; the connection is closed then.
     Also how long the leader may wait for its in-sync replicas."""
 
     retries: Annotated[int, whole_number(0)] = 2_147_483_647
@@ -282,7 +281,7 @@ class ProducerConfig:
     """Where the doubling of `socket_connection_setup_timeout_ms` ends, in milliseconds."""
 
     max_in_flight_requests_per_connection: Annotated[int, whole_number(1)] = 5
-    """Requests that may wait for the answer of one broker. More than 5 needs
+    """Requests that may wait for the response of one broker. More than 5 needs
     `enable_idempotence=False`, and then a retry can change the order of records unless this
     is 1."""
 
@@ -310,7 +309,7 @@ class ProducerConfig:
 
     receive_buffer_bytes: Annotated[int, _SOCKET_BUFFER] = -1
     """The socket's receive buffer (SO_RCVBUF) in bytes; -1 leaves it to the operating system. Java
-    sets 32768: answers to a producer are small, except for the metadata of a large cluster, and a
+    sets 32768: responses to a producer are small, except for the metadata of a large cluster, and a
     fixed size forbids the system to widen its window for that one."""
 
     key_serializer: Annotated[SerializerOption | None, _SERIALIZER] = None
@@ -411,8 +410,8 @@ class ProducerConfig:
         }
         for name, value in (values | {"_given": given}).items():
             object.__setattr__(self, name, value)
-        self._settle_idempotence()
-        self._settle_delivery_timeout()
+        self._resolve_idempotence()
+        self._resolve_delivery_timeout()
         self._check_tls()
         self._advise_more_servers()
         self._advise_milliseconds()
@@ -550,7 +549,7 @@ class ProducerConfig:
 
     # What options ask of each other, as in Java's ProducerConfig and KafkaProducer (4.3).
 
-    def _settle_idempotence(self) -> None:
+    def _resolve_idempotence(self) -> None:
         if not self.enable_idempotence:
             return
         explicit = "enable_idempotence" in self._given
@@ -566,7 +565,7 @@ class ProducerConfig:
                 raise ConfigError(option=option, value=value, allowed=allowed, hint=hint)
             logger.info("Idempotence is switched off because %s is %s", option, value)
             object.__setattr__(self, "enable_idempotence", False)
-        # Java refuses this even where acks=1 has just switched idempotence off.
+        # As in Java, also where acks=1 has just switched idempotence off.
         if self.max_in_flight_requests_per_connection > _IDEMPOTENCE_IN_FLIGHT:
             raise ConfigError(
                 option="max_in_flight_requests_per_connection",
@@ -575,7 +574,7 @@ class ProducerConfig:
                 hint="Lower it, or set enable_idempotence=False.",
             )
 
-    def _settle_delivery_timeout(self) -> None:
+    def _resolve_delivery_timeout(self) -> None:
         least = math.ceil(self.linger_ms + self.request_timeout_ms)
         if self.delivery_timeout_ms >= least:
             return
@@ -636,7 +635,7 @@ _DEFAULTS: Final[dict[str, object]] = {
 
 
 def _read(name: str, label: str, value: object) -> object:
-    """Read one value that may be a text, with errors that name it as the user wrote it."""
+    """Read a value that may be a text; errors name the option as the user wrote it."""
     rule = _RULES[name]
     return rule.parse(label, value.strip()) if isinstance(value, str) else rule.check(label, value)
 

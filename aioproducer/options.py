@@ -1,8 +1,8 @@
-"""What one option may be: says it, checks a value, reads a text. Knows nothing of other options.
+"""What one option may be: the rule that checks a value, reads a text, and says what is allowed.
 
-config.py keeps one `Rule` per option, and checks afterwards what options ask of each other. A rule
-is told the option's name as the user wrote it (`linger_ms`, `linger.ms`, `KAFKA_LINGER_MS`), so
-that the error names what has to be changed. What may hold a password is left out of errors.
+A `Rule` knows nothing of other options; config.py checks those against each other. It gets the
+option's name as the user wrote it (`linger_ms`, `linger.ms`, `KAFKA_LINGER_MS`), so that the error
+names what has to be changed. Errors leave out what may hold a password.
 """
 
 from __future__ import annotations
