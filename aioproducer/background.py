@@ -1,12 +1,11 @@
-"""The producer's own work on the event loop, in a context that is nobody's.
+"""The producer's own work on the event loop, in an empty context.
 
-A task, a timer or a reader of a socket runs in a copy of the context of whoever made it. What the
-producer does for all its callers would so carry the request id and the span of the one request in
-which it happened to begin, and keep them alive. So everything is begun through a `Background`.
+A task, timer or socket reader runs in a copy of the context in which it was made. The producer
+works for all its callers, so it would keep and show the request id or span of the one request in
+which that work began. So all of it begins through a `Background`.
 
-Timers come late on a loop that was held (a debugger, an import, a closed lid), and what they would
-expire may be answered: the answer lies in the socket, and nobody has read it. So a `Timer` that is
-late lets the loop read first.
+Timers come late on a blocked loop (a debugger, an import, a closed lid). What they would expire may
+be answered, and the response unread in the socket. So a late `Timer` lets the loop read first.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _LATE: Final = 0.05
-"""Seconds by which a timer may be late without a doubt that the loop was held."""
+"""Seconds by which a timer may be late before the loop counts as blocked."""
 
 _CATCH_UP_TURNS: Final = 12
-"""Turns of the loop in which it reads what has arrived: 256 KiB of each connection in one turn,
-and then a turn or two until those who waited for it have run."""
+"""Turns of the loop in which it reads what has arrived: 256 KiB of each connection in a turn, and
+then a turn or two until the waiting tasks have run."""
 
 
 class Background:
-    """A loop as the producer uses it.
+    """The event loop as the producer uses it.
 
     Attributes:
         loop: The event loop itself.
@@ -51,21 +50,21 @@ class Background:
         self.create_future = loop.create_future
 
     def create_task(self, work: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
-        """Run a coroutine as a task, from the next turn on: not by a factory of eager tasks."""
+        """Run a coroutine as a task, from the next turn on, even if the loop makes eager tasks."""
         return asyncio.Task(work, loop=self.loop, name=name, context=Context())
 
     def call_soon(self, callback: Callable[[*Ts], object], *args: *Ts) -> asyncio.Handle:
-        """Have a callback run in the loop's next turn."""
+        """Run a callback in the loop's next turn."""
         return self.loop.call_soon(callback, *args, context=Context())
 
     def call_at(
         self, at: float, callback: Callable[[*Ts], object], *args: *Ts
     ) -> asyncio.TimerHandle:
-        """Have a callback run at a time of the loop's clock."""
+        """Run a callback at a time of the loop's clock."""
         return self.loop.call_at(at, callback, *args, context=Context())
 
     async def catch_up(self, due_at: float) -> None:
-        """Return at once, or if it is late for what was due, once the loop has read."""
+        """Let the loop read what has arrived, if it is late for something due at `due_at`."""
         if self.time() - due_at > _LATE:
             for _ in range(_CATCH_UP_TURNS):
                 await asyncio.sleep(0)
@@ -76,10 +75,10 @@ class Timer:
 
     Args:
         background: Where it runs.
-        callback: Called when the time has come; the timer is not set any more then.
+        callback: Called at that time, when the timer is no longer set.
 
     Attributes:
-        at: When it goes off; None while it is not set.
+        at: When it fires; None while it is not set.
     """
 
     __slots__ = ("_background", "_callback", "_handle", "at")
@@ -91,18 +90,18 @@ class Timer:
         self._handle: asyncio.Handle | None = None
 
     def set_by(self, at: float) -> None:
-        """Have it go off at `at`, or earlier if it is set for earlier."""
+        """Fire at `at`, unless it is set for earlier."""
         if self.at is None or at < self.at:
             self.set(at)
 
     def set(self, at: float) -> None:
-        """Have it go off at `at`, whatever it was set for."""
+        """Fire at `at`, whatever it was set for."""
         self.cancel()
         self.at = at
         self._handle = self._background.call_at(at, self._due, _CATCH_UP_TURNS)
 
     def cancel(self) -> None:
-        """Have it not go off."""
+        """Do not fire."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

@@ -1,7 +1,6 @@
 """The shapes of what a user may plug in: serializers, a partitioner, callbacks.
 
-Types only. `config.py` accepts them; `serialization`, `partitioner.py` and the send path call
-them. Every one runs on the event loop, so it must not block.
+Types only. All of them are called on the event loop, so they must not block.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class UndeliveredRecord:
 
     Attributes:
         record: The record as it was to be stored: key and value are the serialized bytes.
-        error: Why; `error.possibly_persisted` tells whether it may be stored nevertheless.
+        error: Why; `error.possibly_persisted` says whether it may be stored nevertheless.
     """
 
     record: ProducerRecord[bytes, bytes]
@@ -89,7 +88,7 @@ SerializerOption: TypeAlias = (
 )
 """A ready serializer's name, a `Serializer`, or a plain callable that takes the value.
 
-`Never` is how "of whatever type it declares" is spelled for an argument.
+`Never` as the type of an argument allows a callable of any type.
 """
 
 

@@ -1,10 +1,10 @@
-"""The producer: what users hold. Lifecycle, the delivery modes, flush and close.
+"""What users hold: the lifecycle of a producer, its ways to send, flush and close.
 
-The calls that run once per record come from the native `SendPath`; here is what runs once per
-batch, per caller that waits, or per producer. Owns the sender, which owns everything below.
+The native `SendPath` has the calls that run once per record. Here is what runs once per batch, per
+waiting caller, or per producer. Owns the sender, which owns everything below.
 
 States: created -> open -> closing -> closed. Only an open producer accepts records. A start that
-failed leaves it created; `close` works in every state and any number of times.
+failed leaves it created. `close` works in every state and any number of times.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ _open_producers: weakref.WeakSet[Producer[Any, Any]] = weakref.WeakSet()
 
 
 def _leave_behind_after_fork() -> None:
-    # The child has a copy of the loop and the sockets, and two processes writing to one
-    # connection would garble it: the copy accepts nothing.
+    # The child has copies of the loop and the sockets. Two processes that write to one connection
+    # would garble it, so the copy accepts nothing.
     for producer in list(_open_producers):
         producer._forked()  # pyright: ignore[reportPrivateUsage]
 
@@ -122,7 +122,7 @@ class Producer(SendPath[K, V]):
         elif options:
             raise TypeError("pass a ProducerConfig or options, not both: config.replace(...)")
         self.config = config
-        # Not in `start`, where what an import reads from the disk would hold the loop.
+        # Here, since in `start` an import would block the loop.
         codec_for(config.compression_type)
         _sender_class()
         self._serializers = (
@@ -160,13 +160,13 @@ class Producer(SendPath[K, V]):
         Returns when one broker answered. Cancelling leaves the producer as it was.
 
         Args:
-            timeout: Seconds to try; None for `max_block_ms`. Who calls it while another caller is
-                at it waits for that one.
+            timeout: Seconds to try; None for `max_block_ms`. A call during another caller's start
+                waits for that one.
 
         Raises:
             KafkaConnectionError: No bootstrap server answered in time; the error names each
                 address and why.
-            ProducerClosedError: It was closed before, or meanwhile.
+            ProducerClosedError: The producer was closed, before or meanwhile.
         """
         if timeout is not None and timeout <= 0:
             raise ValueError(f"timeout must be more than 0 seconds, not {timeout}")
@@ -188,13 +188,13 @@ class Producer(SendPath[K, V]):
             try:
                 await asyncio.wait([starting])
             except asyncio.CancelledError:
-                # First, so that a caller who comes meanwhile counts for a start of his own.
+                # Before the await, so that a caller who comes meanwhile begins another start.
                 self._starters -= 1
                 if not self._starters:
                     await self._stop_starting()
                 raise
             self._starters -= 1
-            # Cancelled, it was by somebody who closed the producer.
+            # A cancelled start means that the producer was closed.
             if not starting.cancelled():
                 self._take_started(starting)
         self._check_loop()
@@ -209,7 +209,7 @@ class Producer(SendPath[K, V]):
         return sender
 
     def _take_started(self, starting: asyncio.Task[Sender]) -> None:
-        """Open with what a start has brought; the first of its callers that gets to run does."""
+        """Open with the result of a start; the first of its callers to run does that."""
         if self._starting is starting:
             self._starting = None
             if starting.exception() is None:
@@ -248,19 +248,19 @@ class Producer(SendPath[K, V]):
         await sender.flush()
 
     async def close(self, timeout: float | None = None) -> UndeliveredRecords:
-        """Deliver what was accepted, then let everything go. Closing again does nothing.
+        """Deliver what was accepted, then release everything. Closing again does nothing.
 
-        New records are refused from the call on, and callers who wait for room get
+        New records are refused from the call on, and callers who wait for buffer space get
         `ProducerClosedError`. Returns in time, whatever the brokers do. Cancelling ends the wait
         only: the producer goes on closing.
 
         Args:
             timeout: Seconds to deliver what is left; None for `close_timeout_ms`. 0 sends nothing
-                more: what is not on its way is not stored.
+                more: a record that is not in flight is not stored.
 
         Returns:
-            The records given up on and those that failed meanwhile, with their errors; empty when
-            all is well. The `on_undelivered` hook gets them too, before this returns.
+            The records that were given up or failed meanwhile, with their errors; empty when all
+            is well. The `on_undelivered` hook gets them too, before this returns.
         """
         if timeout is not None and timeout < 0:
             raise ValueError(f"timeout must be 0 or more seconds, not {timeout}")
@@ -300,7 +300,7 @@ class Producer(SendPath[K, V]):
             warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
 
     def _bound_close(self, deadline: float) -> None:
-        """Have the close under way give up at `deadline`; the earliest of all callers counts."""
+        """Let the close under way give up at `deadline`; the earliest of all callers counts."""
         if self._close_deadline is not None and self._close_deadline <= deadline:
             return
         self._close_deadline = deadline
@@ -325,7 +325,7 @@ class Producer(SendPath[K, V]):
             try:
                 await sender.give_up()
             finally:
-                # Also when the loop ends and cancels this.
+                # Also when the loop ends and cancels this task.
                 await sender.close()
                 self._state = _State.CLOSED
                 _open_producers.discard(self)
@@ -353,7 +353,7 @@ class Producer(SendPath[K, V]):
         except BaseException as error:
             closing = asyncio.current_task()
             if closing is not None and closing.cancelling():
-                # By the end of the loop: the hook has not failed.
+                # The end of the loop cancels this task: the hook has not failed.
                 raise
             self._background.loop.call_exception_handler(
                 {"message": "the on_undelivered hook raised", "exception": error}
@@ -386,7 +386,8 @@ class Producer(SendPath[K, V]):
     ) -> list[RecordMetadata] | list[RecordMetadata | KafkaError]:
         """Send many records and wait until all are stored.
 
-        Each record waits for room `max_block_ms` at most, once those before it have theirs.
+        Each record waits for buffer space `max_block_ms` at most, once those before it are
+        accepted.
 
         Args:
             topic: Where the plain values go.
@@ -438,7 +439,7 @@ class Producer(SendPath[K, V]):
     # ---- looking
 
     async def partitions_for(self, topic: str) -> tuple[int, ...]:
-        """The ids of a topic's partitions, asking the cluster if they are not known.
+        """Return the ids of a topic's partitions; ask the cluster if they are not known.
 
         Raises:
             UnknownTopicOrPartitionError, KafkaTimeoutError: Not known within `max_block_ms`.
@@ -448,13 +449,13 @@ class Producer(SendPath[K, V]):
         return await sender.partitions_for(topic)
 
     def metrics(self) -> dict[str, float]:
-        """Counters and gauges, by names like Java's with `_` for `-`. Cheap, and in any state."""
+        """Return counters and gauges, named as in Java with `_` for `-`. Cheap, in any state."""
         if self._sender is not None:
             return self._sender.metrics()
         return metrics_of_nothing(self.config)
 
     def status(self) -> dict[str, Any]:
-        """What a health check wants to know: the state, the brokers, the buffer, the last error."""
+        """Return the state, the brokers, the buffer and the last error, for a health check."""
         sender = self._sender
         state = {"state": self._state.value, "client_id": self.config.client_id}
         return state if sender is None else {**state, **sender.status()}
@@ -476,7 +477,7 @@ class Producer(SendPath[K, V]):
         max_block = self.config.max_block_ms / 1000
         now = self._background.time()
         first = sender.backpressure.next_expiry
-        # How long the first of them has really waited; the loop may have been held.
+        # How long the first really waited: a blocked loop makes it longer.
         waited = max_block if first is None else now - first + max_block
         sender.backpressure.expire(now, partial(self._no_space_in_time, waited))
         following = sender.backpressure.next_expiry
@@ -504,7 +505,7 @@ class Producer(SendPath[K, V]):
         topic: str,
         timeout: float | None,
     ) -> RecordMetadata:
-        # `accepted` is a Delivery, or what waits for room and gives one.
+        # `accepted` is a Delivery, or an admission that gives one.
         delivery = accepted if isinstance(accepted, Delivery) else None
         due_at = None if timeout is None else self._background.time() + timeout
         try:
@@ -518,7 +519,7 @@ class Producer(SendPath[K, V]):
                 raise
             await self._background.catch_up(due_at)
             if delivery is None and isinstance(accepted, QueuedAdmission):
-                # It may have been admitted in the very turn in which the time was over.
+                # It may have been admitted in the turn in which the timeout was over.
                 delivery = accepted.delivery
             if delivery is None:
                 assert isinstance(accepted, QueuedAdmission)
@@ -573,7 +574,7 @@ class Producer(SendPath[K, V]):
         raise InvalidTopicError(f"A topic is a str, not {type(topic).__name__}")
 
     def _refuse_call(self) -> None:
-        """Say why a call of the send path is not possible now."""
+        """Raise the reason why a call is not possible now."""
         if self._state is _State.CREATED:
             raise ProducerNotStartedError(
                 "The producer is not started",
@@ -605,7 +606,7 @@ class Producer(SendPath[K, V]):
     # ---- inside
 
     def _is_created(self) -> bool:
-        # A call, because a type checker takes an attribute for unchanged over an await.
+        # A method: a type checker assumes that an await leaves an attribute unchanged.
         return self._state is _State.CREATED
 
     def _open_sender(self) -> Sender:
@@ -615,7 +616,7 @@ class Producer(SendPath[K, V]):
         return self._sender
 
     def _check_running_loop(self) -> bool:
-        """Refuse a call from another loop; whether one runs at all."""
+        """Refuse a call from another loop; return whether a loop runs at all."""
         running = asyncio._get_running_loop()  # pyright: ignore[reportPrivateUsage]
         if self._background.loop.is_closed() or running not in (None, self._background.loop):
             raise WrongEventLoopError(
@@ -630,7 +631,7 @@ class Producer(SendPath[K, V]):
 
 
 def _sender_class() -> type[Sender]:
-    """Import what speaks to brokers: programs that make no producer do without it."""
+    """Import the sender, for which programs that make no producer need not wait."""
     from aioproducer.sending.sender import Sender
 
     return Sender

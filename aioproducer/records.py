@@ -1,4 +1,4 @@
-"""The values a user hands in and gets back. No behaviour, no dependencies.
+"""The values that a user hands in and gets back. No behaviour, no dependencies.
 
 `ProducerRecord` goes in, `RecordMetadata` comes out; `TopicPartition` names where.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     K = TypeVar("K", default=Any)
     V = TypeVar("V", default=Any)
 else:
-    # Before Python 3.13 a default (PEP 696) takes a package, which type checkers have built in.
+    # Before Python 3.13 a default (PEP 696) needs a package, which type checkers have built in.
     from typing import TypeVar
 
     K = TypeVar("K")
