@@ -29,7 +29,7 @@ from aioproducer.errors.client import (
 if TYPE_CHECKING:
     from aioproducer.errors.broker import *  # noqa: F403
 else:
-    # The class of a code is made when somebody asks this module for it.
+    # The class of a code is made at its first use.
     from aioproducer.errors.broker import __getattr__, broker_error, error_for_code  # noqa: F401
 
 __all__ = [

@@ -225,7 +225,7 @@ class Sender:
                     woken = 0
                     await asyncio.sleep(0)
         finally:
-            # Also when the loop ends and cancels this: or a waiter would never be woken.
+            # Also when the loop ends and cancels this: else a waiter would never be woken.
             for batch in finished.batches:
                 batch.wake(False)
 

@@ -498,9 +498,9 @@ class Topics:
             self._listener.leader_changed(queue, before)
 
     def _route(self, topic: Topic) -> None:
-        # With acks=0 a full batch is done at once and gives its bytes back. `has_blocked` keeps
-        # `admit` from filling them before the last waiting record is in its queue: callers who wait
-        # for buffer space came later.
+        # With acks=0 a full batch is done at once and gives its bytes back. Clearing `has_blocked`
+        # keeps `admit` from using them before the last waiting record is in its queue: callers who
+        # wait for buffer space came later.
         accumulator = self._accumulator
         has_blocked, accumulator.has_blocked = accumulator.has_blocked, False
         try:
