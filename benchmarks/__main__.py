@@ -54,7 +54,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--clients", nargs="+", metavar="NAME", choices=CLIENTS, default=CLIENTS, help="only these"
     )
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, help="by default 3; with --full, what each says")
     parser.add_argument("--seconds", type=float, default=2.0, help="of sending, per measurement")
     parser.add_argument("--save", metavar="NAME", default=LATEST, help="results/NAME.json")
     parser.add_argument(

@@ -14,6 +14,7 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from confluent_kafka import KafkaException
 
@@ -23,12 +24,13 @@ from benchmarks.clients import load
 from benchmarks.drivers import PACED_HEADER
 from benchmarks.jobs import Job, Measurement, Pattern
 from benchmarks.results import ContenderResult, Run, WorkloadResult
-from benchmarks.workloads import Contender, Workload
+from benchmarks.workloads import DEFAULT_ROUNDS, Contender, Workload
 from tools.kafka import Kafka, find_kafka, start_kafka
 
-__all__ = ["MeasurementError", "Progress", "run"]
+__all__ = ["MeasurementError", "Progress", "in_turn", "run"]
 
 _ROOT = Path(__file__).parent.parent
+_T = TypeVar("_T")
 _GRACE = 120.0
 """Seconds beyond its own that a measuring process may take."""
 _MANY_PARTITIONS = 500
@@ -76,8 +78,20 @@ class Progress:
         print(text, file=sys.stderr, flush=True)
 
 
+def in_turn(contenders: Sequence[_T], number: int) -> list[_T]:
+    """Return who is measured after whom in a round: the other way round in every other one.
+
+    So each pair of contenders is measured in both orders, with the same neighbours.
+    """
+    return list(contenders if number % 2 == 0 else reversed(contenders))
+
+
 def run(
-    name: str, workloads: Sequence[Workload], clients: Sequence[str], rounds: int, seconds: float
+    name: str,
+    workloads: Sequence[Workload],
+    clients: Sequence[str],
+    rounds: int | None,
+    seconds: float,
 ) -> Run:
     """Measure all workloads.
 
@@ -85,7 +99,7 @@ def run(
         name: The run's name.
         workloads: What to measure.
         clients: Only these take part.
-        rounds: How often each contender of a workload is measured.
+        rounds: How often each contender of a workload is measured; None for what each says.
         seconds: How long each measurement sends, where the workload does not say.
     """
     missing = {client: load(client).unavailable() for client in clients}
@@ -93,12 +107,18 @@ def run(
         (workload, [one for one in workload.contenders if one.client in clients])
         for workload in workloads
     ]
-    ready = [one for _, contenders in plan for one in contenders if not missing[one.client]]
-    progress = Progress(rounds * len(ready))
+    progress = Progress(
+        sum(
+            (rounds or workload.rounds)
+            for workload, contenders in plan
+            for one in contenders
+            if not missing[one.client]
+        )
+    )
     for client, reason in missing.items():
         if reason:
             progress.say(f"{client} is left out: {reason}")
-    result = Run(name, rounds, seconds)
+    result = Run(name, rounds or DEFAULT_ROUNDS, seconds)
     for brokers in sorted({workload.brokers for workload in workloads}):
         with _cluster(brokers) as (broker, version):
             result.kafka = version
@@ -106,7 +126,9 @@ def run(
             for workload, contenders in plan:
                 if workload.brokers == brokers:
                     with closing(_Measuring(broker, workload, seconds, progress)) as measuring:
-                        row = _measure_all(measuring, contenders, missing, rounds)
+                        row = _measure_all(
+                            measuring, contenders, missing, rounds or workload.rounds
+                        )
                     result.workloads.append(row)
                     result.write()
     order = [workload.name for workload in workloads]
@@ -131,9 +153,7 @@ def _measure_all(
         if not into.left_out:
             pairs.append((contender, into))
     for number in range(rounds):
-        # Whoever went first goes last in the next round.
-        shift = number % max(1, len(pairs))
-        for contender, into in pairs[shift:] + pairs[:shift]:
+        for contender, into in in_turn(pairs, number):
             progress.start(f"{workload.name}: {contender.label}, round {number + 1}")
             if into.failure:
                 continue

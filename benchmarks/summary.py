@@ -24,7 +24,7 @@ def show(run: Run) -> str:
             for contender in workload.contenders
             if contender.left_out
         ]
-    lines += ["", *[sentence(run, workload) for workload in run.workloads]]
+    lines += ["", *[sentence(workload) for workload in run.workloads]]
     lines += [
         f"FAILED {workload.name}: {contender.label}: {contender.failure}"
         for workload, contender in run.failures()
@@ -38,7 +38,7 @@ def ratio(workload: WorkloadResult, ours: ContenderResult, other: ContenderResul
     return statistics.median(mine / theirs for mine, theirs in pairs)
 
 
-def sentence(run: Run, workload: WorkloadResult) -> str:
+def sentence(workload: WorkloadResult) -> str:
     """Return e.g. "aioproducer send_nowait: 14.2 x aiokafka, 0.95 x bare_socket (median of 5)"."""
     ours = workload.ours()
     if ours is None:
@@ -50,7 +50,7 @@ def sentence(run: Run, workload: WorkloadResult) -> str:
         if other is not ours
     ]
     said = ", ".join(ratios) or short(workload.median(ours))
-    return f"{ours.label} {workload.name}{what}: {said} (median of {run.rounds})"
+    return f"{ours.label} {workload.name}{what}: {said} (median of {len(ours.rounds)})"
 
 
 def _row(workload: WorkloadResult, contender: ContenderResult) -> str:

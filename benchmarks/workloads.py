@@ -13,7 +13,11 @@ from typing import Any, Literal
 
 from benchmarks.jobs import LoopName, Pattern, Payload
 
-__all__ = ["FULL", "QUICK", "Contender", "Metric", "Workload"]
+__all__ = ["DEFAULT_ROUNDS", "FULL", "QUICK", "Contender", "Metric", "Workload"]
+
+DEFAULT_ROUNDS = 3
+_GOAL_ROUNDS = 6
+"""Of a workload with a goal (goals.py): each order of its contenders as often as the other."""
 
 
 class Metric(StrEnum):
@@ -71,6 +75,7 @@ class Workload:
         metric: What it is about.
         payload: What records look like.
         seconds: How long to send; None for what the run says.
+        rounds: How often each contender is measured, if the run does not say.
         tasks: How many callers.
         rate: Records a second, if paced.
         partitions: Of each topic.
@@ -86,6 +91,7 @@ class Workload:
     metric: Metric = Metric.RATE
     payload: Payload = field(default_factory=Payload)
     seconds: float | None = None
+    rounds: int = DEFAULT_ROUNDS
     tasks: int = 1
     rate: int = 0
     partitions: int = 6

@@ -12,6 +12,7 @@ from benchmarks.compare import compare
 from benchmarks.figures import short
 from benchmarks.jobs import Job, Measurement, Pattern, Payload, Records, percentiles
 from benchmarks.results import ContenderResult, Run, WorkloadResult
+from benchmarks.runner import in_turn
 from benchmarks.summary import sentence
 from benchmarks.workloads import FULL, QUICK, Metric, Workload
 
@@ -61,7 +62,7 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_summary_names_the_ratio_to_each_other_client() -> None:
     run = run_of(aioproducer=[200, 220, 180], aiokafka=[10, 10, 10], bare_socket=[200, 200, 200])
-    said = sentence(run, run.workloads[0])
+    said = sentence(run.workloads[0])
     assert said == "aioproducer send_nowait: 20.0 x aiokafka, 1.00 x bare_socket (median of 3)"
 
 
@@ -83,6 +84,12 @@ def test_a_change_within_the_scatter_of_the_rounds_is_no_regression() -> None:
     stored = run_of(aioproducer=[150, 200, 250], aiokafka=[10, 10, 10])
     new = run_of(aioproducer=[140, 170, 240], aiokafka=[10, 10, 10])
     assert compare(stored, new).regressions == ()
+
+
+def test_every_other_round_measures_the_contenders_in_reverse() -> None:
+    contenders = ["ours", "peer", "floor"]
+    orders = [in_turn(contenders, number) for number in range(3)]
+    assert orders == [contenders, ["floor", "peer", "ours"], contenders]
 
 
 @pytest.mark.parametrize("workloads", [QUICK, FULL])
