@@ -27,6 +27,7 @@ __all__ = [
     "Records",
     "Stopwatch",
     "percentiles",
+    "spread_keys",
 ]
 
 WARM_UP = 2_000
@@ -35,6 +36,7 @@ WARM_UP = 2_000
 LoopName = Literal["asyncio", "uvloop"]
 
 _RECORDS_IN_STOCK = 4_096
+_SPREAD_KEYS = 50_000
 
 
 class Pattern(StrEnum):
@@ -256,6 +258,16 @@ class Stopwatch:
             failures=failures,
             version=version,
         )
+
+
+def spread_keys() -> list[bytes]:
+    """Return random keys, the same for every client: clients/franz_go/main.go computes them too."""
+    keys: list[bytes] = []
+    state = 1
+    for _ in range(_SPREAD_KEYS):
+        state = (state * 6_364_136_223_846_793_005 + 1_442_695_040_888_963_407) % (1 << 64)
+        keys.append(f"{state >> 32:08x}".encode())
+    return keys
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:

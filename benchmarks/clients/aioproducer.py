@@ -12,7 +12,7 @@ from typing import Any
 
 from aioproducer import BufferExhaustedError, KafkaError, Producer, RecordMetadata
 from benchmarks import drivers
-from benchmarks.jobs import WARM_UP, Job, Measurement, Pattern, Records, Stopwatch
+from benchmarks.jobs import WARM_UP, Job, Measurement, Pattern, Records, Stopwatch, spread_keys
 
 IDIOMS = {
     Pattern.CALL: "send_nowait(), await send() while the buffer is full",
@@ -29,7 +29,6 @@ IDIOMS = {
 }
 WRITES_TO_KAFKA = True
 _VERSION = importlib.metadata.version("aioproducer")
-_SPREAD_KEYS = 50_000
 
 
 def unavailable() -> str | None:
@@ -142,7 +141,7 @@ async def _spread(job: Job, producer: Producer) -> Measurement:
     """Each record goes to the next topic, or with one topic, has the next key."""
     value = Records.of(job.payload).values[0]
     topics = job.topic_names
-    keys = [f"{number:08d}".encode() for number in range(_SPREAD_KEYS)] if job.topics == 1 else []
+    keys = spread_keys() if job.topics == 1 else []
     places: list[tuple[str, bytes | None]] = [(job.topic, key) for key in keys]
     places = places or [(topic, None) for topic in topics]
     for topic, key in places[:WARM_UP]:

@@ -7,13 +7,14 @@ linger than its defaults did not.
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import time
 from typing import Any
 
 from confluent_kafka import KafkaError, Message, Producer
 
 from benchmarks import drivers
-from benchmarks.jobs import WARM_UP, Job, Measurement, Pattern, Records, Stopwatch
+from benchmarks.jobs import WARM_UP, Job, Measurement, Pattern, Records, Stopwatch, spread_keys
 
 IDIOMS = {
     Pattern.CALL: "produce(), no callback",
@@ -22,6 +23,7 @@ IDIOMS = {
     Pattern.BULK: "produce_batch(on_delivery=...)",
     Pattern.ONE_AT_A_TIME: "produce(on_delivery=...), poll() until it was called",
     Pattern.PACED: "produce(on_delivery=...)",
+    Pattern.SPREAD: "produce(), no callback",
     Pattern.START_UP: "Producer(), produce(), flush()",
 }
 WRITES_TO_KAFKA = True
@@ -48,6 +50,9 @@ def measure(job: Job) -> Measurement:
         options["message.max.bytes"] = job.max_request_bytes
     if job.pattern is Pattern.ONE_AT_A_TIME:
         options["linger.ms"] = 0
+    if job.pattern is Pattern.SPREAD:
+        # Kafka's own; librdkafka's default would put the keys into other partitions.
+        options["partitioner"] = "murmur2_random"
     watch = Stopwatch()
     client = _Client(job, options)
     match job.pattern:
@@ -61,6 +66,8 @@ def measure(job: Job) -> Measurement:
             return client.one_at_a_time()
         case Pattern.PACED:
             return client.paced()
+        case Pattern.SPREAD:
+            return client.spread()
         case Pattern.START_UP:
             client.producer.produce(job.topic, b"first", on_delivery=client.on_delivery)
             client.flush()
@@ -130,6 +137,29 @@ class _Client:
                 except BufferError:
                     self.produce(value)
             self.acknowledged += block
+            poll(0)
+        self.flush()
+        return self.result(watch)
+
+    def spread(self) -> Measurement:
+        """Each record has the next key."""
+        topic, value = self.job.topic, self.value
+        keys = spread_keys()
+        for key in keys[:WARM_UP]:
+            self.produce(value, key=key)
+        self.flush()
+        following = itertools.cycle(keys)
+        produce, poll = self.producer.produce, self.producer.poll
+        clock = time.perf_counter
+        watch = Stopwatch()
+        until = clock() + self.job.seconds
+        while clock() < until:
+            for key in itertools.islice(following, drivers.BLOCK):
+                try:
+                    produce(topic, value, key)
+                except BufferError:
+                    self.produce(value, key=key)
+            self.acknowledged += drivers.BLOCK
             poll(0)
         self.flush()
         return self.result(watch)

@@ -17,6 +17,8 @@ IDIOMS = {
     Pattern.CALLBACK: "Produce() with a promise",
     Pattern.TAKE_TURNS: "ProduceSync() in goroutines",
     Pattern.ONE_AT_A_TIME: "ProduceSync()",
+    Pattern.BULK: "ProduceSync() of each list, in goroutines",
+    Pattern.SPREAD: "Produce() with a promise",
 }
 WRITES_TO_KAFKA = True
 _SOURCE = Path(__file__).parent / "franz_go"

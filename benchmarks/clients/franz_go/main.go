@@ -18,7 +18,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-const warmUp = 2_000
+const (
+	warmUp     = 2_000
+	bulkSize   = 1_000
+	spreadKeys = 50_000
+)
 
 type payload struct {
 	ValueBytes int    `json:"value_bytes"`
@@ -68,8 +72,13 @@ func main() {
 	for i := range value {
 		value[i] = byte(i*7 + i/256)
 	}
-	for range warmUp {
-		client.Produce(context.Background(), &kgo.Record{Value: value}, func(_ *kgo.Record, err error) {
+	keys := [][]byte{nil}
+	if todo.Pattern == "spread" {
+		keys = randomKeys()
+	}
+	for i := range warmUp {
+		record := &kgo.Record{Key: keys[i%len(keys)], Value: value}
+		client.Produce(context.Background(), record, func(_ *kgo.Record, err error) {
 			if err != nil {
 				fail(err)
 			}
@@ -87,8 +96,10 @@ func main() {
 	switch todo.Pattern {
 	case "take_turns", "one_at_a_time":
 		records, latencies = takeTurns(client, value, todo.Tasks, until)
+	case "bulk":
+		records = bulk(client, value, todo.Tasks, until)
 	default:
-		records = produce(client, value, until)
+		records = produce(client, keys, value, until)
 	}
 	seconds := time.Since(started).Seconds()
 	answer, err := json.Marshal(measurement{
@@ -107,8 +118,21 @@ func main() {
 	fmt.Println(string(answer))
 }
 
-// produce hands records over in a loop and waits at the end until all are acknowledged.
-func produce(client *kgo.Client, value []byte, until time.Time) int64 {
+// randomKeys returns the keys of benchmarks/jobs.py. The client's default partitioner hashes them
+// as Kafka does, by murmur2.
+func randomKeys() [][]byte {
+	keys := make([][]byte, spreadKeys)
+	state := uint64(1)
+	for i := range keys {
+		state = state*6_364_136_223_846_793_005 + 1_442_695_040_888_963_407
+		keys[i] = fmt.Appendf(nil, "%08x", state>>32)
+	}
+	return keys
+}
+
+// produce hands records over in a loop, each with the next key, and waits at the end until all are
+// acknowledged.
+func produce(client *kgo.Client, keys [][]byte, value []byte, until time.Time) int64 {
 	var acknowledged atomic.Int64
 	promise := func(_ *kgo.Record, err error) {
 		if err != nil {
@@ -116,14 +140,41 @@ func produce(client *kgo.Client, value []byte, until time.Time) int64 {
 		}
 		acknowledged.Add(1)
 	}
+	next := 0
 	for time.Now().Before(until) {
 		for range 1_000 {
-			client.Produce(context.Background(), &kgo.Record{Value: value}, promise)
+			client.Produce(context.Background(), &kgo.Record{Key: keys[next], Value: value}, promise)
+			if next++; next == len(keys) {
+				next = 0
+			}
 		}
 	}
 	if err := client.Flush(context.Background()); err != nil {
 		fail(err)
 	}
+	return acknowledged.Load()
+}
+
+// bulk runs goroutines that each wait for a list of records before the next list.
+func bulk(client *kgo.Client, value []byte, tasks int, until time.Time) int64 {
+	var group sync.WaitGroup
+	var acknowledged atomic.Int64
+	for range tasks {
+		group.Go(func() {
+			for time.Now().Before(until) {
+				// The client writes into its records, so a list serves once.
+				records := make([]*kgo.Record, bulkSize)
+				for i := range records {
+					records[i] = &kgo.Record{Value: value}
+				}
+				if err := client.ProduceSync(context.Background(), records...).FirstErr(); err != nil {
+					fail(err)
+				}
+				acknowledged.Add(bulkSize)
+			}
+		})
+	}
+	group.Wait()
 	return acknowledged.Load()
 }
 
@@ -161,7 +212,7 @@ func takeTurns(client *kgo.Client, value []byte, tasks int, until time.Time) (in
 
 // A caller that waits for its record gains nothing from a linger; a loop that does not, does.
 func linger(pattern string) time.Duration {
-	if pattern == "take_turns" || pattern == "one_at_a_time" {
+	if pattern == "take_turns" || pattern == "one_at_a_time" || pattern == "bulk" {
 		return 0
 	}
 	return 5 * time.Millisecond
