@@ -29,7 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         run = runner.run(
-            arguments.save, chosen, arguments.clients, arguments.rounds, arguments.seconds
+            arguments.save,
+            chosen,
+            arguments.clients,
+            arguments.rounds,
+            arguments.seconds,
+            arguments.warm_up,
         )
     except KafkaUnavailableError as error:
         print(f"\n{error}", file=sys.stderr)
@@ -56,6 +61,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, help="by default 3; with --full, what each says")
     parser.add_argument("--seconds", type=float, default=2.0, help="of sending, per measurement")
+    parser.add_argument(
+        "--warm-up", type=float, default=180.0, metavar="SECONDS", help="of three brokers"
+    )
     parser.add_argument("--save", metavar="NAME", default=LATEST, help="results/NAME.json")
     parser.add_argument(
         "--compare", action="store_true", help="with the newest stored run; exit 1 if slower"

@@ -10,6 +10,7 @@ import argparse
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -182,7 +183,14 @@ def _draw_web(run: Run) -> Figure | None:
     return _lines(
         "Tasks that each await send_and_wait() in turn",
         "tasks",
-        [("records/s", workloads, lambda workload: float(workload.name.rpartition("_")[2]))],
+        [
+            _Panel(
+                "records/s",
+                workloads,
+                lambda workload: float(workload.name.rpartition("_")[2]),
+                Metric.RATE,
+            )
+        ],
     )
 
 
@@ -194,27 +202,39 @@ def _draw_scale(run: Run) -> Figure | None:
         return [one for one in run.workloads if one.name.startswith(prefix) and one.measured()]
 
     panels = [
-        ("us CPU/record, by partitions", find("partitions_"), count),
-        ("us CPU/record, by topics", find("topics_"), count),
-        ("MB/s, by bytes of a value", find("value_"), lambda one: float(one.value_bytes)),
+        _Panel("us CPU/record, by partitions", find("partitions_"), count, Metric.CPU),
+        _Panel("us CPU/record, by topics", find("topics_"), count, Metric.CPU),
+        _Panel(
+            "MB/s, by bytes of a value",
+            find("value_"),
+            lambda one: float(one.value_bytes),
+            Metric.MEGABYTES,
+        ),
     ]
-    panels = [panel for panel in panels if panel[1]]
+    panels = [panel for panel in panels if panel.workloads]
     return _lines("Cost and throughput as things grow", "", panels) if panels else None
 
 
-def _lines(
-    title: str,
-    x_label: str,
-    panels: Sequence[tuple[str, list[WorkloadResult], Callable[[WorkloadResult], float]]],
-) -> Figure:
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """A line per contender over workloads that differ in one number, `x_of`."""
+
+    title: str
+    workloads: Sequence[WorkloadResult]
+    x_of: Callable[[WorkloadResult], float]
+    metric: Metric
+
+
+def _lines(title: str, x_label: str, panels: Sequence[_Panel]) -> Figure:
     figure = Figure(figsize=(5.2 * len(panels) + 1.2, 4.2), layout="constrained")
     figure.suptitle(title, fontsize=12)
-    for place, (y_label, workloads, x_of) in enumerate(panels):
+    for place, panel in enumerate(panels):
+        workloads = panel.workloads
         axes = figure.add_subplot(1, len(panels), place + 1)
         labels = dict.fromkeys(one.label for each in workloads for one in each.measured())
         for label in labels:
             points = sorted(
-                (x_of(each), each.values(found))
+                (panel.x_of(each), found.values(panel.metric, each.value_bytes))
                 for each in workloads
                 if (found := each.find(label)) is not None
             )
@@ -237,7 +257,7 @@ def _lines(
         else:
             axes.set_ylim(bottom=0)
         axes.set_xlabel(x_label)
-        axes.set_title(y_label, fontsize=10, loc="left")
+        axes.set_title(panel.title, fontsize=10, loc="left")
         axes.grid(alpha=0.3)
     return figure
 

@@ -7,6 +7,7 @@ paced one by reading the log back: a figure of records that are not in the log i
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import subprocess
 import sys
@@ -34,11 +35,18 @@ _T = TypeVar("_T")
 _GRACE = 120.0
 """Seconds beyond its own that a measuring process may take."""
 _MANY_PARTITIONS = 500
+_FIRST_RECORDS = 3.0
+"""A partition's first record makes its log: no contender's figures should show that."""
 # The log of a deleted topic goes at once: before the machine writes it to its disk, and before the
 # broker has too many open files.
 _BROKER_CONFIG = {"log.segment.delete.delay.ms": "500"}
-_BROKER_WARM_UP = 3.0
+_BROKER_WARM_UP = 6.0
 """A cold JVM answers slowly for some seconds; nobody's figures should show that."""
+_WARM_UP_PART = 10.0
+"""The log of a warm-up topic is deleted after so many seconds of records: disks are finite."""
+# With a heap of 512 MB, the JVM's garbage collector makes regions of 1 MB, and each request of half
+# a region or more takes regions of its own.
+_THREE_BROKERS_JAVA = "-XX:+UseG1GC -XX:G1HeapRegionSize=4m"
 
 
 class MeasurementError(Exception):
@@ -92,6 +100,7 @@ def run(
     clients: Sequence[str],
     rounds: int | None,
     seconds: float,
+    warm_up: float,
 ) -> Run:
     """Measure all workloads.
 
@@ -101,6 +110,7 @@ def run(
         clients: Only these take part.
         rounds: How often each contender of a workload is measured; None for what each says.
         seconds: How long each measurement sends, where the workload does not say.
+        warm_up: How long three brokers get records before the first measurement.
     """
     missing = {client: load(client).unavailable() for client in clients}
     plan = [
@@ -122,7 +132,7 @@ def run(
     for brokers in sorted({workload.brokers for workload in workloads}):
         with _cluster(brokers) as (broker, version):
             result.kafka = version
-            _warm_up(broker)
+            _warm_up(broker, progress, warm_up if brokers > 1 else _BROKER_WARM_UP)
             for workload, contenders in plan:
                 if workload.brokers == brokers:
                     with closing(_Measuring(broker, workload, seconds, progress)) as measuring:
@@ -174,23 +184,42 @@ def _cluster(brokers: int) -> Generator[tuple[Broker, str]]:
     if brokers == 1 and os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         cluster: Kafka = find_kafka()
     else:
-        cluster = start_kafka(brokers=brokers, config=_BROKER_CONFIG)
+        with _java_options(_THREE_BROKERS_JAVA if brokers > 1 else ""):
+            cluster = start_kafka(brokers=brokers, config=_BROKER_CONFIG)
     with cluster as kafka:
         yield Broker(kafka.bootstrap_servers, replicas=brokers), kafka.version
 
 
-def _warm_up(broker: Broker) -> None:
-    topic = f"benchmarks-warm-up-{time.time_ns()}"
-    broker.create([topic], 6, None)
-    for client in ("aioproducer", "confluent_sync"):
+@contextmanager
+def _java_options(options: str) -> Generator[None]:
+    """Give options to every JVM that starts in here."""
+    before = os.environ.get("JAVA_TOOL_OPTIONS")
+    if options:
+        os.environ["JAVA_TOOL_OPTIONS"] = options
+    try:
+        yield
+    finally:
+        os.environ.pop("JAVA_TOOL_OPTIONS", None)
+        if before is not None:
+            os.environ["JAVA_TOOL_OPTIONS"] = before
+
+
+def _warm_up(broker: Broker, progress: Progress, seconds: float) -> None:
+    """Send for so long, by one client after the other."""
+    clients = itertools.cycle(("aioproducer", "confluent_sync"))
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        progress.show(f"warming the broker up, {left:.0f} s to go")
+        topic = f"benchmarks-warm-up-{time.time_ns()}"
+        broker.create([topic], 6, None)
         job = Job(
             bootstrap_servers=broker.bootstrap_servers,
             topic=topic,
             pattern=Pattern.CALL,
-            seconds=_BROKER_WARM_UP,
+            seconds=min(_WARM_UP_PART, seconds / 2),
         )
-        _in_process(client, job)
-    broker.delete([topic])
+        _in_process(next(clients), job)
+        broker.delete([topic])
 
 
 class _Measuring:
@@ -233,6 +262,10 @@ class _Measuring:
             self._broker.create(job.topic_names, job.partitions, job.max_request_bytes)
             if job.topics * job.partitions > _MANY_PARTITIONS:
                 self._shared = job
+                _in_process(
+                    "aioproducer",
+                    dataclasses.replace(job, seconds=_FIRST_RECORDS, loop="asyncio", options={}),
+                )
         try:
             stored = self._broker.record_count(job.topic_names, job.partitions)
             measurement = _in_process(contender.client, job)

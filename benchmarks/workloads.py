@@ -120,7 +120,9 @@ _ALL_PEERS = (AIOKAFKA, CONFLUENT, CONFLUENT_AIO, KAFKA_PYTHON, JAVA, FRANZ_GO)
 _OURS = (AIOPRODUCER, AIOPRODUCER_UVLOOP)
 
 
-def _patterns(peers: tuple[Contender, ...], ours: tuple[Contender, ...]) -> list[Workload]:
+def _patterns(
+    peers: tuple[Contender, ...], ours: tuple[Contender, ...], rounds: int = DEFAULT_ROUNDS
+) -> list[Workload]:
     return [
         Workload(
             name="send_nowait",
@@ -133,12 +135,14 @@ def _patterns(peers: tuple[Contender, ...], ours: tuple[Contender, ...]) -> list
                 CONFLUENT_CALLBACK,
                 BARE_SOCKET,
             ),
+            rounds=rounds,
         ),
         Workload(
             name="await_send",
             title="`await send()`, every result awaited later",
             pattern=Pattern.AWAIT_LATER,
             contenders=(*ours, *peers),
+            rounds=rounds,
         ),
         Workload(
             name="on_delivery",
@@ -150,13 +154,14 @@ def _patterns(peers: tuple[Contender, ...], ours: tuple[Contender, ...]) -> list
             name="send_many",
             title="`send_many()` in lists of 1,000, ten callers",
             pattern=Pattern.BULK,
-            contenders=(*ours, CONFLUENT),
+            contenders=(*ours, CONFLUENT, FRANZ_GO),
             tasks=10,
+            rounds=rounds,
         ),
     ]
 
 
-def _web(tasks: int, contenders: tuple[Contender, ...]) -> Workload:
+def _web(tasks: int, contenders: tuple[Contender, ...], rounds: int = DEFAULT_ROUNDS) -> Workload:
     return Workload(
         name=f"web_{tasks}",
         title=f"{tasks:,} tasks, each awaiting `send_and_wait()` in turn",
@@ -164,17 +169,19 @@ def _web(tasks: int, contenders: tuple[Contender, ...]) -> Workload:
         contenders=contenders,
         tasks=tasks,
         seconds=6 if tasks >= 100_000 else None,
+        rounds=rounds,
         chapter="web",
     )
 
 
-def _one_at_a_time(contenders: tuple[Contender, ...]) -> Workload:
+def _one_at_a_time(contenders: tuple[Contender, ...], rounds: int = DEFAULT_ROUNDS) -> Workload:
     return Workload(
         name="one_at_a_time",
         title="One record at a time",
         pattern=Pattern.ONE_AT_A_TIME,
         metric=Metric.P50,
         contenders=contenders,
+        rounds=rounds,
         chapter="latency",
     )
 
@@ -188,7 +195,7 @@ QUICK: tuple[Workload, ...] = (
 _CARDS = Payload(value_bytes=300, is_card=True, codec="lz4")
 
 _FULL_PATTERNS = (
-    *_patterns(_ALL_PEERS, _OURS),
+    *_patterns(_ALL_PEERS, _OURS, _GOAL_ROUNDS),
     Workload(
         name="cards",
         title="Keyed, 3 headers, JSON of 300 bytes, lz4",
@@ -197,16 +204,29 @@ _FULL_PATTERNS = (
         contenders=(*_OURS, AIOKAFKA, CONFLUENT, KAFKA_PYTHON),
     ),
     Workload(
+        name="three_brokers_send_nowait",
+        title="Three brokers, replication 3, `send_nowait()`",
+        pattern=Pattern.CALL,
+        brokers=3,
+        contenders=(AIOPRODUCER, FRANZ_GO, CONFLUENT),
+        rounds=_GOAL_ROUNDS,
+    ),
+    Workload(
         name="three_brokers",
         title="Three brokers, replication 3, `await send()`",
         pattern=Pattern.AWAIT_LATER,
         brokers=3,
-        contenders=(AIOPRODUCER, *_ALL_PEERS),
+        contenders=(AIOPRODUCER, FRANZ_GO, CONFLUENT, AIOKAFKA),
+        rounds=_GOAL_ROUNDS,
     ),
 )
 
 _FULL_WEB = (
-    _web(100, (*_OURS, AIOKAFKA, CONFLUENT_AIO, FRANZ_GO, LOOP_FLOOR, LOOP_FLOOR_UVLOOP)),
+    _web(
+        100,
+        (*_OURS, AIOKAFKA, CONFLUENT_AIO, FRANZ_GO, LOOP_FLOOR, LOOP_FLOOR_UVLOOP),
+        _GOAL_ROUNDS,
+    ),
     _web(1_000, (*_OURS, AIOKAFKA, CONFLUENT_AIO, FRANZ_GO, LOOP_FLOOR, LOOP_FLOOR_UVLOOP)),
     _web(10_000, (*_OURS, AIOKAFKA, CONFLUENT_AIO, FRANZ_GO, LOOP_FLOOR, LOOP_FLOOR_UVLOOP)),
     # aiokafka has none of so many records stored within its request_timeout_ms.
@@ -231,7 +251,8 @@ _FULL_LATENCY = (
             FRANZ_GO,
             BARE_SOCKET,
             Contender("bare_socket", "bare_socket on uvloop", "uvloop"),
-        )
+        ),
+        _GOAL_ROUNDS,
     ),
     Workload(
         name="paced_50k",
@@ -298,7 +319,20 @@ _SCALE = (
             partitions=partitions,
             chapter="scale",
         )
-        for partitions in (1, 10, 100, 1_000, 10_000)
+        for partitions in (1, 10, 100)
+    ),
+    *(
+        Workload(
+            name=f"partitions_{partitions}",
+            title=f"Keys over {partitions:,} partitions",
+            pattern=Pattern.SPREAD,
+            contenders=(AIOPRODUCER, FRANZ_GO, CONFLUENT),
+            partitions=partitions,
+            seconds=3,
+            rounds=_GOAL_ROUNDS,
+            chapter="scale",
+        )
+        for partitions in (1_000, 10_000)
     ),
     *(
         Workload(
