@@ -45,10 +45,12 @@ class Broker:
     Args:
         bootstrap_servers: Its addresses.
         replicas: On how many brokers each partition is to be.
+        pids: Its processes; empty where they are not on this machine.
     """
 
-    def __init__(self, bootstrap_servers: str, replicas: int) -> None:
+    def __init__(self, bootstrap_servers: str, replicas: int, pids: Sequence[int] = ()) -> None:
         self.bootstrap_servers = bootstrap_servers
+        self.pids = pids
         self._replicas = replicas
         self._admin: Any = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
 

@@ -26,6 +26,7 @@ __all__ = [
     "Payload",
     "Records",
     "Stopwatch",
+    "memory",
     "percentiles",
     "spread_keys",
 ]
@@ -64,6 +65,8 @@ class Pattern(StrEnum):
     """CALL, each record to another topic or key than the one before."""
     START_UP = "start_up"
     """From making the client to the acknowledgement of its first record, with the heartbeat."""
+    ROUTE = "route"
+    """A FastAPI route that waits for its record, under keep-alive clients: benchmarks/route."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +143,7 @@ class Job:
         rate: Records a second, where the pattern is paced.
         loop: The event loop to use.
         gc_off: Switch the cyclic garbage collector off.
+        busy_cores: How many cores something else keeps busy, where the pattern is a route.
         options: Options of this producer that differ from its defaults.
     """
 
@@ -154,6 +158,7 @@ class Job:
     rate: int = 0
     loop: LoopName = "asyncio"
     gc_off: bool = False
+    busy_cores: int = 0
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
@@ -195,6 +200,8 @@ class Measurement:
         latency_ms: p50, p99, p999, max and the mean, of what the pattern waits for; or empty.
         failures: Records not acknowledged; the other figures are worth nothing then.
         version: The client library's version.
+        broker_cpu_seconds: Processor time of the broker while the clock ran; 0 where unknown.
+        records_per_request: How many records a Produce request carried; 0 where unknown.
     """
 
     records: int
@@ -206,6 +213,8 @@ class Measurement:
     latency_ms: Mapping[str, float] = field(default_factory=dict[str, float])
     failures: int = 0
     version: str = ""
+    broker_cpu_seconds: float = 0.0
+    records_per_request: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -216,6 +225,11 @@ class Measurement:
     def cpu_us(self) -> float:
         """Processor time of a record, in microseconds."""
         return self.cpu_seconds / self.records * 1e6 if self.records else 0.0
+
+    @property
+    def broker_us(self) -> float:
+        """The broker's processor time for a record, in microseconds."""
+        return self.broker_cpu_seconds / self.records * 1e6 if self.records else 0.0
 
     def to_json(self) -> str:
         """Return it as one line of text."""
@@ -231,7 +245,7 @@ class Stopwatch:
     """Runs from its making to `stop`."""
 
     def __init__(self) -> None:
-        self._idle_memory = _memory("VmRSS")
+        self._idle_memory = memory("VmRSS")
         self._cpu = time.process_time()
         self._wall = time.perf_counter()
 
@@ -252,7 +266,7 @@ class Stopwatch:
             stored_records=records + warm_up,
             seconds=seconds,
             cpu_seconds=cpu_seconds,
-            peak_memory_bytes=_memory("VmHWM"),
+            peak_memory_bytes=memory("VmHWM"),
             idle_memory_bytes=self._idle_memory,
             latency_ms=percentiles(latencies),
             failures=failures,
@@ -282,13 +296,13 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
     return {name: round(value * 1000, 4) for name, value in found.items()}
 
 
-def _memory(field_name: str) -> int:
-    """Return a figure of this process in bytes: VmRSS (now) or VmHWM (peak).
+def memory(field_name: str, process: int | str = "self") -> int:
+    """Return a figure of a process in bytes: VmRSS (now) or VmHWM (peak).
 
-    Where /proc is not there, the peak for both. On Linux `ru_maxrss` would not do: a process
-    inherits it from the one that started it.
+    Where /proc is not there, the peak of this process for both. On Linux `ru_maxrss` would not do:
+    a process inherits it from the one that started it.
     """
-    status = Path("/proc/self/status")
+    status = Path(f"/proc/{process}/status")
     if status.exists():
         for line in status.read_text().splitlines():
             if line.startswith(field_name + ":"):

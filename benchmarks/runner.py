@@ -25,8 +25,11 @@ from benchmarks.clients import load
 from benchmarks.drivers import PACED_HEADER
 from benchmarks.jobs import Job, Measurement, Pattern
 from benchmarks.results import ContenderResult, Run, WorkloadResult
+from benchmarks.route import measure as route
+from benchmarks.route.measure import RouteError
 from benchmarks.workloads import DEFAULT_ROUNDS, Contender, Workload
 from tools.kafka import Kafka, find_kafka, start_kafka
+from tools.kafka_cluster import HOME, Record
 
 __all__ = ["MeasurementError", "Progress", "in_turn", "run"]
 
@@ -187,7 +190,13 @@ def _cluster(brokers: int) -> Generator[tuple[Broker, str]]:
         with _java_options(_THREE_BROKERS_JAVA if brokers > 1 else ""):
             cluster = start_kafka(brokers=brokers, config=_BROKER_CONFIG)
     with cluster as kafka:
-        yield Broker(kafka.bootstrap_servers, replicas=brokers), kafka.version
+        pids = [
+            process.pid
+            for record in Record.read_all(HOME)
+            if record.bootstrap_servers == kafka.bootstrap_servers
+            for process in record.brokers.values()
+        ]
+        yield Broker(kafka.bootstrap_servers, brokers, pids), kafka.version
 
 
 @contextmanager
@@ -252,10 +261,11 @@ class _Measuring:
             rate=workload.rate,
             loop=contender.loop,
             gc_off=contender.gc_off,
+            busy_cores=workload.busy_cores,
             options=contender.options,
         )
         if not load(contender.client).WRITES_TO_KAFKA:
-            return _in_process(contender.client, job)
+            return self._run(contender.client, job)
         if self._shared is not None:
             job = dataclasses.replace(job, topic=self._shared.topic)
         else:
@@ -268,12 +278,20 @@ class _Measuring:
                 )
         try:
             stored = self._broker.record_count(job.topic_names, job.partitions)
-            measurement = _in_process(contender.client, job)
+            measurement = self._run(contender.client, job)
             self._check(job, measurement, stored)
         finally:
             if self._shared is None:
                 self._broker.delete(job.topic_names)
         return measurement
+
+    def _run(self, client: str, job: Job) -> Measurement:
+        if job.pattern is not Pattern.ROUTE:
+            return _in_process(client, job)
+        try:
+            return route.measure(client, job, self._broker.pids)
+        except RouteError as error:
+            raise MeasurementError(str(error)) from error
 
     def close(self) -> None:
         """Delete the topics that the rounds shared."""

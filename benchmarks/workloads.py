@@ -81,6 +81,7 @@ class Workload:
         partitions: Of each topic.
         topics: How many.
         brokers: How many; with three, each partition is on all of them.
+        busy_cores: How many cores something else keeps busy.
         chapter: Where the report shows it.
     """
 
@@ -97,7 +98,10 @@ class Workload:
     partitions: int = 6
     topics: int = 1
     brokers: Literal[1, 3] = 1
-    chapter: Literal["patterns", "web", "latency", "loop", "scale", "defaults"] = "patterns"
+    busy_cores: int = 0
+    chapter: Literal["patterns", "route", "web", "latency", "loop", "scale", "defaults"] = (
+        "patterns"
+    )
 
 
 AIOPRODUCER = Contender("aioproducer")
@@ -113,6 +117,7 @@ JAVA = Contender("java")
 FRANZ_GO = Contender("franz_go")
 BARE_SOCKET = Contender("bare_socket")
 LOOP_FLOOR = Contender("loop_floor")
+NO_KAFKA = Contender("no_kafka")
 LOOP_FLOOR_UVLOOP = Contender("loop_floor", "loop_floor on uvloop", "uvloop")
 
 _QUICK_PEERS = (AIOKAFKA, CONFLUENT, FRANZ_GO)
@@ -219,6 +224,24 @@ _FULL_PATTERNS = (
         contenders=(AIOPRODUCER, FRANZ_GO, CONFLUENT, AIOKAFKA),
         rounds=_GOAL_ROUNDS,
     ),
+)
+
+_ROUTE = tuple(
+    Workload(
+        name=f"fastapi_{clients}" + ("_busy" if busy_cores else ""),
+        title=f"{clients:,} keep-alive client{'s' if clients > 1 else ''}, "
+        + ("both cores busy otherwise" if busy_cores else "quiet machine"),
+        pattern=Pattern.ROUTE,
+        metric=Metric.CPU,
+        contenders=(AIOPRODUCER, AIOKAFKA, NO_KAFKA),
+        tasks=clients,
+        busy_cores=busy_cores,
+        seconds=2,
+        rounds=_GOAL_ROUNDS if clients == 50 else 4,
+        chapter="route",
+    )
+    for busy_cores in (0, 2)
+    for clients in (1, 10, 50, 500)
 )
 
 _FULL_WEB = (
@@ -418,6 +441,7 @@ _DEFAULTS = tuple(
 
 FULL: tuple[Workload, ...] = (
     *_FULL_PATTERNS,
+    *_ROUTE,
     *_FULL_WEB,
     *_FULL_LATENCY,
     *_LOOP,

@@ -24,6 +24,7 @@ CLIENTS = (
     "franz_go",
     "bare_socket",
     "loop_floor",
+    "no_kafka",
 )
 
 

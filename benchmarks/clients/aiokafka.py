@@ -20,6 +20,7 @@ IDIOMS = {
     Pattern.ONE_AT_A_TIME: "await send_and_wait()",
     Pattern.PACED: "await send(), each future awaited later",
     Pattern.HEARTBEAT: "await send(), each future awaited later",
+    Pattern.ROUTE: "await send_and_wait() in the route",
     Pattern.START_UP: "async with AIOKafkaProducer(), await send_and_wait()",
 }
 WRITES_TO_KAFKA = True

@@ -25,6 +25,7 @@ IDIOMS = {
     Pattern.PACED: "await send(), each Delivery awaited later",
     Pattern.HEARTBEAT: "await send(), each Delivery awaited later",
     Pattern.SPREAD: "send_nowait(), await send() while the buffer is full",
+    Pattern.ROUTE: "await send_and_wait() in the route",
     Pattern.START_UP: "async with Producer(), await send_and_wait()",
 }
 WRITES_TO_KAFKA = True
