@@ -6,27 +6,36 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks import runner, summary
+from benchmarks import goals, importing, runner, summary
 from benchmarks.clients import CLIENTS
 from benchmarks.compare import compare
 from benchmarks.results import LATEST, newest_stored
 from benchmarks.workloads import FULL, QUICK
 from tools.kafka_cluster import KafkaUnavailableError
 
+_IMPORTS = "imports"
+"""Measured with --full beside the workloads, without a Kafka."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code: 1 for a regression or a failure."""
     arguments = _parse(argv)
     table = {workload.name: workload for workload in (FULL if arguments.full else QUICK)}
+    names = [*table, *([_IMPORTS] if arguments.full else ())]
     for name in arguments.workloads or ():
-        if name not in table:
-            print(f"no workload {name!r}: one of {', '.join(table)}", file=sys.stderr)
+        if name not in names:
+            print(f"no workload {name!r}: one of {', '.join(names)}", file=sys.stderr)
             return 2
-    chosen = [table[name] for name in arguments.workloads or table]
+    wanted = arguments.workloads or names
+    chosen = [table[name] for name in wanted if name != _IMPORTS]
     stored = newest_stored() if arguments.compare else None
     if arguments.compare and stored is None:
         print("there is no stored run to compare with", file=sys.stderr)
         return 2
+    imports: dict[str, list[float]] = {}
+    if _IMPORTS in wanted:
+        print("measuring imports", file=sys.stderr, flush=True)
+        imports = importing.costs(importing.installed(), arguments.rounds or importing.ROUNDS)
     try:
         run = runner.run(
             arguments.save,
@@ -39,8 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KafkaUnavailableError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
+    run.imports = imports
     path = run.write()
     print(summary.show(run))
+    if arguments.full:
+        print("\n" + "\n".join(goals.table(run)))
     print(f"\nstored in {path.relative_to(path.parent.parent.parent)}")
     regressions: tuple[str, ...] = ()
     if stored is not None:

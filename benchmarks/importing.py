@@ -19,8 +19,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
-__all__ = ["costs", "main", "modules"]
+__all__ = ["ROUNDS", "costs", "installed", "main", "modules", "table"]
 
+ROUNDS = 31
 PACKAGES = ("aioproducer", "aiokafka", "confluent_kafka", "kafka")
 
 _ROOT = Path(__file__).parent.parent
@@ -70,7 +71,13 @@ def _python(compiled: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
 
 
-def _table(found: Mapping[str, Sequence[float]]) -> str:
+def installed() -> list[str]:
+    """Return the packages to compare that are here."""
+    return [one for one in PACKAGES if find_spec(one)]
+
+
+def table(found: Mapping[str, Sequence[float]]) -> list[str]:
+    """Return the costs as a table in Markdown."""
     first, *_ = found
     lines = [
         "| import | ms of CPU above asyncio | share of it that aioproducer takes |",
@@ -80,20 +87,20 @@ def _table(found: Mapping[str, Sequence[float]]) -> str:
         pairs = zip(found[first], seconds, strict=True)
         ratio = median(ours / theirs for ours, theirs in pairs)
         lines.append(f"| {package} | {median(seconds) * 1000:.1f} | {ratio:.2f} |")
-    return "\n".join(lines)
+    return lines
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.importing", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--modules", action="store_true", help="of ours, each with its time")
     arguments = parser.parse_args(argv)
     if arguments.modules:
         for name, seconds in modules(PACKAGES[0], arguments.rounds).items():
             print(f"{seconds * 1e6:7.0f} us  {name}")
         return 0
-    print(_table(costs([one for one in PACKAGES if find_spec(one)], arguments.rounds)))
+    print("\n".join(table(costs(installed(), arguments.rounds))))
     return 0
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks import goals, importing
 from benchmarks.figures import short
 from benchmarks.results import FOLDER, LATEST, ContenderResult, Run, WorkloadResult
 from benchmarks.summary import ratio
@@ -23,6 +24,7 @@ from benchmarks.workloads import Metric
 
 _CHAPTERS = {
     "patterns": "Throughput",
+    "route": "A FastAPI route that waits for its record",
     "web": "Tasks that wait for their records",
     "latency": "Latency",
     "loop": "The loop stays free",
@@ -30,7 +32,7 @@ _CHAPTERS = {
     "defaults": "Defaults against tuned settings",
 }
 _OURS_COLOR, _FLOOR_COLOR, _PEER_COLOR = "#d1495b", "#8d99ae", "#30638e"
-_FLOORS = {"bare_socket", "loop_floor"}
+_FLOORS = {"bare_socket", "loop_floor", "no_kafka"}
 _MIB = 1 << 20
 
 
@@ -52,6 +54,7 @@ def write(run: Run) -> list[Path]:
     pictures: list[Path] = []
     drawings: dict[str, Callable[[Run], Figure | None]] = {
         "throughput": _draw_throughput,
+        "route": _draw_route,
         "web": _draw_web,
         "latency": _draw_latency,
         "scale": _draw_scale,
@@ -73,6 +76,7 @@ def write(run: Run) -> list[Path]:
 
 def _page(run: Run, pictures: Sequence[Path]) -> str:
     machine = run.machine
+    is_full = bool(run.imports) or any(one.chapter != "patterns" for one in run.workloads)
     versions = (f"{name} {version}" for name, version in run.versions().items() if version != "-")
     lines = [
         f"# Benchmark run {run.name}",
@@ -83,7 +87,9 @@ def _page(run: Run, pictures: Sequence[Path]) -> str:
         "",
         f"{'; '.join(versions)}.",
         "",
-        f"{run.rounds} rounds, client by client in turn, {run.seconds:g} s of sending each; median"
+        *(["## Goals", "", *goals.table(run), "", "## How it was measured", ""] if is_full else []),
+        f"{run.rounds} rounds (6 where there is a goal), client by client in turn and the other way"
+        f" round in every other round, {run.seconds:g} s of sending each; median"
         " (least to most). acks=all, idempotent where the client can, 6 partitions, values of 100"
         " bytes unless said otherwise. After each measurement the log held exactly the records that"
         " were acknowledged. CPU is the client's processor time per record, memory its peak.",
@@ -95,7 +101,10 @@ def _page(run: Run, pictures: Sequence[Path]) -> str:
         if workloads:
             lines += ["", f"## {title}"]
         for workload in workloads:
-            lines += ["", f"### {workload.title}", "", *_table(workload)]
+            rows = _route_table(run, workload) if chapter == "route" else _table(workload)
+            lines += ["", f"### {workload.title}", "", *rows]
+    if run.imports:
+        lines += ["", "## Imports", "", *importing.table(run.imports)]
     return "\n".join(lines) + "\n"
 
 
@@ -114,7 +123,7 @@ def _table(workload: WorkloadResult) -> list[str]:
         row = [
             contender.label,
             contender.idiom,
-            f"{short(statistics.median(values))} ({short(min(values))} to {short(max(values))})",
+            _spread_of(values),
             against,
             short(statistics.median(one.cpu_us for one in rounds)),
             f"{max(one.peak_memory_bytes for one in rounds) / _MIB:.0f}",
@@ -123,12 +132,56 @@ def _table(workload: WorkloadResult) -> list[str]:
             names = ("p50", "p99", "p999", "max") if rounds[0].latency_ms else ()
             row.append(" / ".join(short(_latency(contender, name)) for name in names))
         lines.append(f"| {' | '.join(row)} |")
-    lines += [
+    return lines + _failed(workload)
+
+
+def _route_table(run: Run, workload: WorkloadResult) -> list[str]:
+    """Return a table of requests: what Kafka adds to each, in pairs of the same round."""
+    head = [
+        "client",
+        "us CPU per request",
+        "above no Kafka",
+        "of aiokafka's",
+        "broker us CPU per record",
+        "p50 / p99 ms",
+        "requests/s",
+        "records per Produce request",
+    ]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for contender in workload.measured():
+        rounds = contender.rounds
+        writes = contender.client != "no_kafka"
+        share: list[float] = []
+        if contender.label == "aioproducer":
+            share = goals.share_above_floor(workload.name)(run)
+        row = [
+            contender.label,
+            _spread_of([one.cpu_us for one in rounds]),
+            _spread_of(goals.above_floor(run, workload.name, contender.label) if writes else []),
+            _spread_of(share, " x"),
+            _spread_of([one.broker_us for one in rounds if one.broker_us] if writes else []),
+            " / ".join(short(_latency(contender, name)) for name in ("p50", "p99")),
+            _spread_of([one.rate for one in rounds]),
+            _spread_of([one.records_per_request for one in rounds if one.records_per_request]),
+        ]
+        lines.append(f"| {' | '.join(row)} |")
+    return lines + _failed(workload)
+
+
+def _failed(workload: WorkloadResult) -> list[str]:
+    return [
         f"| {contender.label} | {contender.idiom} | failed: {contender.failure} |"
         for contender in workload.contenders
         if contender.failure
     ]
-    return lines
+
+
+def _spread_of(values: Sequence[float], unit: str = "") -> str:
+    """Return the median with least and most, or a dash for nothing."""
+    if not values:
+        return "-"
+    spread = f"({short(min(values))} to {short(max(values))})"
+    return f"{short(statistics.median(values))}{unit} {spread}"
 
 
 def _latency(contender: ContenderResult, name: str) -> float:
@@ -192,6 +245,22 @@ def _draw_web(run: Run) -> Figure | None:
             )
         ],
     )
+
+
+def _draw_route(run: Run) -> Figure | None:
+    def clients(workload: WorkloadResult) -> float:
+        return float(workload.name.split("_")[1])
+
+    routes = [one for one in run.workloads if one.chapter == "route" and one.measured()]
+    busy = [one for one in routes if one.name.endswith("_busy")]
+    quiet = [one for one in routes if one not in busy]
+    panels = [
+        _Panel(f"{title}: {metric}", workloads, clients, metric)
+        for title, workloads in (("quiet", quiet), ("both cores busy", busy))
+        for metric in (Metric.CPU, Metric.P50)
+        if workloads
+    ]
+    return _lines("A FastAPI route, by clients", "clients", panels) if panels else None
 
 
 def _draw_scale(run: Run) -> Figure | None:

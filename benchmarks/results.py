@@ -120,6 +120,8 @@ class Run:
     git_revision: str = field(default_factory=lambda: git_revision())
     machine: dict[str, str] = field(default_factory=lambda: machine())
     workloads: list[WorkloadResult] = field(default_factory=list[WorkloadResult])
+    imports: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    """Processor seconds of each package's import above asyncio, round by round."""
 
     def failures(self) -> list[tuple[WorkloadResult, ContenderResult]]:
         """Return who failed at what."""

@@ -1,0 +1,241 @@
+"""What we want of each row, and whether a run shows it. Pure: reads a stored run, measures nothing.
+
+A figure is made of pairs: the two contenders of one round. The median over the rounds decides.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from benchmarks.figures import short
+from benchmarks.results import Run
+from benchmarks.workloads import Metric
+
+__all__ = [
+    "GOALS",
+    "Goal",
+    "above_floor",
+    "import_share",
+    "multiple",
+    "share_above_floor",
+    "table",
+]
+
+Figure = Callable[[Run], list[float]]
+"""One value per round; empty where the run did not measure it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One row of the table.
+
+    Attributes:
+        title: What is compared.
+        figure: Its values in a run.
+        sense: Which side of `wanted` is good; "shown" where there is no goal.
+        wanted: The goal.
+    """
+
+    title: str
+    figure: Figure
+    sense: Literal["at least", "at most", "shown"]
+    wanted: float = 0.0
+
+    def is_reached(self, values: Sequence[float]) -> bool:
+        """Whether the median of the rounds is on the good side."""
+        found = statistics.median(values)
+        return found >= self.wanted if self.sense == "at least" else found <= self.wanted
+
+    def row(self, run: Run) -> list[str]:
+        """Return the cells: title, figure with spread, goal, whether it is reached."""
+        values = self.figure(run)
+        wanted = "-" if self.sense == "shown" else f"{self.sense} {self.wanted:g} x"
+        if not values:
+            return [self.title, "-", wanted, "not measured"]
+        spread = f"({short(min(values))} to {short(max(values))})"
+        figure = f"{short(statistics.median(values))} x {spread}"
+        verdict = "yes" if self.is_reached(values) else "**no**"
+        return [self.title, figure, wanted, "-" if self.sense == "shown" else verdict]
+
+
+def table(run: Run) -> list[str]:
+    """Return the table of goals in Markdown, and how many are reached."""
+    lines = [
+        "| goal | measured: median (least to most) | wanted | reached |",
+        "|---|---|---|---|",
+        *[f"| {' | '.join(goal.row(run))} |" for goal in GOALS],
+    ]
+    wanted = [goal for goal in GOALS if goal.sense != "shown"]
+    measured = [(goal, values) for goal in wanted if (values := goal.figure(run))]
+    reached = sum(goal.is_reached(values) for goal, values in measured)
+    return [
+        f"{reached} of {len(wanted)} goals are reached, {len(wanted) - len(measured)} were not"
+        " measured. Each figure is this producer's as a multiple of the other's, round by round.",
+        "",
+        *lines,
+    ]
+
+
+def multiple(
+    workload: str,
+    metric: Metric | Literal["broker CPU"],
+    other: str,
+    ours: str = "aioproducer",
+) -> Figure:
+    """Return our figure divided by another contender's."""
+
+    def figure(run: Run) -> list[float]:
+        mine, theirs = _values(run, workload, metric, ours), _values(run, workload, metric, other)
+        return [one / another for one, another in zip(mine, theirs, strict=False) if another]
+
+    return figure
+
+
+def above_floor(run: Run, workload: str, contender: str) -> list[float]:
+    """Return the CPU of a request above that of the route without Kafka, in microseconds."""
+    costs = _values(run, workload, Metric.CPU, contender)
+    floors = _values(run, workload, Metric.CPU, "no_kafka")
+    return [cost - floor for cost, floor in zip(costs, floors, strict=False)]
+
+
+def share_above_floor(workload: str, other: str = "aiokafka") -> Figure:
+    """Return what a record of ours adds to a request, as a share of what another's adds.
+
+    A round in which the other's adds nothing, which only chance can bring, says nothing.
+    """
+
+    def figure(run: Run) -> list[float]:
+        pairs = zip(
+            above_floor(run, workload, "aioproducer"),
+            above_floor(run, workload, other),
+            strict=False,
+        )
+        return [mine / theirs for mine, theirs in pairs if theirs > 0]
+
+    return figure
+
+
+def import_share(run: Run) -> list[float]:
+    """Return our import's processor time above asyncio, as a share of aiokafka's."""
+    mine, theirs = run.imports.get("aioproducer", []), run.imports.get("aiokafka", [])
+    return [one / another for one, another in zip(mine, theirs, strict=False)]
+
+
+def _values(
+    run: Run, workload: str, metric: Metric | Literal["broker CPU"], label: str
+) -> list[float]:
+    found = next((one for one in run.workloads if one.name == workload), None)
+    contender = found.find(label) if found is not None else None
+    if found is None or contender is None:
+        return []
+    if metric == "broker CPU":
+        return [one.broker_us for one in contender.rounds]
+    return contender.values(metric, found.value_bytes)
+
+
+_UVLOOP = "aioproducer on uvloop"
+
+GOALS: tuple[Goal, ...] = (
+    Goal(
+        "one at a time, asyncio: p50, of the bare protocol's",
+        multiple("one_at_a_time", Metric.P50, "bare_socket"),
+        "at most",
+        1.0,
+    ),
+    Goal(
+        "one at a time, asyncio: p50, of confluent-kafka's",
+        multiple("one_at_a_time", Metric.P50, "confluent_sync"),
+        "at most",
+        1.0,
+    ),
+    Goal(
+        "one at a time, uvloop: p50, of confluent-kafka's",
+        multiple("one_at_a_time", Metric.P50, "confluent_sync", _UVLOOP),
+        "at most",
+        0.85,
+    ),
+    Goal(
+        "one at a time, uvloop: CPU, of the bare protocol's on uvloop",
+        multiple("one_at_a_time", Metric.CPU, "bare_socket on uvloop", _UVLOOP),
+        "at most",
+        1.3,
+    ),
+    Goal(
+        "100 tasks: records/s, of the loop's floor",
+        multiple("web_100", Metric.RATE, "loop_floor"),
+        "at least",
+        0.45,
+    ),
+    *(
+        goal
+        for name, title, wanted in (
+            ("fastapi_50", "quiet", 0.3),
+            ("fastapi_50_busy", "both cores busy", 0.6),
+        )
+        for goal in (
+            Goal(
+                f"FastAPI, 50 clients, {title}: CPU above no Kafka, of aiokafka's",
+                share_above_floor(name),
+                "at most",
+                wanted,
+            ),
+            Goal(
+                f"FastAPI, 50 clients, {title}: broker CPU per record, of aiokafka's",
+                multiple(name, "broker CPU", "aiokafka"),
+                "at most",
+                1.0,
+            ),
+        )
+    ),
+    *(
+        goal
+        for partitions in (1_000, 10_000)
+        for peer, title in (("franz_go", "franz-go"), ("confluent_sync", "confluent-kafka"))
+        for goal in (
+            Goal(
+                f"keys over {partitions:,} partitions: records/s, of {title}'s",
+                multiple(f"partitions_{partitions}", Metric.RATE, peer),
+                "at least",
+                1.0,
+            ),
+            Goal(
+                f"keys over {partitions:,} partitions: CPU per record, of {title}'s",
+                multiple(f"partitions_{partitions}", Metric.CPU, peer),
+                "shown",
+            ),
+        )
+    ),
+    *(
+        Goal(
+            f"`{title}`: records/s, of {peer_title}'s",
+            multiple(name, Metric.RATE, peer),
+            "at least",
+            wanted,
+        )
+        for name, title in (
+            ("send_nowait", "send_nowait()"),
+            ("await_send", "await send()"),
+            ("send_many", "send_many()"),
+        )
+        for peer, peer_title, wanted in (
+            ("franz_go", "franz-go", 1.0),
+            ("confluent_sync", "confluent-kafka", 3.5),
+        )
+    ),
+    *(
+        Goal(
+            f"three brokers, `{title}`: records/s, of franz-go's",
+            multiple(name, Metric.RATE, "franz_go"),
+            "at least",
+            1.0,
+        )
+        for name, title in (
+            ("three_brokers_send_nowait", "send_nowait()"),
+            ("three_brokers", "await send()"),
+        )
+    ),
+    Goal("import above asyncio: CPU, of aiokafka's", import_share, "at most", 0.5),
+)
