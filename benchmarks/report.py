@@ -64,19 +64,21 @@ def write(run: Run) -> list[Path]:
         if figure is not None:
             pictures.append(FOLDER / f"{run.name}-{name}.png")
             figure.savefig(pictures[-1], dpi=130)
-    page = FOLDER / f"{run.name}.md"
-    page.write_text(_page(run, pictures))
-    for path in (page, *pictures):
+    where = FOLDER / f"{run.name}.md"
+    where.write_text(page(run, pictures))
+    for path in (where, *pictures):
         print(path.relative_to(FOLDER.parent.parent))
-    return [page, *pictures]
+    return [where, *pictures]
 
 
 # ---- the page
 
 
-def _page(run: Run, pictures: Sequence[Path]) -> str:
+def page(run: Run, pictures: Sequence[Path]) -> str:
+    """Return the page of a run in Markdown."""
     machine = run.machine
-    is_full = bool(run.imports) or any(one.chapter != "patterns" for one in run.workloads)
+    is_full = any(one.chapter in ("route", "scale") for one in run.workloads) or bool(run.imports)
+    counts = {len(one.rounds) for each in run.workloads for one in each.measured()} or {run.rounds}
     versions = (f"{name} {version}" for name, version in run.versions().items() if version != "-")
     lines = [
         f"# Benchmark run {run.name}",
@@ -88,8 +90,8 @@ def _page(run: Run, pictures: Sequence[Path]) -> str:
         f"{'; '.join(versions)}.",
         "",
         *(["## Goals", "", *goals.table(run), "", "## How it was measured", ""] if is_full else []),
-        f"{run.rounds} rounds (6 where there is a goal), client by client in turn and the other way"
-        f" round in every other round, {run.seconds:g} s of sending each; median"
+        f"{' or '.join(map(str, sorted(counts)))} rounds, client by client in turn, and the other"
+        f" way round in every other round, {run.seconds:g} s of sending each; median"
         " (least to most). acks=all, idempotent where the client can, 6 partitions, values of 100"
         " bytes unless said otherwise. After each measurement the log held exactly the records that"
         " were acknowledged. CPU is the client's processor time per record, memory its peak.",

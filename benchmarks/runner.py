@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,9 +32,10 @@ from benchmarks.workloads import DEFAULT_ROUNDS, Contender, Workload
 from tools.kafka import Kafka, find_kafka, start_kafka
 from tools.kafka_cluster import HOME, Record
 
-__all__ = ["MeasurementError", "Progress", "in_turn", "run"]
+__all__ = ["MeasurementError", "Progress", "in_turn", "logs_in_memory", "run"]
 
 _ROOT = Path(__file__).parent.parent
+_MEMORY = Path("/dev/shm")
 _T = TypeVar("_T")
 _GRACE = 120.0
 """Seconds beyond its own that a measuring process may take."""
@@ -132,12 +134,13 @@ def run(
         if reason:
             progress.say(f"{client} is left out: {reason}")
     result = Run(name, rounds or DEFAULT_ROUNDS, seconds)
-    for brokers in sorted({workload.brokers for workload in workloads}):
-        with _cluster(brokers) as (broker, version):
+    for kind in sorted({(workload.brokers, workload.logs_in_memory) for workload in workloads}):
+        brokers, in_memory = kind
+        with _cluster(brokers, in_memory) as (broker, version):
             result.kafka = version
             _warm_up(broker, progress, warm_up if brokers > 1 else _BROKER_WARM_UP)
             for workload, contenders in plan:
-                if workload.brokers == brokers:
+                if (workload.brokers, workload.logs_in_memory) == kind:
                     with closing(_Measuring(broker, workload, seconds, progress)) as measuring:
                         row = _measure_all(
                             measuring, contenders, missing, rounds or workload.rounds
@@ -183,13 +186,17 @@ def _measure_all(
 
 
 @contextmanager
-def _cluster(brokers: int) -> Generator[tuple[Broker, str]]:
-    if brokers == 1 and os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
-        cluster: Kafka = find_kafka()
-    else:
-        with _java_options(_THREE_BROKERS_JAVA if brokers > 1 else ""):
-            cluster = start_kafka(brokers=brokers, config=_BROKER_CONFIG)
-    with cluster as kafka:
+def _cluster(brokers: int, in_memory: bool) -> Generator[tuple[Broker, str]]:
+    with ExitStack() as stack:
+        if brokers == 1 and os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+            cluster: Kafka = find_kafka()
+        else:
+            config = dict(_BROKER_CONFIG)
+            if in_memory:
+                config |= stack.enter_context(logs_in_memory())
+            with _java_options(_THREE_BROKERS_JAVA if brokers > 1 else ""):
+                cluster = start_kafka(brokers=brokers, config=config)
+        kafka = stack.enter_context(cluster)
         pids = [
             process.pid
             for record in Record.read_all(HOME)
@@ -197,6 +204,26 @@ def _cluster(brokers: int) -> Generator[tuple[Broker, str]]:
             for process in record.brokers.values()
         ]
         yield Broker(kafka.bootstrap_servers, brokers, pids), kafka.version
+
+
+@contextmanager
+def logs_in_memory() -> Generator[dict[str, str]]:
+    """Return the option that puts the logs of one broker into memory; the end deletes them.
+
+    Where the system has no such folder, there is no option, and they are on disk.
+    """
+    if not _MEMORY.is_dir():
+        yield {}
+        return
+    for leftover in _MEMORY.glob("aioproducer-benchmarks-*"):
+        if not Path(f"/proc/{leftover.name.rpartition('-')[2]}").exists():
+            shutil.rmtree(leftover, ignore_errors=True)
+    folder = _MEMORY / f"aioproducer-benchmarks-{os.getpid()}"
+    folder.mkdir()
+    try:
+        yield {"log.dirs": str(folder)}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -7,11 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import importing, results
+from benchmarks import goals, importing, report, results, runner
 from benchmarks.compare import compare
 from benchmarks.figures import short
-from benchmarks.jobs import Job, Measurement, Pattern, Payload, Records, percentiles
+from benchmarks.jobs import (
+    Job,
+    Measurement,
+    Pattern,
+    Payload,
+    Records,
+    percentiles,
+    spread_keys,
+)
 from benchmarks.results import ContenderResult, Run, WorkloadResult
+from benchmarks.route import load
+from benchmarks.route.children import busy_loops, child, cpu_seconds, parse_cpu_seconds
+from benchmarks.route.measure import records_per_request
 from benchmarks.runner import in_turn
 from benchmarks.summary import sentence
 from benchmarks.workloads import FULL, QUICK, Metric, Workload
@@ -28,6 +39,32 @@ def run_of(**rounds: list[int]) -> Run:
     row.contenders = [
         ContenderResult(client, client, "send()", [measurement(one) for one in figures])
         for client, figures in rounds.items()
+    ]
+    return Run("some", rounds=3, seconds=1, workloads=[row])
+
+
+def route_run(**cpu_us: list[float]) -> Run:
+    """A run of one FastAPI workload; the broker's CPU is a tenth of the server's."""
+    row = WorkloadResult("fastapi_50", "50 clients", Metric.CPU, "route", 100)
+    row.contenders = [
+        ContenderResult(
+            client,
+            client,
+            "send_and_wait()",
+            [
+                Measurement(
+                    records=1_000_000,
+                    stored_records=1_000_000,
+                    seconds=2,
+                    cpu_seconds=cpu,
+                    peak_memory_bytes=1,
+                    latency_ms={"p50": 1.5, "p99": 9.0},
+                    broker_cpu_seconds=cpu / 10,
+                )
+                for cpu in figures
+            ],
+        )
+        for client, figures in cpu_us.items()
     ]
     return Run("some", rounds=3, seconds=1, workloads=[row])
 
@@ -117,3 +154,127 @@ def test_the_modules_that_come_with_an_import_are_told_dearest_first() -> None:
     assert "json.decoder" in found
     assert "asyncio" not in found
     assert list(found.values()) == sorted(found.values(), reverse=True)
+
+
+def test_a_record_costs_a_request_what_it_takes_above_the_route_of_the_same_round() -> None:
+    run = route_run(aioproducer=[430, 450, 520], aiokafka=[500, 600, 700], no_kafka=[400, 400, 500])
+    assert goals.above_floor(run, "fastapi_50", "aioproducer") == [30, 50, 20]
+    assert goals.share_above_floor("fastapi_50")(run) == [0.3, 0.25, 0.1]
+
+
+def test_a_round_in_which_the_other_adds_nothing_says_nothing() -> None:
+    run = route_run(aioproducer=[430, 450], aiokafka=[390, 600], no_kafka=[400, 400])
+    assert goals.share_above_floor("fastapi_50")(run) == [0.25]
+
+
+def test_the_brokers_cpu_is_compared_per_record() -> None:
+    run = route_run(aioproducer=[300, 450], aiokafka=[600, 600], no_kafka=[400, 400])
+    assert goals.multiple("fastapi_50", "broker CPU", "aiokafka")(run) == [0.5, 0.75]
+
+
+def test_a_goal_is_judged_by_the_median_and_shows_the_spread() -> None:
+    run = run_of(aioproducer=[80, 120, 90], franz_go=[100, 100, 100])
+    values = goals.multiple("send_nowait", Metric.RATE, "franz_go")
+    assert goals.Goal("g", values, "at least", 1.0).row(run) == [
+        "g",
+        "0.9 x (0.8 to 1.20)",
+        "at least 1 x",
+        "**no**",
+    ]
+    assert goals.Goal("g", values, "at most", 0.9).row(run)[3] == "yes"
+    assert goals.Goal("g", values, "shown").row(run)[2:] == ["-", "-"]
+
+
+def test_a_goal_that_was_not_measured_is_not_reached() -> None:
+    run = run_of(aioproducer=[80])
+    values = goals.multiple("send_nowait", Metric.RATE, "franz_go")
+    assert goals.Goal("g", values, "at least", 1.0).row(run)[1:] == [
+        "-",
+        "at least 1 x",
+        "not measured",
+    ]
+    text = "\n".join(goals.table(run))
+    assert text.startswith("0 of ")
+    assert "| yes |" not in text
+
+
+def test_our_import_is_compared_with_aiokafkas_round_by_round() -> None:
+    run = run_of()
+    run.imports = {"aioproducer": [0.01, 0.03], "aiokafka": [0.04, 0.04]}
+    assert goals.import_share(run) == [0.25, 0.75]
+
+
+def test_every_goal_names_contenders_of_the_full_run() -> None:
+    row = Measurement(
+        records=1,
+        stored_records=1,
+        seconds=1,
+        cpu_seconds=1,
+        peak_memory_bytes=1,
+        latency_ms={"p50": 1.0, "p99": 1.0, "max": 1.0},
+        broker_cpu_seconds=1,
+    )
+    run = Run("some", rounds=1, seconds=1, imports={"aioproducer": [1], "aiokafka": [1]})
+    for workload in FULL:
+        result = WorkloadResult.of(workload)
+        for one in workload.contenders:
+            result.contenders.append(ContenderResult(one.label, one.client, "", [row]))
+        run.workloads.append(result)
+    # With all alike, nothing is above the route without Kafka.
+    silent = [goal.title for goal in goals.GOALS if not goal.figure(run)]
+    assert all(title.startswith("FastAPI") and "above no Kafka" in title for title in silent)
+    assert len(silent) == 2
+
+
+def test_the_page_of_a_route_shows_the_paired_difference() -> None:
+    run = route_run(aioproducer=[430, 450, 420], aiokafka=[500, 600, 500], no_kafka=[400, 400, 400])
+    page = report.page(run, [])
+    assert "| 430 (420 to 450) | 30.0 (20.0 to 50.0) | 0.25 x (0.2 to 0.3) | 43.0 " in page
+    assert "CPU above no Kafka, of aiokafka's | 0.25 x (0.2 to 0.3) | at most 0.3 x | yes |" in page
+
+
+def test_the_keys_are_random_but_the_same_for_everybody() -> None:
+    keys = spread_keys()
+    assert keys[:2] == [b"6c576fac", b"826886b3"]
+    assert len(keys) == 50_000
+    assert len(set(keys)) > 49_990
+
+
+def test_processor_time_is_read_behind_a_name_with_spaces() -> None:
+    stat = "7 (a) b) c) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 9"
+    assert parse_cpu_seconds(stat, 100) == 2.0
+
+
+def test_a_response_is_whole_once_its_body_is() -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n"
+    assert load.body_of(head[:-2]) is None
+    assert load.body_of(head + b'{"offset":1') is None
+    assert load.body_of(head + b'{"offset":1}') == b'{"offset":1}'
+    with pytest.raises(ConnectionError, match="500"):
+        load.body_of(b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n")
+
+
+def test_records_per_request_are_those_between_two_looks() -> None:
+    before = {"request_total": 10.0, "record_delivered_total": 100.0}
+    after = {"request_total": 30.0, "record_delivered_total": 500.0}
+    assert records_per_request(before, after) == 20.0
+    assert records_per_request({}, {}) == 0.0
+
+
+def test_logs_in_memory_are_gone_with_the_block_and_with_a_dead_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_MEMORY", tmp_path)
+    # No process has this number: it is above the largest that Linux gives.
+    left_behind = tmp_path / "aioproducer-benchmarks-4194305"
+    left_behind.mkdir()
+    with runner.logs_in_memory() as found:
+        assert [Path(one) for one in found.values()] == list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_child_and_busy_loops_end_with_their_block() -> None:
+    with busy_loops(1), child("-c", "import time; time.sleep(60)") as process:
+        assert process.poll() is None
+        assert cpu_seconds(process.pid) >= 0
+    assert process.returncode != 0
