@@ -88,7 +88,7 @@ bench: .venv/bench  ## Measure this producer and its peers in one run: some minu
 
 .PHONY: bench-full
 bench-full: .venv/bench  ## Measure everything into benchmarks/results, in an hour.
-	@$(VENV) -m benchmarks --full --rounds 3 --seconds 1.5 --save full $(BENCH)
+	@$(VENV) -m benchmarks --full --seconds 1.5 --save full $(BENCH)
 	@$(VENV) -m benchmarks.report full
 
 .PHONY: bench-compare

@@ -40,7 +40,7 @@ _T = TypeVar("_T")
 _GRACE = 120.0
 """Seconds beyond its own that a measuring process may take."""
 _MANY_PARTITIONS = 500
-_FIRST_RECORDS = 3.0
+_FIRST_RECORDS = 8.0
 """A partition's first record makes its log: no contender's figures should show that."""
 # The log of a deleted topic goes at once: before the machine writes it to its disk, and before the
 # broker has too many open files.
