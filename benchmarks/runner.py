@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,7 +29,7 @@ from benchmarks.results import ContenderResult, Run, WorkloadResult
 from benchmarks.route import measure as route
 from benchmarks.route.measure import RouteError
 from benchmarks.workloads import DEFAULT_ROUNDS, Contender, Workload
-from tools.kafka import Kafka, find_kafka, start_kafka
+from tools.kafka import Kafka, KafkaUnavailableError, LocalKafka, find_kafka, start_kafka
 from tools.kafka_cluster import HOME, Record
 
 __all__ = ["MeasurementError", "Progress", "in_turn", "logs_in_memory", "run"]
@@ -191,11 +191,8 @@ def _cluster(brokers: int, in_memory: bool) -> Generator[tuple[Broker, str]]:
         if brokers == 1 and os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
             cluster: Kafka = find_kafka()
         else:
-            config = dict(_BROKER_CONFIG)
-            if in_memory:
-                config |= stack.enter_context(logs_in_memory())
-            with _java_options(_THREE_BROKERS_JAVA if brokers > 1 else ""):
-                cluster = start_kafka(brokers=brokers, config=config)
+            in_memory_logs = stack.enter_context(logs_in_memory()) if in_memory else {}
+            cluster = _start(brokers, in_memory_logs)
         kafka = stack.enter_context(cluster)
         pids = [
             process.pid
@@ -204,6 +201,15 @@ def _cluster(brokers: int, in_memory: bool) -> Generator[tuple[Broker, str]]:
             for process in record.brokers.values()
         ]
         yield Broker(kafka.bootstrap_servers, brokers, pids), kafka.version
+
+
+def _start(brokers: int, in_memory_logs: Mapping[str, str]) -> Kafka:
+    if in_memory_logs:
+        # A container does not see this machine's folders.
+        with suppress(KafkaUnavailableError):
+            return LocalKafka(config={**_BROKER_CONFIG, **in_memory_logs}).start()
+    with _java_options(_THREE_BROKERS_JAVA if brokers > 1 else ""):
+        return start_kafka(brokers=brokers, config=_BROKER_CONFIG)
 
 
 @contextmanager

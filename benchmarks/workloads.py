@@ -179,7 +179,7 @@ def _web(tasks: int, contenders: tuple[Contender, ...], rounds: int = DEFAULT_RO
         contenders=contenders,
         tasks=tasks,
         seconds=6 if tasks >= 100_000 else None,
-        rounds=rounds,
+        rounds=_FEWER_ROUNDS if tasks >= 100_000 else rounds,
         chapter="web",
     )
 
@@ -322,6 +322,7 @@ _LOOP = (
             metric=Metric.P99,
             payload=Payload(value_bytes=300, is_card=True, codec=codec),
             contenders=(*_OURS, AIOKAFKA),
+            rounds=_FEWER_ROUNDS,
             chapter="loop",
         )
         for codec in ("none", "gzip", "snappy", "lz4", "zstd")

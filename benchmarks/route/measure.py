@@ -38,7 +38,10 @@ def measure(client: str, job: Job, broker_pids: Sequence[int]) -> Measurement:
         with child(*server_command, pass_fds=[descriptor]) as server:
             # Only the server holds it now: its end refuses connections.
             listening.close()
-            return _measure(job, server, port, broker_pids)
+            try:
+                return _measure(job, server, port, broker_pids)
+            except OSError as error:  # such as a pipe to a process that has ended
+                raise RouteError(f"{error}\n{_said(server)}") from error
 
 
 def _measure(
