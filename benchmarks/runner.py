@@ -305,10 +305,11 @@ class _Measuring:
             self._broker.create(job.topic_names, job.partitions, job.max_request_bytes)
             if job.topics * job.partitions > _MANY_PARTITIONS:
                 self._shared = job
-                _in_process(
-                    "aioproducer",
-                    dataclasses.replace(job, seconds=_FIRST_RECORDS, loop="asyncio", options={}),
-                )
+                if job.pattern is Pattern.SPREAD and job.topics == 1:
+                    _in_process(
+                        "aioproducer",
+                        dataclasses.replace(job, seconds=_FIRST_RECORDS, loop="asyncio"),
+                    )
         try:
             stored = self._broker.record_count(job.topic_names, job.partitions)
             measurement = self._run(contender.client, job)

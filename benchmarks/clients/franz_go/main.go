@@ -210,7 +210,8 @@ func takeTurns(client *kgo.Client, value []byte, tasks int, until time.Time) (in
 	return records, all
 }
 
-// A caller that waits for its record gains nothing from a linger; a loop that does not, does.
+// A caller that waits for its record, or its list, gains nothing from a linger; a loop that does not
+// wait, does.
 func linger(pattern string) time.Duration {
 	if pattern == "take_turns" || pattern == "one_at_a_time" || pattern == "bulk" {
 		return 0
