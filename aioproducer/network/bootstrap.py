@@ -1,7 +1,7 @@
-"""The first contact with a cluster: which of the bootstrap servers answers, and why others do not.
+"""Finds a bootstrap server that answers, and says why the others do not.
 
-Owns the addresses to begin with and the one connection to such an address, which is used until a
-broker that the cluster names is connected.
+Owns the addresses of `bootstrap_servers`, and at most one connection to one of them. That
+connection serves until a broker from the metadata is connected.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Bootstrap"]
 logger = logging.getLogger(__name__)
 
 _NO_NODE: Final = -1
-"""The node id of an address that is no known broker's."""
+"""The node id of a bootstrap server: the metadata names its broker."""
 
 
 class Bootstrap:
@@ -37,11 +37,11 @@ class Bootstrap:
 
     Args:
         config: The producer's options.
-        options: Those of connections.
+        options: What all connections have in common.
 
     Attributes:
         seeds: The addresses of `bootstrap_servers`.
-        connection: The one to the server that answered last; None when it was lost or given away.
+        connection: To the server that answered last; None when it was lost or released.
     """
 
     def __init__(self, config: ProducerConfig, options: ConnectionOptions) -> None:
@@ -63,11 +63,11 @@ class Bootstrap:
         """Ask all bootstrap servers for metadata; the first good response counts.
 
         Args:
-            request: What to ask.
-            check: Raises a `KafkaError` for a response that is no use.
+            request: The request.
+            check: Raises a `KafkaError` for a response that cannot be used.
 
         Raises:
-            KafkaError: None gave a good response; says why for each address.
+            KafkaError: No server gave a good response; says why for each address.
         """
         responses: dict[Connection, MetadataResponse] = {}
 
@@ -102,7 +102,7 @@ class Bootstrap:
             unwanted=lambda other: other.abort(NetworkError("Another address answered first")),
         )
         if connection is None:
-            raise _why_none(errors, self.reasons())
+            raise _bootstrap_error(errors, self.reasons())
         self._errors.clear()
         self.abort(NetworkError("Another address answered"))
         self.connection = connection
@@ -110,7 +110,7 @@ class Bootstrap:
         return connection, responses[connection]
 
     def reasons(self) -> dict[str, str]:
-        """Why each address did not answer, or how far it has got."""
+        """Why each address has not answered, or how far the attempt has got."""
         reasons: dict[str, str] = {}
         for seed in self.seeds:
             error = self._errors.get(seed)
@@ -125,11 +125,11 @@ class Bootstrap:
         return reasons
 
     def release(self) -> None:
-        """The connection is a broker's from now on."""
+        """Give the connection away: it is a broker's from now on."""
         self.connection = None
 
     def abort(self, reason: NetworkError) -> None:
-        """End the connection, if there is one."""
+        """End the connection now, if there is one."""
         if self.connection is not None:
             connection, self.connection = self.connection, None
             connection.abort(reason)
@@ -140,7 +140,7 @@ class Bootstrap:
             await self.connection.close()
 
     def leave_behind(self) -> None:
-        """In the child of a fork: keep off the parent's connection."""
+        """Cut the connection off from the parent's socket, in the child of a fork."""
         if self.connection is not None:
             self.connection.leave_behind()
 
@@ -161,8 +161,8 @@ class Bootstrap:
             logger.debug("The connection to %s ended: %s", connection.address, reason.what())
 
 
-def _why_none(errors: Sequence[KafkaError], reasons: dict[str, str]) -> KafkaError:
-    """The error of a bootstrap of which every attempt failed: the one that no retry mends first."""
+def _bootstrap_error(errors: Sequence[KafkaError], reasons: dict[str, str]) -> KafkaError:
+    """The error when every server failed. One that no retry mends comes first."""
     for error in errors:
         if not error.retriable or isinstance(error, RebootstrapRequiredError):
             return error

@@ -1,20 +1,21 @@
-"""One connection to each broker, made when it is wanted and made again when it is lost.
+"""One connection to each broker, opened on demand and reopened when it is lost.
 
-Part of the cluster (cluster.py), which tells the brokers' addresses after each metadata answer.
+Owns the brokers that the newest metadata names, their connections, and those of brokers that left.
 
     a broker is      what happens
-    not connected    nothing, until somebody asks for its connection
-    connecting       attempts with the reconnect backoff, while something is to be sent to it
+    not connected    nothing, until its connection is asked for
+    connecting       attempts follow each other, with the reconnect backoff, while there is
+                     something to send
     connected        its connection is handed out
-    leaving          its address changed, or the metadata left it out: no request is begun on the
-                     connection any more, those in flight are answered; then it is closed
+    leaving          its address changed, or the metadata leaves it out: the connection takes no
+                     new request, and is closed when all of its requests have their responses
 
 Invariants
-* One connection per broker, so that its requests have one order: a new one is made only when the
-  one before is closed. Brokers are connected side by side: a slow one delays no other.
-* The last failure to connect to each broker is kept, to explain a later timeout. At WARNING one
-  line is written when a broker that something is to be sent to turns out unreachable, and one at
-  INFO when it is reached again, however many attempts lie between.
+* A broker has one connection at a time, so its requests have one order. Brokers are connected in
+  parallel: a slow one delays no other.
+* The last failure to connect is kept for each broker, to explain a later timeout. The log gets one
+  WARNING when a broker that is needed cannot be reached, and one INFO when it is reached again,
+  however many attempts lie between.
 """
 
 from __future__ import annotations
@@ -38,30 +39,30 @@ __all__ = ["Broker", "Brokers", "ConnectionListener"]
 logger = logging.getLogger(__name__)
 
 _UNREACHABLE_AFTER: Final = 2.0
-"""Seconds of failed attempts after which a broker is called unreachable: a restart takes less."""
+"""Seconds of failed attempts before a broker is reported unreachable: a restart takes less."""
 
 _LASTED: Final = 1.0
-"""Seconds for which a connection has to stand to end the backoff of those before it."""
+"""Seconds a connection must last to reset the reconnect backoff."""
 
 _REAP_EVERY: Final = 30.0
-"""Seconds between two looks for idle connections, at most."""
+"""Seconds between two searches for idle connections, at most."""
 
 
 class ConnectionListener(Protocol):
-    """What the owner of the records hears of connections."""
+    """Notified of what happens to connections."""
 
     def connection_ready(self, node_id: int) -> None:
         """A broker can be sent to."""
 
     def connection_writable(self, node_id: int) -> None:
-        """A broker's connection took what was waiting to be written."""
+        """A broker's connection has space in its write buffer again."""
 
     def wants_connection(self, node_id: int) -> bool:
         """Whether there is something to send to a broker."""
         ...
 
     def unneeded_response(self, node_id: int, response: Any) -> None:
-        """A broker answered a request that expects no answer."""
+        """A broker answered a request that expects no response (`acks=0`)."""
 
 
 class Broker:
@@ -70,11 +71,11 @@ class Broker:
     Attributes:
         address: Where it listens, as the newest metadata says.
         connection: The connection, open or about to end.
-        connecting: The task that makes one.
+        connecting: The task that opens one.
         was_reached: It has been connected at this address.
-        failures: Attempts to connect that failed in a row.
+        failures: Failed attempts to connect, in a row.
         retry_at: When to try again.
-        last_error: Why it is not connected, if that is a failure.
+        last_error: The last failure, while it is not connected.
         unreachable_since: When the first of the failures was.
         is_reported: The log says that it is unreachable.
     """
@@ -98,7 +99,7 @@ class Broker:
         self.move_to(address)
 
     def move_to(self, address: BrokerAddress) -> None:
-        """Take a new address, of which nothing is known."""
+        """Take a new address, and forget the failures at the old one."""
         self.address = address
         self.was_reached = False
         self.failures = 0
@@ -108,7 +109,7 @@ class Broker:
 
     @property
     def is_connected(self) -> bool:
-        """Whether requests may be begun on its connection."""
+        """Whether its connection takes new requests."""
         connection = self.connection
         return connection is not None and connection.is_open and not connection.is_leaving
 
@@ -120,10 +121,10 @@ class Brokers(Mapping[int, Broker]):
         config: The producer's options.
         options: What all connections have in common.
         background: Where tasks and timers run.
-        listener: Hears of connections.
+        listener: Notified of what happens to connections.
         verify: Raises KafkaConnectionError for a connection that leads to another cluster than
             the one before to the same address.
-        lost: Called when a connection ended or could not be made: metadata may be stale.
+        lost: Called when a connection ended or could not be opened: metadata may be stale.
     """
 
     def __init__(
@@ -148,7 +149,7 @@ class Brokers(Mapping[int, Broker]):
         self._brokers: dict[int, Broker] = {}
         self._left_out: dict[int, Broker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._told_by = ""
+        self._source = ""
         self._is_closed = False
         self._reaping: asyncio.TimerHandle | None = None
 
@@ -157,11 +158,11 @@ class Brokers(Mapping[int, Broker]):
         self._schedule_reaping()
 
     async def finish(self) -> None:
-        """Before `close`: wait until brokers have read what they need not answer (`acks=0`)."""
+        """Wait, before `close`, until brokers have read the requests with acks=0."""
         await self._stop_tasks()
         timeout = self._config.request_timeout_ms / 1000
         connections = [broker.connection for broker in self._all() if broker.connection]
-        # One that ends meanwhile has nothing more to wait for.
+        # A connection that ends meanwhile has nothing more to wait for.
         finishing = (connection.finish(timeout) for connection in connections)
         await asyncio.gather(*finishing, return_exceptions=True)
 
@@ -178,12 +179,12 @@ class Brokers(Mapping[int, Broker]):
         try:
             await self._stop_tasks()
         finally:
-            # Also when the caller is cancelled, and again before the tasks of `gather` have run.
+            # Also when the caller is cancelled, even twice: before the tasks of `gather` have run.
             connections = [broker.connection for broker in self._all() if broker.connection]
             await asyncio.gather(*(connection.close() for connection in connections))
 
     def leave_behind(self) -> None:
-        """In the child of a fork: keep off the parent's connections, and make none."""
+        """Cut all connections off from the parent's sockets, in the child of a fork; open none."""
         self._is_closed = True
         if self._reaping is not None:
             self._reaping.cancel()
@@ -205,12 +206,12 @@ class Brokers(Mapping[int, Broker]):
         return len(self._brokers)
 
     def name(self, node_id: int) -> str:
-        """A broker for the reader of an error: `1 at host:port`."""
+        """The name of a broker in an error: `1 at host:port`."""
         broker = self._brokers.get(node_id) or self._left_out.get(node_id)
         return str(node_id) if broker is None else f"{node_id} at {broker.address}"
 
     def open_connections(self) -> list[Connection]:
-        """The connections that requests may be begun on."""
+        """The connections that take new requests."""
         return [
             broker.connection
             for broker in self._brokers.values()
@@ -218,7 +219,7 @@ class Brokers(Mapping[int, Broker]):
         ]
 
     def any_connect_error(self) -> KafkaError | None:
-        """A broker's last failure to connect, if one is unreachable now."""
+        """The last failure to connect of any broker that is unreachable now."""
         for broker in self._brokers.values():
             if broker.last_error is not None:
                 return broker.last_error
@@ -227,7 +228,7 @@ class Brokers(Mapping[int, Broker]):
     # ---- connections
 
     def connection(self, node_id: int) -> Connection | None:
-        """The open connection to a broker of the cluster; None starts to make one."""
+        """The open connection to a broker of the cluster; if there is none, start to open one."""
         broker = self._brokers[node_id]
         if broker.is_connected:
             return broker.connection
@@ -240,7 +241,7 @@ class Brokers(Mapping[int, Broker]):
         return None
 
     async def connect(self, broker: Broker) -> Connection:
-        """Try once to connect to a broker, whatever else is at it, or take what is open.
+        """Return the open connection to a broker, or try once to connect, beside other attempts.
 
         Raises:
             KafkaConnectionError: It could not be reached; `reasons` says why.
@@ -284,7 +285,7 @@ class Brokers(Mapping[int, Broker]):
             or broker.connection is not None
             or not connection.is_open
         ):
-            # News came to another task meanwhile: nobody would close it.
+            # The broker left, moved or got a connection meanwhile: nobody would close this one.
             await connection.close()
             raise KafkaConnectionError(
                 "Cannot connect",
@@ -295,7 +296,7 @@ class Brokers(Mapping[int, Broker]):
         return connection
 
     def adopt(self, connection: Connection) -> bool:
-        """Keep a bootstrap connection as that of the broker with its address, if it lacks one."""
+        """Keep a bootstrap connection for the broker with its address, if that one has none."""
         for broker in self._brokers.values():
             if _leads_to(connection, broker.address):
                 if broker.connection is None and connection.is_open:
@@ -304,17 +305,17 @@ class Brokers(Mapping[int, Broker]):
                 return False
         return False
 
-    def update(self, addresses: Iterable[BrokerAddress], *, told_by: str) -> bool:
-        """Take the brokers of a metadata answer: no others, at no other addresses.
+    def update(self, addresses: Iterable[BrokerAddress], *, source: str) -> bool:
+        """Replace the known brokers by those of a metadata response.
 
         Args:
             addresses: The brokers.
-            told_by: The address of the broker that named them.
+            source: The address of the broker that responded.
 
         Returns:
-            Whether any of them was not known like that.
+            Whether that changes anything.
         """
-        self._told_by = told_by
+        self._source = source
         newest = {address.node_id: address for address in addresses}
         is_news = newest != {node_id: known.address for node_id, known in self.items()}
         for node_id in [node_id for node_id in self._brokers if node_id not in newest]:
@@ -328,21 +329,21 @@ class Brokers(Mapping[int, Broker]):
         return is_news
 
     def learn(self, addresses: Iterable[BrokerAddress]) -> None:
-        """Take brokers that a Produce response named beside those that are known (KIP-951)."""
+        """Add the brokers that a Produce response names (KIP-951); none is removed."""
         for address in addresses:
             if address.node_id not in self._brokers:
                 self._take_in(address)
 
     def _take_in(self, address: BrokerAddress) -> Broker:
         broker = self._left_out.pop(address.node_id, None) or Broker(address)
-        # It may have been left out by mistake, and come back before its connection ended.
+        # Metadata may leave a broker out by mistake: it is back before its connection has ended.
         if broker.connection is not None:
             broker.connection.is_leaving = not _leads_to(broker.connection, broker.address)
         self._brokers[address.node_id] = broker
         return broker
 
     def forget(self) -> None:
-        """Let all brokers go: the cluster is looked for again."""
+        """Forget all brokers and end their connections, before a new bootstrap."""
         for broker in self._all():
             self._end(broker, "The cluster is looked for again from bootstrap_servers")
         self._brokers.clear()
@@ -354,7 +355,7 @@ class Brokers(Mapping[int, Broker]):
         return [*self._brokers.values(), *self._left_out.values()]
 
     def _leave(self, broker: Broker, why: str) -> None:
-        """Have a broker's connection end once its requests in flight are over."""
+        """End a broker's connection once its requests in flight have their responses."""
         connection = broker.connection
         if connection is not None and connection.pending_count:
             self._stop_connecting(broker)
@@ -398,7 +399,7 @@ class Brokers(Mapping[int, Broker]):
                     if not self._listener.wants_connection(node_id):
                         return
         finally:
-            # Unless another one has taken its place, after news of another address.
+            # A new address of the broker may have started another task in place of this one.
             if broker.connecting is asyncio.current_task():
                 broker.connecting = None
         if broker.is_connected:
@@ -457,7 +458,7 @@ class Brokers(Mapping[int, Broker]):
                 node_id,
                 broker.address,
                 why,
-                self._told_by,
+                self._source,
             )
 
     def _adopt(self, broker: Broker, connection: Connection) -> None:
@@ -480,7 +481,7 @@ class Brokers(Mapping[int, Broker]):
             if not connection.is_leaving:
                 now = self._background.time()
                 broker.last_error = reason
-                # One that takes connections and hangs up is as good as one that takes none.
+                # A broker that accepts and hangs up at once counts like one that does not accept.
                 broker.failures = 1 if now - made_at > _LASTED else broker.failures + 1
                 broker.retry_at = now + self._reconnect_backoff.after(broker.failures)
                 broker.unreachable_since = now
@@ -516,6 +517,6 @@ def _leads_to(connection: Connection, address: BrokerAddress) -> bool:
 
 
 def leave_task_behind(task: asyncio.Task[None]) -> None:
-    """Cancel a task in the child of a fork, where most often no loop will ever run it."""
+    """Cancel a task in the child of a fork, where most often no loop ever runs it."""
     task.cancel()
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # pyright: ignore

@@ -1,22 +1,20 @@
-"""What any broker can answer: the brokers, the leaders of topics, a producer id.
+"""What any broker can answer: metadata and a producer id.
 
-Owned by the sender, which hears of changes through a `ClusterListener` and gets connections here.
-Owns the brokers (brokers.py), the addresses to begin with, and one task that keeps metadata fresh:
+Owns the brokers (brokers.py), the bootstrap servers, and one task that refreshes metadata:
 
     asked for                            when
     the brokers and all topics in use    every `metadata_max_age_ms`, and soon after `refresh()` (a
-                                         connection was lost): paced by the backoff, which grows
-                                         while the answers bring no news
-    topics that are due                  at `topics.next_due_at`: a new one at once, alone and
-                                         coalesced with others; some tens of requests a second
+                                         connection was lost): paced by a backoff that grows while
+                                         the responses bring no news
+    topics that are due                  at `topics.next_due_at`: new topics at once, in a request
+                                         without the others; some tens of requests a second
 
 Invariants
-* One question at a time; but a broker that is silent for a second delays it no longer, another one
-  is asked beside it.
-* A producer belongs to one cluster, by its id. An address that has told this cluster's id may tell
-  another one later: the cluster was rebuilt behind it, and everything known of it is forgotten with
-  one warning. An address that never did is another cluster's, and is refused: as a bootstrap
-  server, or as a broker whose address somebody else has by now.
+* One Metadata request is under way at a time. If its broker is silent for a second, another broker
+  is asked, too.
+* A producer belongs to one cluster, by its id. If an address that gave this id gives another one
+  later, the cluster was rebuilt: everything known of it is forgotten, with one warning. If an
+  address never gave this id, it belongs to another cluster and is refused.
 """
 
 from __future__ import annotations
@@ -66,20 +64,20 @@ Req = TypeVar("Req", bound="tuple[object, ...]")
 Resp = TypeVar("Resp", bound="tuple[object, ...]")
 
 _SILENT_AFTER: Final = 1.0
-"""Seconds after which another broker is asked beside one that has not answered."""
+"""Seconds of silence before another broker is asked, too."""
 
 _SLOW_AFTER: Final = 3.0
-"""The same for a producer id, which brokers get from the controller: they all may be slow, and what
-is asked behind it on their connections waits."""
+"""The same for a producer id. Brokers get it from the controller, so all may be slow, and the
+requests behind it on their connections wait."""
 
 _MOST_ASKED: Final = 3
-"""Brokers that are asked the same question side by side."""
+"""Brokers that get the same request at the same time, at most."""
 
 _TOPIC_REQUESTS: Final = 10
-"""Requests for new topics that may follow each other at once; then they are paced."""
+"""Requests for topics that may follow each other at once; then they are paced."""
 
 _TOPIC_REQUEST_PAUSE: Final = 0.05
-"""Seconds after which one more such request may follow at once."""
+"""Seconds until one more such request may follow at once."""
 
 
 class TopicsInUse(Protocol):
@@ -87,11 +85,11 @@ class TopicsInUse(Protocol):
 
     @property
     def next_due_at(self) -> float:
-        """When some topic is to be asked about, beside the full refreshes."""
+        """When the next topic is to be asked for, beside the full refreshes."""
         ...
 
     def take_due(self) -> list[str]:
-        """The topics to ask about now; they are not due any more."""
+        """The topics to ask for now; they are not due any more."""
         ...
 
     def all_names(self) -> list[str]:
@@ -101,24 +99,24 @@ class TopicsInUse(Protocol):
     def take_metadata(
         self, asked: Sequence[str], responses: Iterable[MetadataResponseTopic], broker: str
     ) -> bool:
-        """Take what a broker said of topics; whether it changes anything."""
+        """Take the topics of a response; returns whether they change anything."""
         ...
 
     def metadata_missed(self, asked: Iterable[str]) -> None:
         """No broker answered: the topics are due again."""
 
     def cluster_changed(self) -> None:
-        """Another cluster has taken the place of the one that was."""
+        """Another cluster is behind the brokers' addresses now."""
 
 
 class ClusterListener(ConnectionListener, Protocol):
-    """What the sender hears, beside what concerns topics."""
+    """Notified of changes of the cluster and its connections, beside those of topics."""
 
     def metadata_changed(self) -> None:
-        """Brokers and leaders are as new as an answer that has just come."""
+        """A metadata response was taken."""
 
     def cluster_changed(self) -> None:
-        """Another cluster has taken the place of the one that was."""
+        """Another cluster is behind the brokers' addresses now."""
 
 
 class Cluster:
@@ -127,12 +125,12 @@ class Cluster:
     Args:
         config: The producer's options.
         background: Where tasks and timers run.
-        listener: Hears of connections and changes.
+        listener: Notified of connections and changes.
 
     Attributes:
         brokers: The brokers and their connections.
-        cluster_id: What brokers say that the cluster is; None while none said so.
-        metadata_at: When brokers answered last, on the loop's clock.
+        cluster_id: The cluster's id; None until a broker gives it.
+        metadata_at: When the last metadata response came, on the loop's clock.
         last_metadata_error: Why the last refresh failed; None after a success.
     """
 
@@ -162,11 +160,11 @@ class Cluster:
         self._retry_backoff = Backoff(config.retry_backoff_ms, config.retry_backoff_max_ms)
         self._background = background
         self._listener = listener
-        # Never without a pause, also with metadata_max_age_ms=0.
+        # There is a pause even with metadata_max_age_ms=0.
         self._max_age = max(config.metadata_max_age_ms, config.retry_backoff_ms, 1) / 1000
         self._bootstrap = Bootstrap(config, self._options)
         self._foreign_seeds: set[BrokerAddress] = set()
-        self._told_id: dict[tuple[str, int], str] = {}
+        self._cluster_id_by_address: dict[tuple[str, int], str] = {}
         self._full_at = self.metadata_at
         self._no_news = 0
         self._failures = 0
@@ -183,8 +181,8 @@ class Cluster:
         """Reach one of the bootstrap servers and learn the brokers.
 
         Raises:
-            KafkaConnectionError: None could be reached within `timeout` seconds; says why for
-                each address.
+            KafkaConnectionError: No server could be reached within `timeout` seconds; says why
+                for each address.
         """
         self._topics = topics
         started_at = self._background.time()
@@ -223,7 +221,7 @@ class Cluster:
         )
 
     async def finish(self) -> None:
-        """Before `close`: wait until brokers have read what they need not answer (`acks=0`)."""
+        """Wait, before `close`, until brokers have read the requests with acks=0."""
         await self._stop_refreshing()
         await self.brokers.finish()
 
@@ -243,23 +241,23 @@ class Cluster:
                 await self._bootstrap.close()
 
     def leave_behind(self) -> None:
-        """In the child of a fork: keep off the parent's connections, and make none."""
+        """Cut all connections off from the parent's sockets, in the child of a fork; open none."""
         if self._refreshing is not None:
             leave_task_behind(self._refreshing)
         self.brokers.leave_behind()
         self._bootstrap.leave_behind()
 
-    # ---- asked by the sender
+    # ---- brokers
 
     def connection(self, node_id: int) -> Connection | None:
-        """The open connection to a broker; None starts to make one."""
+        """The open connection to a broker; if there is none, start to open one."""
         if node_id in self.brokers:
             return self.brokers.connection(node_id)
         self.refresh()
         return None
 
     async def drain(self) -> None:
-        """Return once all that was sent has left this process, for requests without answers."""
+        """Return once everything sent has left this process, for requests without response."""
         await asyncio.gather(
             *(connection.drain() for connection in self.brokers.open_connections())
         )
@@ -276,7 +274,7 @@ class Cluster:
         return max(0.0, broker.connection.throttled_until - self._background.time())
 
     def last_connect_error(self, node_id: int) -> KafkaError | None:
-        """Why a broker cannot be reached; else why metadata cannot be had, if it cannot."""
+        """Why a broker, or else the metadata, cannot be reached; None when neither failed."""
         broker = self.brokers.get(node_id)
         if broker is not None and broker.last_error is not None:
             return broker.last_error
@@ -286,20 +284,20 @@ class Cluster:
         return None
 
     def refresh(self) -> None:
-        """Have everything asked for soon; calls until then are one."""
+        """Ask for the brokers and all topics soon; calls until then count as one."""
         pause = self._retry_backoff.after(max(self._no_news, 1))
         self._full_at = min(self._full_at, self.metadata_at + pause)
         self._wake.set()
 
     def topic_due(self) -> None:
-        """Some topic is to be asked about, earlier than the others may be."""
+        """`topics.next_due_at` may be earlier than before."""
         self._wake.set()
 
     async def init_producer_id(self) -> tuple[int, int]:
         """Get a producer id and its epoch from any broker.
 
         Raises:
-            KafkaError: As the broker said; `retriable` tells whether to ask again.
+            KafkaError: What the broker answered; `retriable` says whether to ask again.
         """
         response, broker = await self._ask(
             INIT_PRODUCER_ID, InitProducerIdRequest(None, 2**31 - 1), silent_after=_SLOW_AFTER
@@ -307,7 +305,7 @@ class Cluster:
         if response.error_code:
             raise broker_error(response.error_code, broker=broker)
         if response.producer_id < 0 or response.producer_epoch < 0:
-            # Batches under it would not be idempotent, to any broker.
+            # To any broker, batches under it would not be idempotent.
             raise NetworkError(
                 f"The broker gave {response.producer_id} as a producer id, with epoch"
                 f" {response.producer_epoch}",
@@ -315,7 +313,7 @@ class Cluster:
             )
         return response.producer_id, response.producer_epoch
 
-    # ---- keeping metadata fresh
+    # ---- metadata
 
     async def _keep_fresh(self) -> None:
         while True:
@@ -335,8 +333,8 @@ class Cluster:
                 if self._needs_bootstrap(error):
                     self._forget_brokers()
             except Exception:
-                # A defect of ours must not end the refreshing for good: every later topic and
-                # every moved leader depends on it.
+                # A defect of ours must not end this task: every later topic and every moved
+                # leader depends on it.
                 logger.exception("Metadata could not be refreshed")
             else:
                 self._failures = 0
@@ -359,7 +357,7 @@ class Cluster:
                 pass
 
     def _next_topic_request_at(self, now: float) -> float:
-        """When to ask about topics next: a bucket of requests that fills by and by (see above)."""
+        """When to ask for topics next: a token bucket of requests paces them."""
         due_at = self._topics.next_due_at
         elapsed = now - self._topic_requests_at
         self._topic_requests_at = now
@@ -372,7 +370,7 @@ class Cluster:
 
     async def _refresh(self, names: Sequence[str], *, is_full: bool) -> None:
         if is_full:
-            # Whoever asks from here on asks for another one.
+            # A call of `refresh` from here on asks for the next one.
             self._full_at = self._background.time() + self._max_age
         else:
             self._topic_requests -= 1
@@ -395,7 +393,7 @@ class Cluster:
         )
 
     def _check_response(self, response: MetadataResponse, address: BrokerAddress) -> None:
-        """Refuse an answer that says nothing, or is another cluster's."""
+        """Refuse a response that names no brokers, or comes from another cluster."""
         if response.error_code:
             raise broker_error(response.error_code, broker=str(address))
         if not response.brokers:
@@ -404,7 +402,7 @@ class Cluster:
             raise self._foreign(response, address)
 
     def _take(self, response: MetadataResponse, names: Sequence[str], broker: str) -> bool:
-        """Take an answer; whether it changes anything."""
+        """Take a metadata response; returns whether it changes anything."""
         self.last_metadata_error = None
         self._silent_since = None
         if self.brokers.open_connections():
@@ -415,7 +413,7 @@ class Cluster:
         self.cluster_id = response.cluster_id or self.cluster_id
         is_news = self.brokers.update(
             (broker_address(each.node_id, each.host, each.port) for each in response.brokers),
-            told_by=broker,
+            source=broker,
         )
         self._remember_addresses()
         if self.brokers.open_connections():
@@ -427,10 +425,10 @@ class Cluster:
     # ---- which cluster
 
     def _is_ours(self, response: MetadataResponse, address: BrokerAddress) -> bool:
-        told, ours = response.cluster_id, self.cluster_id
-        if told is None or ours is None or told == ours:
+        theirs, ours = response.cluster_id, self.cluster_id
+        if theirs is None or ours is None or theirs == ours:
             return True
-        return self._told_id.get((address.host, address.port)) == ours
+        return self._cluster_id_by_address.get((address.host, address.port)) == ours
 
     def _foreign(self, response: MetadataResponse, address: BrokerAddress) -> KafkaConnectionError:
         return KafkaConnectionError(
@@ -461,7 +459,7 @@ class Cluster:
             cluster_id,
             self.cluster_id,
         )
-        self._told_id.clear()
+        self._cluster_id_by_address.clear()
         self._full_at = self._background.time()
         self._topics.cluster_changed()
         self._listener.cluster_changed()
@@ -471,13 +469,13 @@ class Cluster:
             return
         known = {(broker.address.host, broker.address.port) for broker in self.brokers.values()}
         known.update((seed.host, seed.port) for seed in self._bootstrap.seeds)
-        kept = {at: id_ for at, id_ in self._told_id.items() if at in known}
+        kept = {at: id_ for at, id_ in self._cluster_id_by_address.items() if at in known}
         for broker in self.brokers.values():
             kept[broker.address.host, broker.address.port] = self.cluster_id
-        self._told_id = kept
+        self._cluster_id_by_address = kept
 
     async def _verify(self, connection: Connection, timeout: float) -> None:
-        """Refuse a new connection to a broker's address that leads to another cluster by now."""
+        """Refuse a new connection to a broker's address where another cluster answers now."""
         if self.cluster_id is None:
             return
         address = connection.address
@@ -505,13 +503,13 @@ class Cluster:
         silent_after: float = _SILENT_AFTER,
         check: Callable[[Resp, BrokerAddress], None] | None = None,
     ) -> tuple[Resp, str]:
-        """Ask one broker, and another one beside it while that one is silent.
+        """Ask one broker, and while it is silent another one, too.
 
         Returns:
-            The first response, and the broker that gave it.
+            The first response, and the address of its broker.
 
         Raises:
-            KafkaError: No broker gave one.
+            KafkaError: No broker answered.
         """
         asked: list[Connection] = []
 
@@ -531,9 +529,9 @@ class Cluster:
         return await _first_result(attempt, self._background, silent_after)
 
     async def _any_connection(self, asked: Sequence[Connection]) -> Connection:
-        """The least loaded connection of those not asked yet, if it can be one that answers.
+        """The least loaded open connection that was not asked yet.
 
-        Without connection, the first broker or bootstrap server to answer.
+        Where there is none, a new one: to the first broker, or else bootstrap server, to answer.
         """
         reasons: dict[str, str] = {}
         connection = self._least_loaded(asked) or await self._connect_to_any(reasons)
@@ -549,8 +547,8 @@ class Cluster:
         await self._ask_seeds()
         connection = self._least_loaded(asked) or await self._connect_to_any(reasons)
         if connection is None:
-            # A bootstrap server that tells of brokers nobody reaches, and hangs up: not at once
-            # again, the caller has its backoff.
+            # The bootstrap server names brokers that cannot be reached, and hung up. The caller
+            # tries again after its backoff.
             raise KafkaConnectionError("No broker can be reached", reasons=reasons)
         return connection
 
@@ -584,17 +582,18 @@ class Cluster:
             unwanted=_keep,
         )
 
-    # ---- beginning
+    # ---- bootstrap
 
     async def _ask_seeds(self) -> None:
-        """Learn the brokers from the first bootstrap server that tells them."""
+        """Learn the brokers from the first bootstrap server that answers."""
         connection, response = await self._bootstrap.ask(
             self._metadata_request(()), self._check_seed
         )
         self._take(response, (), str(connection.address))
         if response.cluster_id is not None:
-            # Last: what other addresses told is forgotten when the cluster is another one.
-            self._told_id[connection.address.host, connection.address.port] = response.cluster_id
+            # After `_take`, which forgets the ids of all addresses when the cluster changed.
+            address = connection.address
+            self._cluster_id_by_address[address.host, address.port] = response.cluster_id
         if self.brokers.adopt(connection):
             self._bootstrap.release()
 
@@ -604,10 +603,10 @@ class Cluster:
         self._check_response(response, seed)
 
     def _needs_bootstrap(self, error: KafkaError) -> bool:
-        """Whether only a new bootstrap helps: the cluster says so, or says nothing (KIP-1102).
+        """Whether to start again from the bootstrap servers (KIP-1102).
 
-        What counts is how long no broker has answered: the metadata may be older than that only
-        because nobody asked.
+        A broker demands it, or no broker has answered for too long. The age of the metadata does
+        not count: it may be old only because nobody asked.
         """
         if self._config.metadata_recovery_strategy != "rebootstrap":
             return False
@@ -626,7 +625,7 @@ async def _first_result(
     background: Background,
     silent_after: float,
 ) -> tuple[Resp, str]:
-    """Begin an attempt, and another one beside it each time nothing came for some seconds."""
+    """Start an attempt, and another one each time `silent_after` seconds bring no result."""
     running: set[asyncio.Task[tuple[Resp, str]]] = set()
     begun = 0
     errors: list[BaseException] = []
@@ -659,4 +658,4 @@ def _collect_reasons(reasons: dict[str, str], error: Exception) -> None:
 
 
 def _keep(connection: Connection) -> None:
-    """Keep a connection that another one was faster than: it will be needed, or is in use."""
+    """Keep a connection that came too late: its broker will need it."""

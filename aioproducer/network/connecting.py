@@ -1,12 +1,12 @@
-"""Opens connections: names become addresses, the first of several to answer wins.
+"""Opens connections: resolves the host name, and takes the first of its addresses to answer.
 
-A connection that comes from here is usable: TCP (and TLS) stand, and the broker told the versions
-it speaks. Where none comes, the error tells why, address by address.
+A connection from here is usable: TCP (and TLS) are set up, and the broker's API versions are
+known. If there is none, the error gives the reason for each address.
 
 Invariants
-* What was opened and is not wanted is closed, also for a caller who was cancelled.
-* A peer that hangs up on a newer ApiVersions is asked once more for version 0, on a connection of
-  its own. That it hung up is remembered for seconds only: a broker that restarts looks the same.
+* A connection that was opened and is not needed is closed, also when the caller was cancelled.
+* A broker that hangs up on a newer ApiVersions is asked again in version 0, on a new connection.
+  That it hung up is remembered for seconds only: a broker that restarts looks the same.
 """
 
 from __future__ import annotations
@@ -40,36 +40,36 @@ __all__ = ["Progress", "connect", "first_to_respond"]
 logger = logging.getLogger(__name__)
 
 _ASK_FOR_V0 = 10.0
-"""Seconds for which a peer that hung up on a newer ApiVersions is asked for version 0 at once."""
+"""Seconds for which a peer that hung up on a newer ApiVersions gets version 0 at once."""
 _HANDSHAKE_MARGIN = 0.2
-"""Seconds before the end of an attempt at which a TLS handshake is given up: so it is known that
-the handshake got no answer, and not TCP."""
+"""A TLS handshake is given up so many seconds before the attempt ends: so the error can say that
+the handshake failed, and not TCP."""
 _NEXT_AFTER = 0.25
-"""Seconds after which the next address is tried beside one that has not answered."""
+"""Seconds of silence before the next address is tried, too."""
 _CONNECT_ERRORS = (OSError, KafkaError, ValueError, OverflowError)
-"""ValueError and OverflowError: what a broker told as an address, and is none."""
+"""ValueError and OverflowError: a broker advertised an invalid address."""
 
 
 class Progress:
-    """How far an attempt to connect has got at each address, for whoever gives it up.
+    """How far an attempt to connect has got at each address, to explain its end.
 
     Args:
-        address: Where to.
-        uses_tls: Whether TLS is to be spoken there.
+        address: The broker.
+        uses_tls: Whether the connection uses TLS.
     """
 
     def __init__(self, address: BrokerAddress, *, uses_tls: bool) -> None:
         self._address = address
         self._uses_tls = uses_tls
-        self._said: dict[str, str] = {}
+        self._reasons: dict[str, str] = {}
 
     def waits(self, host: str) -> None:
-        """An address was connected to, and is waited for."""
-        self._said.setdefault(host, "")
+        """An address is connected; its ApiVersions response is awaited."""
+        self._reasons.setdefault(host, "")
 
     def failed(self, host: str, reason: str) -> None:
         """An address failed, or hung up once."""
-        self._said[host] = reason
+        self._reasons[host] = reason
 
     def reasons(self, hosts: Iterable[str] = (), *, within: str = "") -> dict[str, str]:
         """Why there is no connection yet, by address.
@@ -78,7 +78,7 @@ class Progress:
             hosts: All addresses; those known so far by default.
             within: How long each was waited for, as " within 10 s".
         """
-        all_hosts = dict.fromkeys((*hosts, *self._said))
+        all_hosts = dict.fromkeys((*hosts, *self._reasons))
         if not all_hosts:
             return {str(self._address): f"no answer{within}"}
         return {
@@ -90,11 +90,11 @@ class Progress:
         return str(self._address) if is_alone else f"{self._address} ({host})"
 
     def _reason(self, host: str, within: str) -> str:
-        said = self._said.get(host)
-        if said is None:
+        reason = self._reasons.get(host)
+        if reason is None:
             return f"no answer{within}"
         security = "SASL" if self._uses_tls else "TLS or SASL"
-        return said or (
+        return reason or (
             f"accepted the connection and gave no answer{within}: is {security} expected there,"
             " is it no Kafka broker, or does it hang?"
         )
@@ -110,15 +110,15 @@ async def connect(
     """Open a connection and learn the broker's versions.
 
     Args:
-        address: Where to. The host name is resolved each time, and every address it stands for is
-            tried (KIP-302), each a little after the one before: the first broker to answer wins,
-            and one in a black hole costs no more than that.
+        address: The broker. The host name is resolved each time and all of its addresses are
+            tried (KIP-302), each a little after the one before. The first to answer wins, so an
+            address that never answers costs little.
         options: What all connections have in common.
         timeout: Seconds for everything together.
-        progress: Kept up to date, for a caller who may cancel this.
+        progress: Kept up to date, for a caller that may cancel this call.
 
     Raises:
-        KafkaConnectionError: It could not be opened; `reasons` says why.
+        KafkaConnectionError: No address could be connected; `reasons` says why.
     """
     if progress is None:
         progress = Progress(address, uses_tls=options.ssl_context is not None)
@@ -150,15 +150,14 @@ async def first_to_respond(
     failed: Callable[[Exception], None],
     unwanted: Callable[[Connection], None],
 ) -> Connection | None:
-    """Begin each attempt a little after the one before; the first connection made is returned.
+    """Start each attempt a little after the one before; return the first connection.
 
     The other attempts are cancelled then.
 
     Args:
-        attempts: What begins each of them.
-        failed: Called with the error of each that fails; what it raises ends all.
-        unwanted: Called with each connection that is made too late, or for a caller who was
-            cancelled.
+        attempts: Each starts one attempt.
+        failed: Called with the error of each attempt that fails; if it raises, all end.
+        unwanted: Called with each connection that comes too late, or whose caller was cancelled.
 
     Returns:
         None when all failed.
@@ -198,7 +197,7 @@ async def first_to_respond(
 
 
 async def _end(attempts: Iterable[asyncio.Task[Connection]]) -> list[Connection]:
-    """Cancel attempts to connect; return what was made all the same."""
+    """Cancel attempts to connect; return the connections that they opened all the same."""
     tasks = list(attempts)
     for task in tasks:
         task.cancel()
@@ -207,7 +206,7 @@ async def _end(attempts: Iterable[asyncio.Task[Connection]]) -> list[Connection]
 
 
 async def _resolve(host: str) -> list[str]:
-    """The addresses a host name stands for, in the system's order of preference."""
+    """The addresses of a host name, in the system's order of preference."""
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             socket.inet_pton(family, host)
@@ -220,7 +219,7 @@ async def _resolve(host: str) -> list[str]:
 
 
 class _Attempt:
-    """One call of `connect`, whose host has been resolved."""
+    """One call of `connect`, after its host name was resolved."""
 
     def __init__(
         self,
@@ -274,7 +273,7 @@ class _Attempt:
         return connection
 
     async def _negotiated(self, host: str, version: int) -> Connection:
-        """Open a connection, and ask for the broker's versions in a version of ApiVersions."""
+        """Open a connection, and learn the broker's versions by this version of ApiVersions."""
         is_asyncio = isinstance(self._loop, asyncio.BaseEventLoop)
         make = BufferedConnection if is_asyncio else Connection
         connection = make(Background(self._loop), self._address, self._options)
@@ -288,8 +287,8 @@ class _Attempt:
             if is_made:
                 await connection.close()
             else:
-                # uvloop tells a protocol of `connection_made` but not of its end, when the call
-                # that makes the connection is cancelled in between: nothing to wait for.
+                # Do not wait for `connection_lost`: uvloop leaves it out when the call that opens
+                # the connection is cancelled just after `connection_made`.
                 connection.abort(
                     NetworkError("The connection was not made", broker=str(self._address))
                 )
@@ -308,7 +307,7 @@ class _Attempt:
             host,
             port,
             ssl=context,
-            # The certificate is for the name.
+            # The certificate is for the host name, not the address.
             server_hostname=self._address.host,
             ssl_handshake_timeout=self._timeout - margin,
         )
@@ -363,7 +362,7 @@ def _explain_handshake(error: ssl.SSLError) -> str:
 
 
 def _explain_silence(error: NetworkError, options: ConnectionOptions) -> str:
-    """Why a connection may have ended before the first answer came."""
+    """Why a connection may have ended before the first response came."""
     if isinstance(error.__cause__, OtherProtocolError):
         cause = error.__cause__
         return f"{cause.what()}. {cause.hint}".rstrip(". ")

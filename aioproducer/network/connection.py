@@ -1,16 +1,15 @@
-"""One connection to one broker: owns its socket, and the requests that wait for an answer.
+"""One connection to one broker. Owns its socket and the requests without a response yet.
 
 Invariants
-* Answers come in the order of the requests. Each request ends exactly once: with its answer, or
-  with the error that ended the connection. `on_response` runs in the loop's own callback, never
+* Responses come in the order of the requests. Each request ends exactly once: with its response,
+  or with the error that ended the connection. `on_response` runs in a callback of the loop, never
   inside the call of `send`.
-* A request that expects no answer (`acks=0`) may get one all the same. Such an answer carries a
-  correlation id between that of the last answer and that of the next one due; any other id is
-  no answer of ours.
-* Nothing large is joined or copied on the way out: a request is a list of buffers, handed on as it
-  is to the transport, or to a `GatheringWriter` where the transport would join them.
-* A broker that does not answer within a request's timeout loses the connection: what it still
-  has to say can no longer be told from what is asked next.
+* A request that expects no response (`acks=0`) may get one all the same. Its correlation id lies
+  between those of the last response and of the next one due; any other id is a `ProtocolError`.
+* Large buffers are never joined or copied: a request is a list of buffers, handed as it is to the
+  transport, or to a `GatheringWriter` where the transport would join them.
+* A request's timeout ends the connection: responses come in order, so none of the later requests
+  could get its own before the one that is missing.
 """
 
 from __future__ import annotations
@@ -51,9 +50,9 @@ Resp = TypeVar("Resp", bound="tuple[object, ...]")
 _CORRELATION_IDS = 0x7FFFFFFF
 """The largest correlation id; the one after it is 0."""
 _DRAIN_POLL = 0.001
-"""Seconds between two looks at a transport's buffer: asyncio does not tell when it is empty."""
+"""Seconds between two looks at a transport's buffer: asyncio does not notify when it is empty."""
 _SILENCE = 1.0
-"""Seconds without a word after which a broker is taken to have read what it is not to answer."""
+"""Seconds of silence after which a broker counts as having read the requests with acks=0."""
 _CLIENT_SOFTWARE = "aioproducer"
 
 
@@ -62,13 +61,13 @@ class ConnectionOptions:
 
     Attributes:
         client_id: Sent with each request.
-        client_version: Told to the broker once per connection (KIP-511).
+        client_version: Sent once per connection (KIP-511).
         ssl_context: TLS when given.
         send_buffer_bytes: SO_SNDBUF; -1 leaves it to the system.
         receive_buffer_bytes: SO_RCVBUF; -1 leaves it to the system.
         write_buffer_bytes: How much may wait in the transport before `is_writable` turns false.
-        asked_for_v0_until: By host and port, until when on the loop's clock ApiVersions is asked
-            for in version 0 at once: the peer hung up on a newer one. Kept by connecting.py.
+        asked_for_v0_until: Peers that hung up on a newer ApiVersions, by host and port: until
+            then, on the loop's clock, they get version 0 at once. Kept by connecting.py.
     """
 
     __slots__ = (
@@ -101,7 +100,7 @@ class ConnectionOptions:
 
 
 class _Pending:
-    """A request that waits for its answer."""
+    """A request that waits for its response."""
 
     __slots__ = ("api", "correlation_id", "deadline", "on_response", "timeout", "version")
 
@@ -123,14 +122,14 @@ class _Pending:
 
 
 class Connection(CoreConnection, asyncio.Protocol):
-    """Sends requests and matches the answers.
+    """Sends requests and matches the responses.
 
     Attributes:
         address: The broker.
         on_lost: Called once with the reason when the connection ended.
         on_writable: Called when `is_writable` turns true again.
-        on_drained: Called whenever no request is without a response any more.
-        on_unneeded_response: Called with each answer to a request that expects none (`acks=0`).
+        on_drained: Called whenever the last request in flight has its response.
+        on_unneeded_response: Called with each response to a request that expects none (`acks=0`).
     """
 
     def __init__(
@@ -152,7 +151,7 @@ class Connection(CoreConnection, asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._frames = FrameDecoder()
         self._unneeded: tuple[Api[Any, Any], int] | None = None
-        """API and version of the last request that expects no answer."""
+        """API and version of the last request that expects no response."""
         self._timer = Timer(background, self._check_timeout)
         self._versions: dict[int, tuple[int, int]] = {}
         self._end_reason: KafkaError | None = None
@@ -168,7 +167,7 @@ class Connection(CoreConnection, asyncio.Protocol):
         """The version of an API to speak with this broker, `at_most` if given.
 
         Raises:
-            UnsupportedVersionError: There is none in common.
+            UnsupportedVersionError: No version is common.
         """
         return choose_version(api, self._versions, at_most=at_most)
 
@@ -188,8 +187,8 @@ class Connection(CoreConnection, asyncio.Protocol):
             version: From `version_for`.
             request: The request's value.
             timeout: Seconds the broker may take; then the connection is closed.
-            on_response: Called once with the response, or with the error; None when the broker
-                does not answer (`acks=0`).
+            on_response: Called once with the response, or with the error; None when the request
+                expects no response (`acks=0`).
         """
         now = self._background.time()
         correlation_id = self.send_chunks(api, version, request, now)
@@ -203,9 +202,9 @@ class Connection(CoreConnection, asyncio.Protocol):
     def send_chunks(self, api: Api[Req, Resp], version: int, request: Req, now: float) -> int:
         """Write a request; returns its correlation id."""
         if self._transport is not None and self._transport.is_closing():
-            # asyncio closes a transport a turn before it calls `connection_lost`. What is written
-            # in between makes a TypeError or, from Python 3.12 on, leaves the descriptor in the
-            # selector: the next socket that gets its number never hears that it can be written to.
+            # asyncio closes a transport a turn before it calls `connection_lost`. A write in
+            # between is a TypeError or, from Python 3.12 on, leaves the descriptor in the selector:
+            # the next socket with the same descriptor is then never reported writable.
             self.is_open = False
         if not self.is_open:
             raise NetworkError("The connection is closed", broker=str(self.address))
@@ -239,19 +238,19 @@ class Connection(CoreConnection, asyncio.Protocol):
     async def negotiate(self, *, timeout: float, at_most: int = API_VERSIONS.max_version) -> None:
         """Learn the versions the broker speaks (KIP-35, KIP-511).
 
-        A broker that refuses a version of ApiVersions is asked again, for the newest one that it
-        offers or, where it offers none that can be read, for version 0.
+        A broker that refuses a version of ApiVersions is asked again, in the newest version that
+        it offers, or in version 0 where its offer cannot be read.
 
         Args:
-            timeout: Seconds for each answer.
-            at_most: The version to ask for first.
+            timeout: Seconds for each response.
+            at_most: The version to ask in first.
 
         Raises:
-            NetworkError: The broker hung up, or said what is no answer.
-            KafkaError: It refuses to tell, in version 0 too.
+            NetworkError: The broker hung up, or sent something that is no response.
+            KafkaError: It refuses version 0 too.
         """
         if self._end_reason is not None:
-            # The other side was first to speak, or to hang up.
+            # The other side sent something first, or hung up.
             raise self._end_reason
         request = ApiVersionsRequest(_CLIENT_SOFTWARE, self._options.client_version)
         version = at_most
@@ -277,10 +276,10 @@ class Connection(CoreConnection, asyncio.Protocol):
             self._transport.abort()
 
     def leave_behind(self) -> None:
-        """In the child of a fork: let its descriptor lead nowhere, and the parent's alone.
+        """Point the descriptors at another socket, in the child of a fork.
 
-        To close the copy of the transport would not do: the two processes' loops share one epoll,
-        from which that takes the parent's socket.
+        Closing the copy of the transport would not do: both processes share one epoll, and the
+        close would remove the parent's socket from it.
         """
         self.end()
         sock = None if self._transport is None else self._transport.get_extra_info("socket")
@@ -298,42 +297,42 @@ class Connection(CoreConnection, asyncio.Protocol):
             await asyncio.sleep(_DRAIN_POLL)
 
     async def finish(self, request_timeout: float) -> None:
-        """After `drain`, before `close`: wait until the broker has read what it need not answer.
+        """Wait until the broker has read all requests with acks=0: after `drain`, before `close`.
 
-        A broker that answers requests with acks=0 all the same could lose them otherwise:
+        A broker that responds to them all the same could lose some otherwise:
         1. We send a hundred requests and close the socket.
-        2. By then the broker has read ten and answered them; nobody has read the answers.
-        3. A socket that is closed with unread bytes sends a reset, and the reset throws away what
-           the broker has received and not read yet.
-        So we say that nothing more comes, and read to the end. Over TLS one side cannot end alone:
-        there the answer to a last request tells that the broker has read all before it.
+        2. By then the broker has read ten of them and sent ten responses, which nobody has read.
+        3. A socket that is closed with unread bytes sends a reset, and the reset discards what the
+           broker has received and not read yet.
+        So we half-close the socket and read to the end. TLS has no half-close: there we send one
+        more request, whose response says that the broker has read all before it.
 
-        A broker that says nothing for a second is not waited for any longer.
+        The wait ends when the broker sends nothing for a second.
 
         Args:
-            request_timeout: Seconds for the answer to that last request.
+            request_timeout: Seconds for the response to that last request.
         """
         if self._unneeded is None or self.response_id == self.correlation_id:
             return
         if not self.is_open or self._transport is None or self.writer is None:
             return
         if self._transport.is_closing():
-            # asyncio tells that it is lost a turn later.
+            # asyncio calls `connection_lost` a turn later.
             return
         if self.writer.get_write_buffer_size():
-            # It was not taken in the time that `drain` was given.
+            # `drain` was given up before the socket took everything.
             return
         if not self._transport.can_write_eof():
             await self._wait_unless_silent(self._last_response(request_timeout))
             return
         self.end()
         self._end_reason = self._network_error("The client closed the connection")
-        with contextlib.suppress(OSError, RuntimeError):  # It is gone already.
+        with contextlib.suppress(OSError, RuntimeError):  # The socket is closed already.
             self._transport.write_eof()
             await self._wait_unless_silent(self._closed)
 
     def _last_response(self, timeout: float) -> asyncio.Future[None]:
-        """Done when the broker has answered a request that is sent now, or has hung up."""
+        """Done when the broker has responded to a request that is sent now, or has hung up."""
         answered: asyncio.Future[None] = self._loop.create_future()
 
         def on_response(response: object, error: KafkaError | None) -> None:
@@ -366,7 +365,7 @@ class Connection(CoreConnection, asyncio.Protocol):
         sock = transport.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # As Java does: the system finds out when the path to an idle broker died silently.
+            # As Java does: the system notices when the path to an idle broker dies silently.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if self._options.send_buffer_bytes >= 0:
                 sock.setsockopt(
@@ -376,15 +375,15 @@ class Connection(CoreConnection, asyncio.Protocol):
                 sock.setsockopt(
                     socket.SOL_SOCKET, socket.SO_RCVBUF, self._options.receive_buffer_bytes
                 )
-        # Bytes go past the transport where it does nothing to them.
+        # Native code writes to the socket itself, unless the transport changes the bytes (TLS).
         uses_tls = transport.get_extra_info("ssl_object") is not None
         fd = -1 if sock is None or uses_tls else sock.fileno()
         self.begin(self._make_writer(transport), os.dup(fd) if fd >= 0 else -1)
 
     def write(self, chunks: Sequence[bytes | memoryview]) -> None:
-        """Hand chunks to the transport, unless it is about to tell that it is lost."""
+        """Hand chunks to the transport, unless it is closing."""
         if self._transport is None or self._transport.is_closing():
-            # What it leaves out is missing for good: nothing may follow.
+            # These bytes are lost, so no others may follow.
             self.end()
             return
         super().write(chunks)
@@ -395,33 +394,33 @@ class Connection(CoreConnection, asyncio.Protocol):
             self.on_drained()
 
     def take_slowly(self, data: bytes) -> bool:
-        """Take what the broker sent; whether some of it waits for the rest of its frame."""
+        """Take what the broker sent; returns whether a part of a frame is left."""
         try:
             for frame in self._frames.feed(data):
                 self._take_response(frame)
             if not self.pending:
                 self.drained()
         except ProtocolError as error:
-            # While connecting it is told with all else that went wrong.
+            # While connecting, the error of `connect` reports it.
             level = logging.WARNING if self._versions else logging.DEBUG
             logger.log(level, "Closing the connection to %s: %s", self.address, error)
             reason = self._network_error(f"The broker sent what is no Kafka answer: {error}")
             reason.__cause__ = error
             self.abort(reason)
         except (SystemExit, KeyboardInterrupt):
-            # From a task that was told of its record: the answers behind this one still count.
+            # A woken task raised it. The loop takes the frames behind this one.
             self._background.call_soon(self.data_received, b"")
             raise
         return self._frames.pending_bytes > 0
 
     def check_timeout_at(self, deadline: float) -> None:
-        """Look at `deadline`, or earlier, which request has waited too long."""
+        """Check for a request that has waited too long, at `deadline` or earlier."""
         self._timer.set_by(deadline)
 
     def eof_received(self) -> None:
         """Have asyncio close the transport: a broker never half-closes."""
         if self._end_reason is None:
-            # From here on requests are for the next connection.
+            # New requests have to use the next connection.
             self.end()
 
     def pause_writing(self) -> None:
@@ -429,13 +428,13 @@ class Connection(CoreConnection, asyncio.Protocol):
         self.is_writable = False
 
     def resume_writing(self) -> None:
-        """The transport's buffer has room again."""
+        """The transport's buffer has space again."""
         self.is_writable = True
         if self.on_writable is not None:
             self.on_writable()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Fail what is pending, in order, and tell the owner."""
+        """Fail what is pending, in order, and notify the owner."""
         self.end()
         if isinstance(self.writer, GatheringWriter):
             self.writer.close()
@@ -494,7 +493,7 @@ class Connection(CoreConnection, asyncio.Protocol):
         pending.on_response(response, None)
 
     def _take_unneeded_response(self, correlation_id: int, frame: bytes | memoryview) -> None:
-        """Take the answer to a request that expects none; no other can have this id."""
+        """Take the response to a request that expects none; refuse any other."""
         if self._unneeded is None or not self._is_unneeded(correlation_id):
             if not self.pending:
                 raise ProtocolError("an answer that nothing asked for")
@@ -507,7 +506,7 @@ class Connection(CoreConnection, asyncio.Protocol):
         try:
             _, response = decode_response(api, version, frame)
         except ProtocolError as error:
-            # Nobody needs it: it may be empty, and an earlier request may have had another version.
+            # It is not needed, and may be unreadable: empty, or of an earlier request's version.
             logger.debug("An answer of %s that nobody needs is no answer: %s", self.address, error)
             return
         self._take_throttle(api, version, response)
@@ -515,10 +514,10 @@ class Connection(CoreConnection, asyncio.Protocol):
             self.on_unneeded_response(response)
 
     def _is_unneeded(self, correlation_id: int) -> bool:
-        """Whether a request of this id was sent and expects no answer.
+        """Whether a request of this id was sent and expects no response.
 
-        Answers come in order and each request that expects one is in `pending`: so what was sent
-        between the last answer and the next one due expects none.
+        Responses come in order, and each request that expects one is in `pending`: so the requests
+        between the last response and the next one due expect none.
         """
         if not 0 <= correlation_id <= _CORRELATION_IDS:
             return False
@@ -536,7 +535,7 @@ class Connection(CoreConnection, asyncio.Protocol):
         if not self.pending:
             self.timeout_checked(0.0)
             return
-        # Not always the first one's: what is sent while connecting may take longer.
+        # Not always the first: requests while connecting have another timeout.
         pending = min(self.pending, key=lambda pending: pending.deadline)
         if self._loop.time() < pending.deadline:
             self.timeout_checked(pending.deadline)
@@ -549,12 +548,12 @@ class Connection(CoreConnection, asyncio.Protocol):
         )
 
     def _network_error(self, message: str) -> NetworkError:
-        # It stands for requests that were handed to the socket: who knows what became of them.
+        # The outcome of all requests in flight is unknown.
         return NetworkError(message, broker=str(self.address), possibly_persisted=True)
 
 
 class BufferedConnection(Connection, asyncio.BufferedProtocol):
-    """A connection that has the loop read into one buffer: cheaper where the loop is asyncio's."""
+    """A connection whose loop reads into one buffer: cheaper where the loop is asyncio's."""
 
 
 def describe(error: Exception) -> str:

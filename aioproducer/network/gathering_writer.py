@@ -1,12 +1,11 @@
 """Writes lists of buffers to a socket without joining them, for asyncio on Python 3.11.
 
-Its transports join what `writelines` gets and copy what the socket does not take at once; from
-3.12 on, and in uvloop, they do neither. Used by transport.py, beside an asyncio transport that
-reads: what is written here never goes through it.
+There a transport's `writelines` joins the buffers, and copies what the socket does not take at
+once; from 3.12 on, and in uvloop, it does neither. The transport beside a writer only reads.
 
 Invariants
-* Buffers leave in the order in which they were given, each whole; none is copied.
-* What the socket did not take is held until it did, or until `close`.
+* Buffers leave whole, in the order in which they were given; none is copied.
+* A buffer is kept until the socket has taken it, or until `close`.
 * The descriptor is a duplicate: asyncio lets nobody else watch that of its transport.
 """
 
@@ -26,7 +25,7 @@ _MOST_AT_ONCE = 1024
 
 
 def joins_buffers(transport: asyncio.Transport) -> bool:
-    """Whether the transport is one whose `writelines` joins, and its socket can be written to."""
+    """Whether the transport joins buffers, and has a socket to write to in its place."""
     return sys.version_info < (3, 12) and type(transport).__name__ == "_SelectorSocketTransport"
 
 
@@ -36,9 +35,9 @@ class GatheringWriter:
     Args:
         loop: The loop of the transport.
         transport: One that reads from the socket, and on which nothing is written.
-        high: Bytes that may wait before `pause` is called; `resume` is when a quarter is left.
+        high: Bytes that may wait before `pause` is called; at a quarter of it `resume` is.
         pause, resume: As in asyncio's flow control.
-        failed: Called with the system's error when nothing can be written any more.
+        failed: Called with the system's error when the socket is broken.
     """
 
     def __init__(
@@ -77,7 +76,7 @@ class GatheringWriter:
         return self._waiting_bytes
 
     def close(self) -> None:
-        """Let go of the descriptor and of what waits."""
+        """Close the descriptor and drop what waits."""
         if self._waiting:
             self._loop.remove_writer(self._socket)
         self._waiting.clear()
@@ -96,7 +95,7 @@ class GatheringWriter:
         self._look_at_level()
 
     def _send_waiting(self) -> bool:
-        """Write what waits; whether some of it still does."""
+        """Write what waits; returns whether some of it is left."""
         while self._waiting:
             try:
                 written = self._socket.sendmsg(islice(self._waiting, _MOST_AT_ONCE))

@@ -1,8 +1,8 @@
-"""What the cluster says of itself, as values: addresses, leaders, and what is newer. No I/O.
+"""Metadata as values: brokers' addresses and partitions' leaders. No I/O.
 
-The brokers are in brokers.py, a topic's leaders in topics.py.
-Here stands how a newer answer changes what is known: never back to an older leader epoch of the
-same topic, if topics have ids (a broker that lags behind may answer last).
+Invariant
+* A leader is never replaced by one of an older epoch of the same topic, if topics have ids: a
+  broker that lags behind may respond last.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class BrokerAddress(NamedTuple):
 
 
 def broker_address(node_id: int, host: str, port: int) -> BrokerAddress:
-    """Return where a broker says that it listens; an IPv6 address may come in brackets."""
+    """Return the address that a broker advertises; an IPv6 address may come in brackets."""
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     return BrokerAddress(node_id, host, port)
@@ -57,19 +57,19 @@ NOBODY: Final = PartitionLeader(NO_LEADER, -1)
 def newer_leaders(
     known: Sequence[PartitionLeader], topic_id: bytes, response: MetadataResponseTopic
 ) -> list[PartitionLeader]:
-    """The leaders of a topic after an answer, by partition.
+    """The leaders of a topic after a metadata response, by partition.
 
     Args:
         known: The leaders before it.
-        topic_id: The id that they belong to.
-        response: What a broker says now, without an error.
+        topic_id: The topic's id then.
+        response: The topic in the response, without an error.
     """
     leaders = [NOBODY] * len(response.partitions)
     # Without an id a recreated topic, whose epochs begin at 0 and which may have fewer partitions,
-    # looks like the same one; and brokers before 2.4 may tell epochs that are wrong (KAFKA-9212).
+    # looks like the same one; and brokers before 2.4 may give wrong epochs (KAFKA-9212).
     is_same_topic = response.topic_id == topic_id != NO_TOPIC_ID
     if is_same_topic:
-        # A topic never loses partitions: this broker has not heard of the new ones yet.
+        # A topic never loses partitions: this broker does not know the new ones yet.
         leaders += known[len(leaders) :]
     for partition in response.partitions:
         index = partition.partition_index

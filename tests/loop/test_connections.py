@@ -496,18 +496,18 @@ async def test_a_connection_to_a_broker_that_left_meanwhile_is_closed() -> None:
         assert sender is not None
         brokers = sender.cluster.brokers
         addresses = [broker.address for broker in brokers.values()]
-        brokers.update(addresses[:1], told_by="127.0.0.1:9092")
+        brokers.update(addresses[:1], source="127.0.0.1:9092")
         await until(lambda: cluster.connections[1] == 0)
-        brokers.update(addresses, told_by="127.0.0.1:9092")
+        brokers.update(addresses, source="127.0.0.1:9092")
         cluster.hang("api_versions", node_id=1)
         before = len(cluster.requests_of("api_versions"))
         connecting = asyncio.create_task(brokers.connect(brokers[1]))
         await cluster.received("api_versions", before + 1)
         # The news comes to another task than the one that connects.
-        brokers.update(addresses[:1], told_by="127.0.0.1:9092")
+        brokers.update(addresses[:1], source="127.0.0.1:9092")
         cluster.release()
         with pytest.raises(KafkaConnectionError, match="no longer known"):
             await connecting
         await until(lambda: cluster.connections[1] == 0)
-        brokers.update(addresses, told_by="127.0.0.1:9092")
+        brokers.update(addresses, source="127.0.0.1:9092")
         await producer.send_and_wait(TOPIC, b"42", partition=1)

@@ -142,7 +142,7 @@ class Its:
     # ---- acting
 
     def update(self, *addresses: BrokerAddress) -> bool:
-        return self.brokers.update(addresses, told_by="seed:9092")
+        return self.brokers.update(addresses, source="seed:9092")
 
     async def reach(self, address: BrokerAddress = A) -> Wire:
         """Have a broker be connected."""

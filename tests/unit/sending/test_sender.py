@@ -38,7 +38,7 @@ class Its:
         """Take a metadata answer: the brokers, and who leads each partition of the topic."""
         sender = self.sender
         addresses = [BrokerAddress(node_id, "127.0.0.1", 9) for node_id in brokers]
-        sender.cluster.brokers.update(addresses, told_by="b:9092")
+        sender.cluster.brokers.update(addresses, source="b:9092")
         sender.accumulator.topic(TOPIC)
         answer = told(*((leader, 0) for leader in leaders), name=TOPIC)
         sender.topics.take_metadata([TOPIC], [answer], "b:9092")
