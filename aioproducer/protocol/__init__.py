@@ -1,5 +1,5 @@
-"""What a producer says to a broker, as bytes: frames, versions and one file per Kafka API.
+"""Kafka's protocol as bytes: frames, versions and one file per Kafka API. No I/O.
 
-No I/O. Callers encode with `frames.encode_request`, cut what comes back with
-`frames.FrameDecoder` and read it with `frames.decode_response`.
+`frames.encode_request` encodes a request, `frames.FrameDecoder` cuts received bytes into frames,
+`frames.decode_response` decodes a frame.
 """

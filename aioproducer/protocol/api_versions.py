@@ -1,7 +1,7 @@
 """ApiVersions (18): which versions of each API the broker speaks, and its features.
 
-The first request on each connection. A broker that does not know the request's version refuses it
-with one of `REFUSALS`, in a form that `frames.decode_response` finds out.
+It is the first request on each connection. A broker that does not know the request's version
+refuses it with one of `REFUSALS`; `frames.decode_response` finds out the version of the refusal.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ __all__ = [
 ]
 
 REFUSALS = frozenset((35, 42))
-"""UNSUPPORTED_VERSION, and INVALID_REQUEST from brokers that could not read the request."""
+"""UNSUPPORTED_VERSION, and INVALID_REQUEST from brokers that cannot read the request."""
 
 
 class ApiVersionsRequest(NamedTuple):
-    """Which versions do you speak? The broker checks the characters of both names."""
+    """Asks for the versions of all APIs. The broker checks the characters of both names."""
 
     client_software_name: str = ""
     client_software_version: str = ""

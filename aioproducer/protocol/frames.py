@@ -1,8 +1,10 @@
-"""Requests to frames and frames to responses: sizes, headers and correlation ids.
+"""Encodes requests to frames and decodes frames to responses.
 
-A frame is a size in four bytes, a header and a body. A connection's requests are answered in
-their order, each answer with the correlation id of its request. What comes from a broker is
-bounded here: a frame larger than `max_frame_size` is refused before any of it is stored.
+A frame is a size in four bytes, a header and a body. A connection's responses come in the order of
+its requests, each with the correlation id of its request.
+
+Invariant
+* A frame larger than `max_frame_size` is refused as soon as its size is known.
 """
 
 from collections.abc import Iterator
@@ -40,7 +42,7 @@ __all__ = [
 ]
 
 MAX_FRAME_SIZE = 100 * 1024 * 1024
-"""The largest answer taken from a broker by default, in bytes."""
+"""The largest response taken from a broker by default, in bytes."""
 
 _SIZE_BYTES = 4
 _CORRELATION_ID_BYTES = 4
@@ -66,7 +68,7 @@ class ResponseHeader(NamedTuple):
     correlation_id: int = 0
 
 
-# A broker must be able to read the client id of a version it does not know.
+# Never compact: a broker must be able to read the client id in a version it does not know.
 _REQUEST_HEADER = Struct(
     RequestHeader,
     Field("request_api_key", INT16),
@@ -95,18 +97,18 @@ def encode_request(
 ) -> list[bytes | memoryview]:
     """Encode a request as the chunks to write, its size first.
 
-    The buffers of record batches are among the chunks as they were handed in: none is copied,
-    so they must not change until the response has come.
+    The buffers of record batches are among the chunks, uncopied: they must not change until the
+    response has come.
 
     Args:
         api: The API.
         version: A version of it that we speak, see `versions.choose_version`.
-        correlation_id: What the response is to carry.
+        correlation_id: The response carries it, too.
         client_id: The producer's `client_id`.
         request: The request.
 
     Raises:
-        UnsupportedVersionError: The request holds something that the version cannot say.
+        UnsupportedVersionError: The request holds something that the version has no field for.
     """
     return encode_frame(
         RequestHeader(api.key, version, correlation_id, client_id),
@@ -117,7 +119,7 @@ def encode_request(
 
 
 def read_correlation_id(frame: Buffer) -> int:
-    """Return the correlation id of a response frame, which every version has in front."""
+    """Return the correlation id of a response frame; it comes first in every version."""
     if len(frame) < _CORRELATION_ID_BYTES:
         raise ProtocolError(f"The broker sent a response of {len(frame)} bytes")
     return int.from_bytes(frame[:_CORRELATION_ID_BYTES], "big", signed=True)
@@ -126,7 +128,7 @@ def read_correlation_id(frame: Buffer) -> int:
 def decode_response(api: Api[Req, Resp], version: int, frame: Buffer) -> tuple[int, Resp]:
     """Decode a frame, without its size, as the response to a request of this version.
 
-    Bytes behind the response are ignored, as Kafka's own clients do.
+    Bytes behind the response are ignored, as in Kafka's own clients.
 
     Returns:
         The correlation id and the response.
@@ -135,7 +137,7 @@ def decode_response(api: Api[Req, Resp], version: int, frame: Buffer) -> tuple[i
         ProtocolError: The frame is not such a response.
     """
     is_api_versions = api.key == API_VERSIONS.key
-    # The header of an ApiVersions response never changes: it is read before anything is agreed on.
+    # The header of an ApiVersions response never changes: no version is agreed on yet.
     flexible_header = api.is_flexible(version) and not is_api_versions
     header, offset = decode(frame, _RESPONSE_HEADER_PLANS[flexible_header])
     correlation_id = cast(ResponseHeader, header).correlation_id
@@ -153,12 +155,12 @@ def _error_code(frame: Buffer, offset: int) -> int:
 
 
 def _decode_refusal(version: int, frame: Buffer, offset: int, code: int) -> ApiVersionsResponse:
-    """Decode what a broker says that does not know the request's version.
+    """Decode the response of a broker that does not know the request's version.
 
-    Kafka answers in version 0 (KIP-511); Kroxylicious in the version that was asked; librdkafka's
-    mock cluster in a form of its own. Read in a wrong form, its list is nonsense, and the zeros
-    behind it a pause of hours: so the list counts only if one of the two forms fits the frame to
-    its last byte, and a throttle time never does.
+    Kafka responds in version 0 (KIP-511), Kroxylicious in the version of the request, librdkafka's
+    mock cluster in a form of its own. A wrong form gives a nonsense list and a throttle time of
+    hours. So the list counts only if version 0 or the request's version fits the frame to its last
+    byte, and the throttle time never counts.
     """
     for form in dict.fromkeys((0, version)):
         try:
@@ -187,18 +189,18 @@ class FrameDecoder:
     def feed(self, data: Buffer) -> Iterator[bytes]:
         """Take what was read; return the frames that are complete now, without their sizes.
 
-        The bytes are taken at the call, also if the frames are not looked at.
+        The bytes are taken at the call, even if nobody iterates.
 
         Raises:
-            ProtocolError: While iterating, behind the frames before it: a frame has an
-                impossible size. The connection is of no use any more.
+            ProtocolError: While iterating, after the frames before it: a frame has an
+                impossible size. The connection cannot be used any more.
         """
         self._buffer += data
         return self._frames()
 
     @property
     def pending_bytes(self) -> int:
-        """How many bytes of a frame wait for the rest of it."""
+        """How many bytes of an incomplete frame were received."""
         return len(self._buffer)
 
     def _frames(self) -> Iterator[bytes]:
@@ -232,7 +234,7 @@ class FrameDecoder:
 
 
 def _guess_speaker(start: bytes) -> tuple[str, str] | None:
-    """Return what the other side seems to be and what to change, from its first four bytes."""
+    """Return what the other side seems to be and how to fix it, from its first four bytes."""
     if start[0] in (0x15, 0x16) and start[1] == 0x03:
         return (
             "The other side answered in TLS: is TLS missing?",

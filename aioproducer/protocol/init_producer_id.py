@@ -8,7 +8,7 @@ __all__ = ["INIT_PRODUCER_ID", "InitProducerIdRequest", "InitProducerIdResponse"
 
 
 class InitProducerIdRequest(NamedTuple):
-    """Give me a producer id; from version 3 on, or raise the epoch of the one I have."""
+    """Asks for a producer id; from version 3 on also for the next epoch of a given one."""
 
     transactional_id: str | None = ""
     transaction_timeout_ms: int = 0

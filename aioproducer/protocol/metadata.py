@@ -1,8 +1,7 @@
 """Metadata (3): the brokers of the cluster, and the leader of each partition of some topics.
 
-Kafka 2.1 offers version 7. The versions before it are for Azure Event Hubs, which offers 0 to 5:
-they have no leader epochs, so that every leader is known with epoch -1. Version 4 is the first
-that can say whether a topic may be created.
+Kafka 2.1 offers version 7. Azure Event Hubs offers 0 to 5, which have no leader epochs: every epoch
+is -1 there. Version 4 is the first that says whether a topic may be created.
 """
 
 from collections.abc import Sequence
@@ -40,7 +39,7 @@ class MetadataRequestTopic(NamedTuple):
 
 
 class MetadataRequest(NamedTuple):
-    """What is known of these topics? None asks for all of them, none for the brokers alone."""
+    """Asks for topics: None for all of them, an empty sequence for the brokers alone."""
 
     topics: Sequence[MetadataRequestTopic] | None = ()
     allow_auto_topic_creation: bool = True
@@ -58,7 +57,7 @@ class MetadataResponseBroker(NamedTuple):
 
 
 class MetadataResponsePartition(NamedTuple):
-    """A partition and its leader; the id is -1 while there is none, the epoch before version 7."""
+    """A partition and its leader: id -1 while there is none, epoch -1 before version 7."""
 
     error_code: int = 0
     partition_index: int = 0
@@ -77,7 +76,7 @@ class MetadataResponseTopic(NamedTuple):
 
 
 class MetadataResponse(NamedTuple):
-    """The brokers, and the topics asked for. The `error_code` is for the whole (KIP-1102)."""
+    """The brokers, and the topics asked for. `error_code` is for the whole response (KIP-1102)."""
 
     throttle_time_ms: int = 0
     brokers: Sequence[MetadataResponseBroker] = ()
@@ -108,8 +107,8 @@ _REQUEST = Struct(
     Field("include_topic_authorized_operations", BOOL, since=8),
 )
 
-# A producer writes to leaders only. Replicas are read over, without an object made of them: that
-# is most of the answer of a large cluster.
+# A producer writes to leaders only. The replicas, most of a large cluster's response, are skipped
+# without making an object.
 _PARTITION = Struct(
     MetadataResponsePartition,
     Field("error_code", INT16),

@@ -1,4 +1,4 @@
-"""Produce (0): record batches to the leaders of their partitions, and where they were stored."""
+"""Produce (0): record batches for the partitions of one leader, and their offsets."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -33,7 +33,7 @@ __all__ = [
 
 
 class PartitionProduceData(NamedTuple):
-    """One record batch for one partition, as the chunks it consists of; none is copied."""
+    """One record batch for one partition, as chunks; none is copied."""
 
     index: int = 0  # type: ignore[assignment]  # Kafka's name hides tuple.index
     records: Sequence[Buffer] | None = ()
@@ -48,7 +48,7 @@ class TopicProduceData(NamedTuple):
 
 
 class ProduceRequest(NamedTuple):
-    """Store these batches; `acks` is -1 for all. With acks=0 no response comes."""
+    """Stores batches; `acks` is -1 for all. With acks=0 no response comes."""
 
     transactional_id: str | None = None
     acks: int = 0
@@ -57,7 +57,7 @@ class ProduceRequest(NamedTuple):
 
 
 class BatchIndexAndErrorMessage(NamedTuple):
-    """A record that had the whole batch refused (KIP-467)."""
+    """A record for which the broker refused the whole batch (KIP-467)."""
 
     batch_index: int = 0
     batch_index_error_message: str | None = None
@@ -71,7 +71,7 @@ class LeaderIdAndEpoch(NamedTuple):
 
 
 class PartitionProduceResponse(NamedTuple):
-    """What became of one batch. `log_append_time_ms` is -1 for CreateTime."""
+    """The outcome of one batch. `log_append_time_ms` is -1 for CreateTime."""
 
     index: int = 0  # type: ignore[assignment]  # Kafka's name hides tuple.index
     error_code: int = 0
@@ -84,7 +84,7 @@ class PartitionProduceResponse(NamedTuple):
 
 
 class TopicProduceResponse(NamedTuple):
-    """What became of the batches of one topic; the name up to version 12, the id from 13 on."""
+    """The outcomes of one topic's batches; the name up to version 12, the id from 13 on."""
 
     name: str = ""
     topic_id: bytes = NO_TOPIC_ID
@@ -101,7 +101,7 @@ class NodeEndpoint(NamedTuple):
 
 
 class ProduceResponse(NamedTuple):
-    """What became of each batch of the request."""
+    """The outcome of each batch of the request."""
 
     responses: Sequence[TopicProduceResponse] = ()
     throttle_time_ms: int = 0

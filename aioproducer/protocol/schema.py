@@ -1,11 +1,11 @@
 """The language in which the API files declare their messages, and its compiler to codec plans.
 
-A message is a NamedTuple class (names, Python types, Kafka's defaults) and a `Struct` that says
-how it looks on the wire: its fields in wire order, each with the versions that have it.
-`compile_plan` turns a struct into the plan of one version, once. No message is known here.
+A message is a NamedTuple class (names, Python types, Kafka's defaults) and a `Struct` with its form
+on the wire: the fields in wire order, each with the versions that have it. `compile_plan` turns a
+struct into the plan of one version, once. No message is defined here.
 
-The API files do without `from __future__ import annotations`: a NamedTuple would compile each of
-its annotations, which is a part of what `import aioproducer` takes.
+The API files do not use `from __future__ import annotations`: NamedTuple would compile each
+annotation, which makes `import aioproducer` slower.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
-"""What a record batch may be handed over in."""
+"""The types of a record batch's chunks."""
 
 NO_TOPIC_ID = bytes(16)
 """The zero UUID: no topic id. Topic ids are 16 bytes, as on the wire."""
@@ -76,14 +76,14 @@ Resp = TypeVar("Resp", bound=tuple[object, ...])
 
 
 class Struct(Generic[T_co]):
-    """How the NamedTuple class `record` looks on the wire."""
+    """The form of the NamedTuple class `record` on the wire."""
 
     def __init__(self, record: type[T_co], *fields: Field) -> None:
         """Declare `record` by its fields in wire order.
 
         Args:
             record: The NamedTuple class that values are made of. Each field has a default.
-            *fields: Every field of `record`, and those of the wire that are read over.
+            *fields: Every field of `record`, and those of the wire that are skipped.
         """
         self.record = record
         self.fields = fields
@@ -111,12 +111,12 @@ class Field:
         since: The first version that has it.
         until: The last version that has it; None for no end.
         nullable_since: The first version in which it may be null; None for never.
-        tag: Its number, where it is a tagged field.
-        ignorable: What it holds may be dropped where the version lacks it. For other fields
-            that is an error, as silence would change what the request means.
-        never_compact: A length of the old form also in flexible versions.
-        skip: The producer has no use for it: it is not in `record`.
-        default: What a skipped field is written as; None for its type's zero.
+        tag: Its number, if it is a tagged field.
+        ignorable: Its value may be dropped where the version lacks it. For other fields that is
+            an error: the request would mean something else.
+        never_compact: Its length has the old form in flexible versions, too.
+        skip: The producer does not use it: it is not in `record`.
+        default: The value written for a skipped field; None for its type's zero.
     """
 
     def __init__(
@@ -158,8 +158,8 @@ class Api(Generic[Req, Resp]):
         min_version: The oldest version we speak.
         max_version: The newest version we speak.
         flexible_from: The first version with compact lengths and tagged fields.
-        pause_from: The first version whose throttle time asks us for a pause (KIP-219); what an
-            older one tells is a pause that the broker made itself.
+        pause_from: The first version whose throttle time asks the client for a pause (KIP-219); in
+            older versions it is a pause that the broker has made itself.
         request: The request's declaration.
         response: The response's declaration.
     """
@@ -190,12 +190,12 @@ class Api(Generic[Req, Resp]):
         return version >= self.flexible_from
 
     def request_plan(self, version: int) -> Plan:
-        """Return how the request looks in this version."""
+        """Return the codec's plan of the request in this version."""
         self._check(version)
         return compile_plan(self.request, version, self.is_flexible(version))
 
     def response_plan(self, version: int) -> Plan:
-        """Return how the response looks in this version."""
+        """Return the codec's plan of the response in this version."""
         self._check(version)
         return compile_plan(self.response, version, self.is_flexible(version))
 
@@ -215,7 +215,7 @@ def compile_plan(struct: Struct[T_co], version: int, flexible: bool) -> Plan:
     for field in _fields_in(struct, version):
         plan = _plan_of(field, version, flexible)
         if field.tag is not None:
-            # An unknown tag is read over anyway.
+            # The codec skips unknown tags.
             if not field.skip:
                 tagged.append((field.tag, plan, place_of[field.name]))
         elif field.skip:

@@ -1,4 +1,4 @@
-"""Chooses the version of each API to speak with a broker. Pure functions over its ranges."""
+"""Chooses the version of each API to speak with a broker. Pure functions."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def choose_version(
         at_most: A version not to exceed, see `produce_version_cap`.
 
     Raises:
-        UnsupportedVersionError: There is none.
+        UnsupportedVersionError: No version is common.
     """
     if api.key not in ranges:
         raise UnsupportedVersionError(
@@ -84,10 +84,10 @@ def produce_version_cap(
 
     Args:
         transactional: The request belongs to a transaction.
-        transactions_v2: The cluster runs `transaction.version` 2 (KIP-890). Without it, a newer
-            request would add its partitions to the transaction behind the producer's back.
-        topic_ids: The id of every topic in the request is known. Some brokers offer version 13
-            with a Metadata version that has no ids.
+        transactions_v2: The cluster runs `transaction.version` 2 (KIP-890). Otherwise the broker
+            would add the partitions of a newer request to the transaction by itself.
+        topic_ids: The id of every topic in the request is known. Some brokers offer Produce 13
+            but no Metadata version with ids.
     """
     cap = PRODUCE.max_version
     if transactional and not transactions_v2:
