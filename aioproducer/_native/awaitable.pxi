@@ -1,8 +1,8 @@
 # cython: language_level=3
-"""What the awaitables that run once per record have in common; Cython has no syntax for it.
+"""What the awaitables that run once per record share, and Cython has no syntax for.
 
-Included by the modules that define them: the send slot (`am_send`), by which `await` raises no
-StopIteration; what `throw` does; and that only the module itself makes instances.
+The send slot (`am_send`), by which `await` raises no StopIteration; `throw`; and classes whose
+instances only their own module makes.
 """
 
 from cpython.object cimport PyObject
@@ -37,9 +37,9 @@ def refuse_instance(message, *args, **kwargs):
 
 
 cdef int refuse_new(type cls, str message) except -1:
-    """Have `cls.__new__(cls)` raise: what it made would read through NULL.
+    """Have `cls.__new__(cls)` raise: the methods of such an instance would read through NULL.
 
-    The module's own `Class.__new__(Class)` is a call of the C function, which stays.
+    In the module itself, `Class.__new__(Class)` still works: Cython calls the C function.
     """
     cdef dict attributes = <dict>(<PyTypeObject*>cls).tp_dict
     attributes["__new__"] = staticmethod(partial(refuse_instance, message))
@@ -48,7 +48,7 @@ cdef int refuse_new(type cls, str message) except -1:
 
 
 cdef int raise_thrown(kind, value) except -1:
-    """What `throw(kind, value)` of an awaitable that has nothing to clean up does."""
+    """Implement `throw(kind, value)` for an awaitable that has nothing to clean up."""
     if not isinstance(kind, type):
         raise kind
     if isinstance(value, BaseException):

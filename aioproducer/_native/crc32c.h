@@ -11,7 +11,7 @@ void aioproducer_crc32c_init(void);
 /* Continue `crc` (0 to start) over `length` bytes. */
 uint32_t aioproducer_crc32c(uint32_t crc, const void *data, size_t length);
 
-/* The table-driven path, exported so that the tests can hold the two against each other. */
+/* The table-driven path, exported so that the tests can compare the two. */
 uint32_t aioproducer_crc32c_portable(uint32_t crc, const void *data, size_t length);
 
 #endif

@@ -1,22 +1,21 @@
 # cython: language_level=3
 """The deliveries of a batch's records, and the waits for them.
 
-Included by record_batch.pyx, in whose module it is compiled: a batch makes deliveries and a
-delivery asks its batch, once per record each.
+Part of the module record_batch: batch and delivery call each other once per record.
 
 Who waits how
-    await delivery, send_and_wait    a `DeliveryWait` of its own for each await; only it can be
-                                     cancelled, with the message of whoever cancels
-    asyncio.gather, shield, wait_for a task that awaits, made by asyncio: a pending delivery is no
-                                     future to `asyncio.isfuture`, so two of them share nothing
+    await delivery, send_and_wait    each await has a `DeliveryWait`; only that is cancelled, with
+                                     the message of the cancellation
+    asyncio.gather, shield, wait_for asyncio wraps the delivery in a task that awaits it: while it
+                                     is pending, `asyncio.isfuture` is False for it
     asyncio.wait, add_done_callback  a callback, called with the delivery
 
 Invariants
-* A wait that is cancelled ends; the record, its delivery and every other wait go on.
-* Nothing here keeps an exception, a task or a callback once the outcome was told: a delivery takes
-  no part in garbage collection, so a circle through it would never be found.
-* What user code raises while it is notified goes to the loop's exception handler; only
-  KeyboardInterrupt and SystemExit pass, and then the loop notifies the others.
+* Cancelling a wait ends that wait; the record, its delivery and all other waits go on.
+* Once its waiters are notified, a delivery keeps no exception, task or callback: it takes no part
+  in garbage collection, so a reference cycle through it would never be collected.
+* What user code raises while it is notified goes to the loop's exception handler. KeyboardInterrupt
+  and SystemExit pass, and then the loop notifies the other waiters.
 """
 
 from cpython.exc cimport PyErr_WarnEx
@@ -42,14 +41,14 @@ cdef extern from "Python.h":
 
 cdef extern from *:
     """
-    /* Python 3.14 caches the hash of a tuple, where tp_alloc leaves 0: a hash that was found. */
+    /* Python 3.14 caches a tuple's hash. tp_alloc leaves 0, which would be a hash; -1 is none. */
     #if PY_VERSION_HEX >= 0x030E0000
     #define HAS_NO_HASH_YET(values) (((PyTupleObject*)(values))->ob_hash = -1)
     #else
     #define HAS_NO_HASH_YET(values) ((void)(values))
     #endif
 
-    /* The context that the caller runs in, left; None where there is none to leave. */
+    /* Leave the current context and return it; None if there is none to leave. */
     static PyObject* leave_context(void)
     {
         PyObject *context = PyThreadState_Get()->context;
@@ -57,7 +56,7 @@ cdef extern from *:
             Py_RETURN_NONE;
         Py_INCREF(context);
         if (PyContext_Exit(context) < 0) {
-            /* Nobody entered it: it is the thread's own. */
+            /* It was never entered: it is the thread's own. */
             PyErr_Clear();
             Py_DECREF(context);
             Py_RETURN_NONE;
@@ -72,7 +71,7 @@ cdef extern from *:
 cdef object new_metadata(
     object topic, object partition, object offset, object timestamp_ms, object by_broker
 ):
-    # What RecordMetadata(...) does, without the Python function that a NamedTuple has for it.
+    # RecordMetadata(...) without the Python call that a NamedTuple makes.
     cdef PyTypeObject* cls = <PyTypeObject*>RecordMetadata
     cdef object metadata = cls.tp_alloc(cls, 5)
     HAS_NO_HASH_YET(metadata)
@@ -81,7 +80,7 @@ cdef object new_metadata(
     set_item(metadata, 2, offset)
     set_item(metadata, 3, timestamp_ms)
     set_item(metadata, 4, by_broker)
-    # A str, numbers and a bool: no circle goes through it, so the collector need not look.
+    # It holds a str, ints and a bool: no reference cycle goes through it.
     PyObject_GC_UnTrack(<PyObject*>metadata)
     return metadata
 
@@ -103,12 +102,12 @@ cdef class Delivery:
 
     The record is on its way already. Cancelling an `await` of a delivery ends that wait at once
     and never the record: it can be awaited again, and `on_delivery` still gets its true outcome.
-    A failed delivery that nobody looks at logs nothing; the producer counts it and tells
+    A failed delivery that nobody looks at logs nothing; the producer counts it and calls
     `on_error`.
 
     Raises (when awaited):
         KafkaError: The record was not stored, or it is not known whether it was:
-            `error.possibly_persisted` tells which.
+            `error.possibly_persisted` says which.
     """
 
     def __init__(self):
@@ -137,8 +136,7 @@ cdef class Delivery:
         return self.batch.outcome
 
     cdef void _follow_split(self):
-        # To the last part that begins at or before this record; its batch may have been split
-        # again.
+        # Move to the last part that begins at or before this record; it may be split, too.
         cdef Py_ssize_t low, high, middle
         while self.batch.outcome == SPLIT:
             low = 0
@@ -179,8 +177,8 @@ cdef class Delivery:
         )
 
     cdef object _error(self):
-        # A fresh instance for whoever looks. One kept here would hold, by its traceback, the
-        # frame that holds this delivery, and no garbage collector would see the circle.
+        # A new instance each time. Its traceback holds a frame, and the frame this delivery: an
+        # instance kept here would close a cycle that is never collected.
         return self.batch.error.again()
 
     # ---- notifying
@@ -209,7 +207,7 @@ cdef class Delivery:
             try:
                 self._report(on_delivery, direct)
             except BaseException:
-                # KeyboardInterrupt or SystemExit: the loop notifies the others.
+                # KeyboardInterrupt or SystemExit: the loop notifies the waiters.
                 self._notify_all(waiters, False)
                 raise
         return self._notify_all(waiters, direct)
@@ -237,7 +235,7 @@ cdef class Delivery:
         wait = <DeliveryWait>waiter
         callback, context, others = wait.wake_up, wait.context, wait.others
         if callback is None:
-            # Cancelled by one that was notified before it.
+            # A waiter that was notified before has cancelled it.
             return 0
         wait.wake_up = wait.context = wait.others = None
         if others is None:
@@ -255,14 +253,14 @@ cdef class Delivery:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            self._blame(callback, error)
+            self._report_exception(callback, error)
         finally:
             PyContext_Exit(context)
         return 0
 
     cdef int _report(self, tuple on_delivery, bint direct) except -1:
         callback, context = on_delivery
-        # A copy: what one callback sets is nothing to the others of the same context.
+        # A copy: callbacks of the same context do not see the variables that another one sets.
         context = PyContext_Copy(context)
         if not direct:
             self.batch.loop.call_soon(self._call_on_delivery, callback, context=context)
@@ -283,16 +281,16 @@ cdef class Delivery:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            self._blame(callback, error)
+            self._report_exception(callback, error)
 
-    cdef int _blame(self, object callback, object error) except -1:
+    cdef int _report_exception(self, object callback, object error) except -1:
         self.batch.loop.call_exception_handler({
             "message": f"callback {callback!r} of a record for {self.batch.topic} raised",
             "exception": error,
         })
         return 0
 
-    # ---- what a future has
+    # ---- as a future
 
     def get_loop(self):
         """The loop of the producer that this delivery belongs to."""
@@ -300,9 +298,9 @@ cdef class Delivery:
 
     @property
     def _asyncio_future_blocking(self):
-        # What makes something a future to asyncio, which then cancels it where it only wants to
-        # end a wait. Nothing can be cancelled once the outcome is known: so it may be one then,
-        # and `asyncio.gather` needs no task for it.
+        # This attribute makes an object a future to asyncio, and asyncio cancels a future to end
+        # a wait for it. So a pending delivery is none; a done one is, because there is nothing
+        # to cancel and `asyncio.gather` needs no task for it.
         return None if self._outcome() == PENDING else False
 
     def _record_batch(self):
@@ -315,7 +313,7 @@ cdef class Delivery:
         return self._outcome() != PENDING
 
     def cancel(self, msg=None):
-        """Return False: an accepted record cannot be recalled. Cancel the task that waits."""
+        """Return False: an accepted record cannot be withdrawn. Cancel the task that waits."""
         return False
 
     def cancelled(self):
@@ -323,7 +321,7 @@ cdef class Delivery:
         return False
 
     def result(self):
-        """The `RecordMetadata`; raises what went wrong, or InvalidStateError when not done."""
+        """The `RecordMetadata`; raises the record's error, or InvalidStateError when not done."""
         if self._known_outcome() == FAILED:
             raise self._error()
         return self._metadata()
@@ -345,7 +343,7 @@ cdef class Delivery:
 
         Args:
             fn: What it raises goes to the loop's exception handler.
-            context: What it runs in; a copy of the caller's when None.
+            context: The context it runs in; a copy of the caller's when None.
         """
         if context is None:
             context = PyContext_CopyCurrent()
@@ -355,7 +353,7 @@ cdef class Delivery:
             self._add_waiter((fn, context))
 
     def remove_done_callback(self, fn):
-        """Take back a callback; returns how many were removed."""
+        """Remove a callback; returns how many there were."""
         waiters = self.waiters
         if waiters is None:
             return 0
@@ -368,8 +366,8 @@ cdef class Delivery:
         self.waiters = left if left else None
         return len(<list>waiters) - len(left)
 
-    # ---- awaiting. No send, throw and close: with them it would be a coroutine to asyncio, and
-    # asyncio.wait() takes futures only.
+    # ---- awaiting. There is no send, throw and close: with them it would be a coroutine to
+    # asyncio, and asyncio.wait() takes no coroutines.
 
     def __await__(self):
         cdef DeliveryWait wait = DeliveryWait.__new__(DeliveryWait)
@@ -386,8 +384,8 @@ refuse_new(Delivery, "a Delivery is made by Producer.send")
 cdef class DeliveryWait:
     """One await of one record: what `send_and_wait` returns, and `Delivery.__await__`.
 
-    A coroutine to asyncio, so that `create_task(producer.send_and_wait(...))` works, and the
-    future that its task waits for once it was begun.
+    It is a coroutine to asyncio, so that `create_task(producer.send_and_wait(...))` works. Once
+    begun, it is also the future that its task waits for.
     """
 
     __class_getitem__ = classmethod(GenericAlias)
@@ -419,7 +417,7 @@ cdef class DeliveryWait:
         return self.send(None)
 
     def send(self, value):
-        """Begin to wait, or end with the outcome, as asyncio has a coroutine do."""
+        """Begin to wait, or end with the outcome, as a coroutine does."""
         cdef Outcome outcome = self._begin()
         if outcome == DELIVERED:
             raise StopIteration(self.delivery._metadata())
@@ -459,7 +457,7 @@ cdef class DeliveryWait:
         return self.delivery.batch.loop
 
     def add_done_callback(self, fn, *, context=None):
-        """Have the task woken up, once, by the outcome or by a cancellation."""
+        """Have `fn` called once, at the outcome or a cancellation; it wakes the task."""
         if context is None:
             context = PyContext_CopyCurrent()
         if self.done():
@@ -494,7 +492,7 @@ cdef class DeliveryWait:
         return self.is_cancelled or self.delivery._outcome() != PENDING
 
     def result(self):
-        """Raise the cancellation if there is one; the outcome comes from the next step."""
+        """Raise the cancellation if there is one; the outcome comes from the next `send`."""
         if self.is_cancelled:
             message = self.cancel_message
             raise CancelledError() if message is None else CancelledError(message)
@@ -504,7 +502,7 @@ refuse_new(DeliveryWait, "a DeliveryWait is made by Producer.send_and_wait")
 
 
 cdef bint enter(object context) except -1:
-    """Enter a context; False where it is in use further up, by a loop inside of a task."""
+    """Enter a context; False if it is entered already, by a loop that a task runs inside itself."""
     try:
         PyContext_Enter(context)
     except RuntimeError:
@@ -513,12 +511,12 @@ cdef bint enter(object context) except -1:
 
 
 cdef void set_raised(error) noexcept:
-    # `noexcept`: what it sets is for the interpreter, which called the slot, not for us.
+    # `noexcept`: the interpreter, which called the slot, takes this error; Cython must not.
     PyErr_SetObject(type(error), error)
 
 
 cdef PySendResult wait_am_send(PyObject* this, PyObject* value, PyObject** result) noexcept:
-    # `await` without raising and catching a StopIteration (PEP 479's slot, am_send).
+    # The slot am_send: `await` without raising and catching a StopIteration.
     cdef DeliveryWait wait = <DeliveryWait>this
     cdef Outcome outcome
     try:

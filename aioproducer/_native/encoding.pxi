@@ -1,7 +1,7 @@
 # cython: language_level=3
-"""How a record looks in a batch: varints, fields, headers (KIP-98, magic 2).
+"""The encoding of records in a batch: varints, fields, headers (KIP-98, magic 2).
 
-Included by record_batch.pyx. What is taken here was put here: nothing is checked.
+The `take` functions read only what the `put` functions wrote: they check nothing.
 """
 
 cdef extern from "Python.h":
@@ -12,7 +12,7 @@ cdef struct EncodedRecord:
     int64_t timestamp_ms
     Field key
     Field value
-    const char* headers       # the count and all
+    const char* headers       # their count, then each of them
     Py_ssize_t headers_size
 
 

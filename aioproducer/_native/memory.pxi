@@ -1,9 +1,19 @@
 # cython: language_level=3
 """The memory of a batch's encoded records, and a pool of blocks for it.
 
-Included by record_batch.pyx. Whoever reads the records (a socket, a compressor in a thread, a
-report of what was not delivered) holds the `RecordMemory`, by a buffer or by a reference; the
-memory is given back when the last of them lets go, never while it is read (KAFKA-19012).
+Invariants
+* Only its batch writes to a `RecordMemory` or moves it, and only before anybody can read it: until
+  `close`, or within `restore_records`. After that it never changes.
+* A reader (a socket, a compressor in a thread, the report of undelivered records) holds the
+  `RecordMemory`, by a reference or a buffer. `__dealloc__` alone frees the memory or gives it back
+  to the pool: after the batch and the last reader have dropped it.
+
+Why the batch cannot give its memory back itself (KAFKA-19012):
+1. The socket takes half of a request. For the other half, the transport keeps a view of the memory.
+2. The batch expires, fails, and drops its reference.
+3. The next batch takes a block from the pool. It is another block: the view keeps this one.
+4. The transport writes the other half and drops the view. Now the block goes to the pool.
+Java gave the block back at step 2 and wrote the records of step 3, at step 4, to a wrong topic.
 """
 
 cdef enum:
@@ -14,8 +24,8 @@ cdef enum:
 cdef class BlockPool:
     """Keeps the memory of full batches for the next ones.
 
-    The system takes large blocks back at once when they are freed, and clears each page anew when
-    it gives them out: a good part of what a record costs.
+    The C library returns a large block to the system when it is freed, and the system clears each
+    page of the next one: a good part of a record's cost.
     """
 
     def __cinit__(self, Py_ssize_t block_size):
@@ -48,7 +58,7 @@ cdef class BlockPool:
 @cython.no_gc
 @cython.freelist(256)
 cdef class RecordMemory:
-    """Grows while its batch is open; afterwards it can be read, and never changes."""
+    """The encoded records of one batch: see the module's invariants."""
 
     def __dealloc__(self):
         self._give_back()
@@ -57,14 +67,14 @@ cdef class RecordMemory:
         PyBuffer_FillInfo(buffer, self, self.data, self.size, 1, flags)
 
     cdef int use_block(self, BlockPool pool) except -1:
-        """Take a whole block at once, for a batch that is likely to get full."""
+        """Take a whole block from the pool, for a batch that is likely to get full."""
         self.data = pool.take()
         self.capacity = pool.block_size
         self.pool = pool
         return 0
 
     cdef int resize(self, Py_ssize_t capacity, Py_ssize_t used) except -1:
-        """Have room for `capacity` bytes, of which the first `used` are kept."""
+        """Provide `capacity` bytes, and keep the first `used`. Nobody else may read them yet."""
         cdef char* data
         if self.pool is None:
             data = <char*>realloc(self.data, capacity)

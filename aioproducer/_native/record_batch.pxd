@@ -30,9 +30,9 @@ cdef class BlockPool:
 
 cdef class RecordMemory:
     cdef char* data
-    cdef Py_ssize_t size       # what a buffer shows: all of the records once the batch is closed
+    cdef Py_ssize_t size       # what a reader sees: 0 until the batch is closed
     cdef Py_ssize_t capacity
-    cdef BlockPool pool        # where `data` came from; None: from the system
+    cdef BlockPool pool        # where `data` came from; None: from malloc
 
     cdef int use_block(self, BlockPool pool) except -1
     cdef int resize(self, Py_ssize_t capacity, Py_ssize_t used) except -1
@@ -52,7 +52,7 @@ cdef class RecordBatch:
     cdef readonly int32_t base_sequence
     cdef public Py_ssize_t charged_bytes
     cdef public int attempts
-    cdef public int times_taken   # as `attempts`, and those of the batch that it is a part of
+    cdef public int times_taken   # `attempts`, with those of the batch that it was split from
     cdef public object last_error
     cdef public bint possibly_persisted
     cdef public bint is_in_flight
@@ -60,18 +60,18 @@ cdef class RecordBatch:
     cdef public bint is_prepared
     cdef Outcome outcome
     cdef int64_t log_append_time_ms
-    cdef list parts            # of a split batch: (first index, batch, first index there)
+    cdef list parts            # after a split: (first index, batch, first index there)
     cdef list enrolled
-    cdef object share          # the BufferShare that its bytes count for
-    cdef RecordMemory memory   # None when the batch is done or compressed
+    cdef object share          # the BufferShare that its bytes are charged to
+    cdef RecordMemory memory   # None when the batch is empty, done or compressed
     cdef Py_ssize_t size
-    cdef Py_ssize_t announce_at   # the size at which the sender is told next that it has grown
+    cdef Py_ssize_t announce_at   # the size at which the sender is notified next that it has grown
     cdef bytes compressed
     cdef int codec_attributes
     cdef readonly int64_t base_timestamp_ms
     cdef readonly int64_t max_timestamp_ms
-    cdef object sent_in        # the request that carries it, until its response is taken
-    cdef bint has_response      # while that is scanned
+    cdef object sent_in        # the request that carries it, until its response is handled
+    cdef bint has_response      # only while the response is scanned
 
     cdef void begin(self, str topic, int partition, object loop, double created_at) noexcept
     cpdef close(self)
@@ -125,18 +125,18 @@ cdef class Delivery:
     cdef int _notify_one(self, object waiter, bint direct) except -1
     cdef int _call(self, object callback, object argument, object context, bint direct) except -1
     cdef int _report(self, tuple on_delivery, bint direct) except -1
-    cdef int _blame(self, object callback, object error) except -1
+    cdef int _report_exception(self, object callback, object error) except -1
     cdef Outcome _known_outcome(self) except *
 
 
 cdef class DeliveryWait:
     cdef Delivery delivery
-    cdef object wake_up        # what steps the task that waits; None while none does
+    cdef object wake_up        # steps the task that waits; None while no task waits
     cdef object context
-    cdef list others           # whoever else wants to know: (callback, context) each
+    cdef list others           # further callbacks: (callback, context) each
     cdef object cancel_message
     cdef bint is_cancelled
-    cdef bint is_forgotten     # nobody has awaited it so far, though somebody should
+    cdef bint is_forgotten     # made by `send_and_wait` and not awaited so far
     cdef public object _asyncio_future_blocking
 
     cdef Outcome _begin(self) except *

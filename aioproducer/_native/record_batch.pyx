@@ -1,15 +1,16 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 # cython: embedsignature=True, embedsignature.format=python, freethreading_compatible=False
-"""A record batch on its way to the log; its records' deliveries are in delivery.pxi.
+"""A record batch: its encoded records, its header, and its outcome.
 
-A batch takes encoded records (magic 2, KIP-98) until it is closed, is sealed once per attempt
-with a fresh 61-byte header, and ends exactly once: delivered, failed, or split into parts.
+A batch takes encoded records (magic 2, KIP-98) until it is closed, gets a fresh 61-byte header
+for each attempt, and ends exactly once: delivered, failed, or split into parts.
 
 Invariants
 * The encoded records never change after the batch is closed: a retry cannot corrupt an attempt
-  that the transport still writes. A batch that is done lets go of them.
+  that the transport still writes. A batch that is done drops its reference to them; memory.pxi
+  says when they are freed.
 * A `Delivery` knows its batch and its index. The batch knows a delivery only once somebody waits
-  for it (it is *enrolled*), so a fire-and-forget record costs no completion work.
+  for it (it is *enrolled*), so a fire-and-forget record costs nothing at the end of its batch.
 * A batch leaves PENDING once. Its waiters run after that, in the order they were enrolled.
 """
 
@@ -48,7 +49,7 @@ def crc32c(data, uint32_t crc=0):
 
 
 def crc32c_portable(data, uint32_t crc=0):
-    """The same without the processor's instruction; for tests."""
+    """The same without the processor's CRC instruction; for tests."""
     cdef const unsigned char[::1] view = data
     if view.shape[0] == 0:
         return crc
@@ -61,7 +62,7 @@ include "memory.pxi"
 
 @cython.final
 cdef class RecordBatch:
-    """Records of one partition that travel, succeed or fail together."""
+    """Records of one partition that are sent, delivered or failed together."""
 
     def __init__(self, str topic, int partition, loop, double created_at):
         self.begin(topic, partition, loop, created_at)
@@ -108,7 +109,7 @@ cdef class RecordBatch:
         int64_t timestamp_ms,
         Py_ssize_t limit,
     ) except -1:
-        """Encode one record at the end; return the bytes it took. The caller checked the limit."""
+        """Encode one record at the end; return its size. The caller checks the limit."""
         if self.record_count == 0:
             self.base_timestamp_ms = timestamp_ms
             self.max_timestamp_ms = timestamp_ms
@@ -142,7 +143,7 @@ cdef class RecordBatch:
         return self.memory.use_block(pool)
 
     cdef int _reserve(self, Py_ssize_t needed, Py_ssize_t limit) except -1:
-        # Doubling up to the batch size: an idle partition holds a kilobyte, not a full batch.
+        # Double up to the batch size: a partition with few records takes a kilobyte.
         cdef Py_ssize_t capacity = FIRST_CAPACITY
         if self.memory is None:
             self.memory = RecordMemory.__new__(RecordMemory)
@@ -166,11 +167,11 @@ cdef class RecordBatch:
         return delivery
 
     cpdef close(self):
-        """Take no more records; give back the memory that was reserved beyond the last one."""
+        """Take no more records, and give back the unused memory. From here on it can be read."""
         cdef RecordMemory memory = self.memory
         if memory is None:
             return
-        # A block from the pool may go on as it is when it is nearly full.
+        # A nearly full block from the pool stays as it is: no copy.
         cdef Py_ssize_t spare = 0 if memory.pool is None else memory.capacity // 16
         if memory.capacity > FIRST_CAPACITY and self.size + spare < memory.capacity:
             memory.resize(self.size, self.size)
@@ -180,7 +181,7 @@ cdef class RecordBatch:
 
     @property
     def payload_size(self):
-        """Bytes of the records as they go over the wire."""
+        """Bytes of the records as they are sent."""
         return self._payload_size()
 
     cdef Py_ssize_t _payload_size(self) noexcept:
@@ -199,7 +200,7 @@ cdef class RecordBatch:
         return self.compressed is not None
 
     def set_compressed(self, bytes payload, int codec_attributes):
-        """Keep `payload` in place of the records when it is smaller."""
+        """Replace the records by `payload` if it is smaller."""
         if PyBytes_GET_SIZE(payload) < self.size:
             self.compressed = payload
             self.codec_attributes = codec_attributes
@@ -222,7 +223,7 @@ cdef class RecordBatch:
 
     @property
     def payload(self):
-        """The records as they go over the wire, without a copy; of a closed batch."""
+        """The records of a closed batch as they are sent, without a copy."""
         return self.compressed if self.compressed is not None else memoryview(self.memory)
 
     cpdef assign_sequence(
@@ -239,7 +240,7 @@ cdef class RecordBatch:
     def seal(self, bint is_transactional=False):
         """Build the 61-byte header for this attempt.
 
-        Returns a new object each time: an earlier attempt may still be in a transport's buffer.
+        Returns a new object each time: the transport may still be writing an earlier attempt.
         """
         cdef const char* records = self._payload()
         cdef object header = PyBytes_FromStringAndSize(NULL, BATCH_HEADER_BYTES)
@@ -250,8 +251,8 @@ cdef class RecordBatch:
     cdef char* put_header(
         self, char* start, const char* records, Py_ssize_t length, int attributes
     ) noexcept:
-        """Write the header for `length` bytes of records as they go over the wire."""
-        cdef char* at = put_int(start, 0, 8)            # base offset: the broker's to set
+        """Write the header for the `length` bytes of records that are sent; return its end."""
+        cdef char* at = put_int(start, 0, 8)            # base offset: the broker sets it
         at = put_int(at, BATCH_HEADER_BYTES - LENGTH_AND_EPOCH_END + length, 4)
         at = put_int(at, -1, 4)                         # partition leader epoch
         at = put_int(at, 2, 1)                          # magic
@@ -282,17 +283,17 @@ cdef class RecordBatch:
         return self.outcome == DELIVERED
 
     cpdef complete(self, int64_t base_offset, int64_t log_append_time_ms=-1):
-        """The broker stored the records from `base_offset` on (-1: it did not say where)."""
+        """The broker stored the records from `base_offset` on; -1: it gave no offset."""
         assert self.outcome == PENDING
         self.outcome = DELIVERED
-        # An offset that has no room for the last record behind it is not where they are stored.
+        # An offset that would overflow at the last record is no offset.
         self.base_offset = base_offset if base_offset <= INT64_MAX - self.record_count + 1 else -1
         self.log_append_time_ms = log_append_time_ms
         self.memory = None
         self.compressed = None
 
     def fail(self, error):
-        """No record of this batch is known to be stored."""
+        """Fail all records: none of them is known to be stored."""
         assert self.outcome == PENDING
         self.outcome = FAILED
         self.error = error
@@ -302,8 +303,8 @@ cdef class RecordBatch:
     def split(self, Py_ssize_t limit):
         """Move the records to new batches of at most `limit` bytes each (KIP-126).
 
-        Deliveries, waiters and creation time go along. A record larger than `limit` gets a
-        batch of its own. Returns the new batches in order.
+        Deliveries, waiters and creation time move with them. A record larger than `limit` gets
+        a batch of its own. Returns the new batches in order.
         """
         assert self.outcome == PENDING and self.compressed is None
         cdef const char* at = self._records()
@@ -327,8 +328,8 @@ cdef class RecordBatch:
     def refuse(self, errors):
         """Fail the records that the broker refused by index; move the others to a new batch.
 
-        The broker appended none of them (KIP-467). Returns the new batch, None if no record is
-        left, and the failed ones, of one record each, for the caller to wake.
+        The broker stored none of them (KIP-467). Returns the new batch, None if no record is
+        left, and the failed batches, of one record each, which the caller wakes.
         """
         assert self.outcome == PENDING and self.compressed is None
         cdef const char* at = self._records()
@@ -363,7 +364,7 @@ cdef class RecordBatch:
         cdef RecordBatch part = RecordBatch(
             self.topic, self.partition, self.loop, self.created_at
         )
-        # A split is no attempt: nothing was tried in the form that is sent next.
+        # The attempt that led to the split does not count: the parts were never sent.
         part.attempts = max(self.attempts - 1, 0)
         part.times_taken = self.times_taken
         part.last_error = self.last_error
@@ -387,10 +388,11 @@ cdef class RecordBatch:
         return 0
 
     cpdef wake(self, bint direct):
-        """Notify whoever waits for a record of this batch.
+        """Notify all who wait for a record of this batch.
 
-        `direct` does so here and now, which is only legal where no task is running: from the
-        loop's own callbacks, never from inside a caller's `send`. Otherwise the loop is asked to.
+        With `direct` the waiters run inside this call. That is only legal where no task is
+        running: in the loop's own callbacks, never inside a caller's `send`. Otherwise the loop
+        calls them later.
         """
         cdef Delivery delivery
         cdef Py_ssize_t position = 0
@@ -398,17 +400,18 @@ cdef class RecordBatch:
         if enrolled is None:
             return
         self.enrolled = None
-        # A loop that is run inside of a woken task (nest_asyncio) calls the reader of the socket
-        # again, which asyncio enters in the very context that we are in now.
+        # 1. asyncio runs the socket's reader, and so this method, in the reader's context.
+        # 2. A woken task runs a loop inside itself (nest_asyncio), which runs the reader again.
+        # 3. It enters the same context, which fails while we are in it. So we leave it first.
         outer = leave_context() if direct else None
         try:
             for position in range(len(<list>enrolled)):
                 delivery = <Delivery>(<list>enrolled)[position]
-                # Else its record has waited for metadata here, and is in another batch now.
+                # Otherwise the record waited for metadata here, and is in another batch now.
                 if delivery.batch is self:
                     delivery._notify(direct)
         except BaseException:
-            # KeyboardInterrupt or SystemExit from a task: the others still get their result.
+            # KeyboardInterrupt or SystemExit from a task: the loop notifies the others.
             for position in range(position + 1, len(<list>enrolled)):
                 delivery = <Delivery>(<list>enrolled)[position]
                 if delivery.batch is self:
@@ -424,8 +427,8 @@ cdef class RecordBatch:
 
 
 cdef int append_encoded(RecordBatch batch, EncodedRecord record, Py_ssize_t limit) except -1:
-    # The encoded headers are copied as they are, over append's empty list: one byte is reserved by
-    # it, the rest here.
+    # `append` takes `headers_size` into account and encodes an empty list; the encoded headers are
+    # copied over it.
     batch.append(
         record.key, record.value, None, record.headers_size, record.timestamp_ms, limit
     )

@@ -1,10 +1,10 @@
-# Numbers and sizes as they go over the wire: big-endian, or seven bits a byte. Shared by cimport.
+# Numbers on the wire: big-endian, or seven bits a byte. Shared by cimport.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
     BATCH_HEADER_BYTES = 61
     TOPIC_ID_BYTES = 16
-    FIRST_WITH_TOPIC_IDS = 13   # the first version of Produce that names topics by their ids
+    FIRST_WITH_TOPIC_IDS = 13   # the first version of Produce with topic ids in place of names
 
 
 cdef inline uint16_t get_uint16(const uint8_t* at) noexcept nogil:
