@@ -31,7 +31,7 @@ cdef class BrokerQueues(RequestOwner):
     cdef readonly dict by_node            # by node id
     cdef CorePartitionQueue first_active  # of those with a batch that is not done
     cdef CorePartitionQueue last_active
-    cdef readonly BufferShare leaderless      # of records for partitions without leader
+    cdef readonly BufferShare leaderless      # for records of partitions without leader
     cdef public bint is_closing
     cdef object decisions
     cdef CoreProducerId producer_id
@@ -53,10 +53,10 @@ cdef class BrokerQueues(RequestOwner):
     cdef double delivery_timeout
     cdef bint is_settling
     cdef list offered
-    cdef list holding                     # brokers for which small batches are held back
+    cdef list holding                     # broker queues whose small batches are held back
     cdef int64_t accepted_before
-    cdef int quiet_turns                  # in a row, without a record
-    cdef double crowd                     # how many records are under way at once of late
+    cdef int quiet_turns                  # turns in a row without a record
+    cdef double crowd                     # records recently under way at once
     cdef RequestWriter writer
 
     cdef bint _lacks_producer_id(self) except -1

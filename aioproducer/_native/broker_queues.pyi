@@ -15,7 +15,7 @@ from aioproducer.protocol.schema import Api
 from aioproducer.sending.flush import Flushes
 
 class Decisions(Protocol):
-    """What native code asks and tells; `Any` is a queue or connection as Python made it."""
+    """What native code leaves to Python; `Any` is the Python half of a queue or connection."""
 
     def prepare_closed(self, queue: Any, /) -> None: ...
     def fit_head(self, queue: Any, /) -> bool: ...

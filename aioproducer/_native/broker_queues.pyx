@@ -1,45 +1,43 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 # cython: embedsignature=True, embedsignature.format=python, freethreading_compatible=False
-"""From batches that are due to requests, and from responses to acknowledged batches.
+"""Makes requests from batches that are due, and completes batches by plain successes.
 
-The native half of the sender (sender.py). It hears from the accumulator once per batch, keeps each
-broker's queue filled and drained, and settles a response that says of every batch of its request
-that it was stored. All else is decided in Python, which is asked or told through `decisions`.
+Owns the broker queues, the active partition queues, and when a batch leaves. Python decides
+everything that is no plain success; it is called through `decisions`.
 
 When a batch leaves
     it is full, or has 128 KiB                 at once, if its broker may be sent another request
     it lingers (`linger_ms`)                   when the time is over, or with what leaves before
-    somebody flushes, or waits for room        at the end of the turn
+    a flush, or a caller that waits for        at the end of the turn
+      buffer space
     nothing is in flight to its broker, and    at the end of the turn; while woken tasks run, that
       all callers are here                     is the end of the read callback that wakes them
-    nothing is in flight, and some are not     when they are here, or two turns of the loop brought
-                                               no record, or half a response time is over
+    nothing is in flight, and some callers     when they are here, or two turns of the loop brought
+      are not here                             no record, or half a response time is over
     a response is due                          with it, or when half a response time is over; one
                                                and a half where more than 64 partitions wait
 
-Why: each request costs us and the broker the same however little is in it. Callers who wait for a
-response each, as those of a web route, come back when they have it; what leaves before all are back
-splits them into groups that never meet again. How many there are is what was under way at once of
-late (`crowd`). One caller alone is all callers, so nothing is added to his round trip. The bound is
-a part of the response time as the loop sees it: on a busy loop, where a request costs most, it is
-long, and elsewhere a millisecond. The wait itself counts for no response time, so that it cannot
-feed on itself.
+Why: a request has a fixed cost for us and the broker. Callers that each wait for a response (a web
+route) come back when they have it. A request that leaves before all are back splits them into
+groups that never meet again. Their number is taken to be that of the records recently under way at
+once (`crowd`). A lone caller is all callers, and waits for nobody. The bound is a part of the
+response time as the loop sees it: long on a busy loop, where a request costs most, a millisecond
+elsewhere. The wait itself does not count as response time, so that it cannot grow by itself.
 
 All or nothing per response
-    1. `scan` reads it and changes nothing. An error, a partition that is missing, foreign or named
-       twice, a throttle, a leader's name, a batch that was sent before, expired or failed: False.
-    2. False: Python decodes the same frame and takes it (`SlowPath.handle_response`), as if there
-       were no native code. With AIOPRODUCER_SLOW_PATH=1 in the environment, which only tests set,
-       every response goes that way.
-    3. True: `settle` completes all batches, gives their bytes back, wakes who waits, and makes the
-       next request. Nobody who is woken sees a state in between.
+    1. `scan` reads it and changes nothing. It returns False for an error, a throttle time, another
+       leader, a partition that is missing, unknown or named twice, and for a batch that was sent
+       before, expired or failed.
+    2. False: Python decodes the frame and handles it (`SlowPath.handle_response`), as if there were
+       no native code. With AIOPRODUCER_SLOW_PATH=1, for tests, every response goes there.
+    3. True: `complete` completes all batches, releases their buffer space, wakes the waiters, and
+       makes the next request. No waiter sees a state in between.
 
 Invariants
-* A batch is in exactly one place: open or closed in its partition's queue, or in one request.
-* Bytes are given back when a batch is done *and* no request carries it.
-* A request points into the memory of its batches. What the socket does not take at once holds on to
-  that memory by objects of its own.
-* Waiters run only after all the state of a response is settled, and directly only from a callback
+* A batch is in exactly one place: open or closed in its partition queue, or in one request.
+* Buffer space is released when a batch is done *and* no request carries it.
+* A request points into the memory of its batches (memory.pxi says how that is kept).
+* Waiters run only after all batches of a response are complete, and directly only from a callback
   of the loop, where no task is running.
 """
 
@@ -683,7 +681,7 @@ cdef class BrokerQueues(RequestOwner):
         """Take a response that is no plain success, or why there is none."""
         self.decisions.handle_response(sent, response, error)
 
-    cdef int settle(self, SentRequest sent) except -1:
+    cdef int complete(self, SentRequest sent) except -1:
         """Take the response that was scanned: every batch is stored."""
         cdef BrokerQueue broker = sent.broker_queue
         cdef CorePartitionQueue queue

@@ -8,14 +8,14 @@ cdef extern from "sys/uio.h" nogil:
 
 
 cdef class Awaited:
-    """A request that waits for its response, on the connection that it was sent on."""
+    """A request that waits for its response."""
 
     cdef readonly int32_t correlation_id
     cdef readonly int version
     cdef readonly double deadline
 
     cdef bint scan(self, const uint8_t* frame, Py_ssize_t size) except -1
-    cdef int settle(self) except -1
+    cdef int complete(self) except -1
 
 
 cdef class CoreConnection:

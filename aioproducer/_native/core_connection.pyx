@@ -1,25 +1,29 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 # cython: embedsignature=True, embedsignature.format=python, freethreading_compatible=False
-"""The native half of a connection: what is sent and what comes when all goes well.
+"""The native half of a connection: sends requests, and takes responses that are plain successes.
 
-Extended by transport.py, which opens and ends connections, and reads every response that is not
-taken here.
+Owns the read buffer, the requests in flight, and the duplicate descriptor for direct writes.
 
 How bytes leave
-    the socket takes them      written at once from where they lie, by one system call
-    it takes a part of them    the rest goes to the transport, as buffers that keep the memory
+    the socket takes all       one system call writes them from the batches' memory
+    the socket takes a part    the rest goes to the transport, as buffers that keep the memory
     the transport holds some   all goes to the transport, so that the order stays
     TLS, a transport in tests  all goes to the transport
 
-How a response comes
-    one whole frame, the one   scanned where it lies; if it is a plain success, settled, without
-    that is due                a Python object for it
-    anything else              `FrameDecoder`, and each whole frame then has the same chance
+How a response is taken off the read buffer
+    1. The loop reads into the one buffer of the connection, and calls `buffer_updated`.
+    2. If it read exactly one frame, and that is the response due, `scan` reads it in place. `scan`
+       notes the outcomes and changes nothing else.
+    3. If it is a plain success, the request leaves `pending`. From here on nobody reads the buffer.
+    4. `complete` completes the batches and wakes tasks. A woken task may run a loop inside itself
+       (nest_asyncio), which reads the next response into the same buffer: step 1 again.
+    In all other cases (a part of a frame, several frames, an error) the bytes are copied, and
+    `take_slowly` gets them. It offers each whole frame to `take_plain_success` before it decodes
+    it. Until it returns, `has_partial_frame` sends later bytes to it, too, behind the earlier ones.
 
 Invariants
-* `scan` changes nothing unless it returns True; then `settle` cannot fail.
-* A frame is taken off the read buffer before any user code runs: a loop that is run inside of a
-  woken task (nest_asyncio) reads into the same buffer.
+* `scan` changes nothing unless it returns True; then `complete` cannot fail.
+* No user code runs before the frame is taken off the read buffer (step 3).
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -57,7 +61,7 @@ cdef enum:
     MOST_PIECES = 1024          # IOV_MAX: how many buffers the system takes in one call
     READ_AT_ONCE = 65536
     CORRELATION_IDS = 0x7FFFFFFF
-    # Bytes from which on the interpreter's lock is let go while the system copies them.
+    # The GIL is released while the system copies so many bytes or more.
     WORTH_UNLOCKING = 131072
 
 
@@ -65,11 +69,11 @@ cdef class Awaited:
     """A request that waits for its response."""
 
     cdef bint scan(self, const uint8_t* frame, Py_ssize_t size) except -1:
-        """Whether a frame, from its correlation id on, is a plain success; it is noted then."""
+        """Whether a frame, from its correlation id on, is a plain success; if so, note offsets."""
         return False
 
-    cdef int settle(self) except -1:
-        """Do what the frame that was scanned last brings."""
+    cdef int complete(self) except -1:
+        """Complete the batches as the frame that was scanned last says."""
         return 0
 
 
@@ -78,14 +82,14 @@ cdef class CoreConnection:
 
     Attributes:
         is_open: False as soon as the connection ended, from either side.
-        is_leaving: No request is to be begun on it; those in flight are answered, then it ends.
+        is_leaving: It takes no new request, and ends when those in flight have their responses.
         is_writable: False while the transport's buffer is too full for another large request.
         throttled_until: The broker asked for a pause until then, on the loop's clock (KIP-219). It
-            reads nothing before, whatever is sent.
+            reads nothing before.
         last_used_at: When something was last sent or received, on the loop's clock.
         produce_version: The version of Produce to speak with this broker; -1: not known yet.
-        pending: The requests sent and not answered, in order.
-        writer: Takes the bytes that do not go to the socket at once; None before the beginning.
+        pending: The requests without a response yet, in order.
+        writer: Takes the bytes that the socket does not take at once; None before `begin`.
     """
 
     def __cinit__(self, *_, **__):
@@ -115,9 +119,10 @@ cdef class CoreConnection:
             self.check_timeout_at(deadline)
 
     cdef int send_pieces(self, iovec* pieces, int count, list owners) except -1:
-        """Send what the pieces point to; of what is left over, `owners` keep the memory.
+        """Send the pieces. What the socket does not take goes to the transport.
 
-        An owner of None says that the piece is copied if it is left over.
+        Each piece has an owner, whose buffer keeps the memory until the transport has written it.
+        A piece without owner (None) is copied instead.
         """
         cdef Py_ssize_t written = 0
         cdef Py_ssize_t size
@@ -148,7 +153,7 @@ cdef class CoreConnection:
         return 0
 
     cdef Py_ssize_t _write_now(self, iovec* pieces, int count) except -2:
-        """Write to the socket what it takes; -1 when that was all, else how many bytes."""
+        """Write what the socket takes; returns -1 when that was all, else the number of bytes."""
         cdef Py_ssize_t written = 0
         cdef Py_ssize_t size
         cdef Py_ssize_t n
@@ -170,7 +175,7 @@ cdef class CoreConnection:
             if n < 0:
                 if errno == EINTR:
                     continue
-                # Full; or broken, which the transport will find out, too.
+                # The socket is full, or broken: then the transport gets the error, too.
                 return written
             written += n
             if n < size:
@@ -181,7 +186,7 @@ cdef class CoreConnection:
     # ---- responses
 
     def get_buffer(self, sizehint):
-        """Where asyncio may put what it reads (BufferedProtocol)."""
+        """The buffer that asyncio reads into (BufferedProtocol)."""
         if self.memory is None:
             self.memory = bytearray(READ_AT_ONCE)
             self.view = memoryview(self.memory)
@@ -212,7 +217,8 @@ cdef class CoreConnection:
                     if not self.pending:
                         self.drained()
                 return 0
-        # Until all of its frames are taken: one of them may end the program.
+        # Until all of its frames are taken: a task that the first of them wakes may run a loop
+        # that reads on, or raise KeyboardInterrupt before the others are taken.
         self.has_partial_frame = True
         self.has_partial_frame = self.take_slowly(
             PyBytes_FromStringAndSize(<const char*>data, size)
@@ -220,7 +226,7 @@ cdef class CoreConnection:
         return 0
 
     def take_plain_success(self, frame):
-        """Take the frame that is due if it is a plain success; False changes nothing."""
+        """Take the frame that is due if it is a plain success; if not, change nothing."""
         cdef const uint8_t[::1] view = frame
         request = self.pending[0]
         if not isinstance(request, Awaited) or not (<Awaited>request).scan(
@@ -234,22 +240,22 @@ cdef class CoreConnection:
         """Take the plain success that was scanned for the request that is due."""
         self.pending.popleft()
         self.response_id = request.correlation_id
-        return request.settle()
+        return request.complete()
 
-    # ---- for transport.py
+    # ---- for the Python half
 
     def begin(self, writer, int fd):
-        """Be open: write by `writer`, or past it to the socket `fd` where that is not -1.
+        """Open the connection: write to the socket `fd`, or to `writer` if `fd` is -1.
 
-        `fd` is a duplicate that the connection closes: a transport may close its own, for another
-        socket to get the number, before it tells that the connection is lost.
+        `fd` is a duplicate that the connection closes. A transport closes its own before it calls
+        `connection_lost`, and another socket may get that descriptor in between.
         """
         self.is_open = True
         self.writer = writer
         self.fd = fd
 
     def end(self):
-        """Begin no more requests, and keep off the socket."""
+        """Take no more requests, and close the descriptor."""
         self.is_open = False
         if self.fd >= 0:
             close_fd(self.fd)
@@ -269,28 +275,28 @@ cdef class CoreConnection:
         return self.next_correlation_id()
 
     def timeout_checked(self, double next_deadline):
-        """The timer went off; it is set again for `next_deadline`, if that is not 0."""
+        """The timer has fired; set it again for `next_deadline`, if that is not 0."""
         self.deadline_known = next_deadline
         if next_deadline:
             self.check_timeout_at(next_deadline)
 
-    # What transport.py has to do.
+    # Abstract: the Python half defines these.
 
     def take_slowly(self, data):
-        """Take bytes that are no single plain success; whether a frame waits for its rest."""
+        """Take bytes that are not one plain success; returns whether a part of a frame is left."""
         raise NotImplementedError
 
     def drained(self):
-        """No request is without a response any more."""
+        """The last request in flight has its response."""
         raise NotImplementedError
 
     def check_timeout_at(self, deadline):
-        """Look at `deadline`, or earlier, which request has waited too long."""
+        """Check for a request that has waited too long, at `deadline` or earlier."""
         raise NotImplementedError
 
     @property
     def pending_count(self):
-        """Requests sent and not answered."""
+        """The number of requests without a response yet."""
         return len(self.pending)
 
     def silent_for(self, double now):

@@ -1,10 +1,13 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 # cython: embedsignature=True, embedsignature.format=python, freethreading_compatible=False
-"""Writes Produce requests (versions 9 to 13) from where their batches lie.
+"""Writes Produce requests (versions 9 to 13) without copying large batches.
 
-A request becomes pieces: what is small is written into one piece of memory that all requests
-share, large records are pointed to. Nothing of it is used once `CoreConnection.send_pieces` has
-returned: what the socket did not take is kept by objects of its own.
+Owns the scratch memory that all requests share. A request is a list of pieces: small parts are
+written into the scratch, large records are pointed to in their batch's memory.
+
+Invariant
+* Nothing reads the scratch or the pieces once `CoreConnection.send_pieces` has returned. What the
+  socket did not take of the scratch was copied; the records' memory is kept by its owner.
 """
 
 cimport cython
@@ -28,7 +31,7 @@ cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
 
 cdef enum:
-    # Bytes of records up to which they are copied into the request: cheaper than a piece.
+    # Up to so many bytes of records are copied into the scratch: cheaper than a piece.
     WORTH_COPYING = 2048
 
 
@@ -37,8 +40,8 @@ cdef class RequestWriter:
     """Writes the requests of one producer.
 
     Args:
-        client_id: The option.
-        acks: The option, as a number.
+        client_id: The producer's `client_id`.
+        acks: The producer's `acks`; -1 for all.
         timeout_ms: Milliseconds that the broker may wait for its replicas.
     """
 
@@ -58,19 +61,19 @@ cdef class RequestWriter:
         free(self.pieces)
 
     cdef int write(self, SentRequest sent, CoreConnection connection) except -1:
-        """Write a request to its connection, from where its batches lie."""
+        """Write a request to its connection."""
         cdef Py_ssize_t length = PyBytes_GET_SIZE(self.client_id)
         cdef Py_ssize_t position = 0
         cdef Py_ssize_t topic_at
         cdef Py_ssize_t left
         cdef Py_ssize_t count = 0
-        cdef Py_ssize_t external = 0       # bytes that are not in the scratch
+        cdef Py_ssize_t external = 0       # bytes outside the scratch
         cdef CoreTopic topic
         cdef RecordBatch batch
         cdef const char* records
         cdef list owners = []
         cdef char* at = self._reserve(self.scratch, 64 + length)
-        cdef Py_ssize_t used = 0           # bytes of the scratch that are in a piece
+        cdef Py_ssize_t used = 0           # bytes of the scratch that a piece covers
         at = put_int(at, 0, 4)                       # the size, below
         at = put_int(at, 0, 2)                       # Produce
         at = put_int(at, sent.version, 2)
@@ -111,7 +114,7 @@ cdef class RequestWriter:
                     memcpy(at, records, length)
                     at += length
                 else:
-                    # Where the scratch will be in the end is not known yet: NULL.
+                    # NULL stands for the scratch, which `_reserve` may still move.
                     self._add_piece(count, NULL, at - self.scratch - used)
                     self._add_piece(count + 1, records, length)
                     count += 2
@@ -137,7 +140,7 @@ cdef class RequestWriter:
         return 0
 
     cdef char* _reserve(self, char* at, Py_ssize_t more) except NULL:
-        """Have room for `more` bytes behind `at`; returns where `at` is now."""
+        """Provide `more` bytes behind `at`; returns the new `at`, as the scratch may move."""
         cdef Py_ssize_t used = at - self.scratch
         cdef char* memory
         if used + more > self.scratch_size:

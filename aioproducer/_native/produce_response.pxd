@@ -6,7 +6,7 @@ from aioproducer._native.record_batch cimport RecordBatch
 
 
 cdef struct PlainSuccess:
-    # What a response says of one batch; borrowed from the request that is scanned.
+    # The success of one batch; queue and batch are borrowed from the scanned request.
     void* queue
     void* batch
     int64_t base_offset
@@ -16,7 +16,7 @@ cdef struct PlainSuccess:
 cdef class SuccessList:
     cdef PlainSuccess* items
     cdef Py_ssize_t count
-    cdef Py_ssize_t room
+    cdef Py_ssize_t capacity
 
     cdef int clear(self, Py_ssize_t most) except -1
 
@@ -25,7 +25,7 @@ cdef class RequestOwner:
     cdef readonly object produce_api
     cdef SuccessList successes
 
-    cdef int settle(self, SentRequest sent) except -1
+    cdef int complete(self, SentRequest sent) except -1
 
 
 cdef class SentRequest(Awaited):
@@ -35,11 +35,11 @@ cdef class SentRequest(Awaited):
     cdef readonly int64_t size
     cdef readonly list queues        # the partitions; `batches` in the same order
     cdef readonly list batches
-    cdef readonly list topics        # in the order of the request; `topic_ids` as they were then
-    cdef list topic_ids
+    cdef readonly list topics        # in the order of the request
+    cdef list topic_ids              # as they were when it was sent
     cdef list counts                 # how many batches of each topic
     cdef dict topics_by_id
-    cdef bint is_native              # made by native code, which can read its response
+    cdef bint is_native              # written by native code, which can scan its response
 
     cdef int _group(self) except -1
     cdef bint _scan_topics(self, const uint8_t** at, const uint8_t* end) except -1

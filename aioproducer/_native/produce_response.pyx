@@ -1,10 +1,14 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 # cython: embedsignature=True, embedsignature.format=python, freethreading_compatible=False
-"""A Produce request in flight, and whether the response to it is a plain success.
+"""A Produce request in flight, and the scan of its response (versions 9 to 13).
 
-A plain success says of every batch of the request, each once, that it was stored, and nothing
-else: no error, no throttle, no other leader. It is read here (versions 9 to 13) within the bounds
-of the frame; anything else is left to the generic codec, with nothing changed.
+A plain success says of each batch of the request, once, that it was stored, and nothing else: no
+error, no throttle time, no other leader.
+
+Invariants
+* The scan reads within the bounds of the frame.
+* If the response is anything else than a plain success, the scan changes nothing, and the generic
+  codec decodes the frame.
 """
 
 cimport cython
@@ -28,11 +32,11 @@ cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
 
 cdef enum:
-    LEAST_PARTITION = 33    # bytes that a response says of a partition at least
+    LEAST_PARTITION = 33    # the least bytes of a partition in a response
 
 
-# Each of the `take` functions moves `at` behind what it read, and returns False where that is not
-# what a plain success has, or where the frame ends.
+# Each `take` function moves `at` behind what it read. It returns False if a plain success has
+# something else there, or if the frame ends.
 
 cdef inline bint take_uvarint(
     const uint8_t** at, const uint8_t* end, uint32_t* value
@@ -49,7 +53,7 @@ cdef inline bint take_uvarint(
 
 
 cdef inline bint take_count(const uint8_t** at, const uint8_t* end, uint32_t* count) noexcept nogil:
-    """The length of an array or a text, which is not null."""
+    """The length of an array or a string that is not null."""
     if not take_uvarint(at, end, count) or count[0] == 0:
         return False
     count[0] -= 1
@@ -63,7 +67,7 @@ cdef inline bint take_empty(const uint8_t** at, const uint8_t* end) noexcept nog
 
 
 cdef inline bint take_text(const uint8_t** at, const uint8_t* end) noexcept nogil:
-    """A text, or null."""
+    """A string, or null."""
     cdef uint32_t size
     if not take_uvarint(at, end, &size):
         return False
@@ -84,36 +88,36 @@ cdef inline bint take_no_tags(const uint8_t** at, const uint8_t* end) noexcept n
 
 @cython.final
 cdef class SuccessList:
-    """What the response that was scanned last says of each batch."""
+    """The successes in the response that was scanned last."""
 
     def __dealloc__(self):
         free(self.items)
 
     cdef int clear(self, Py_ssize_t most) except -1:
-        """Begin anew, with room for so many."""
+        """Empty the list, and provide space for `most` successes."""
         cdef PlainSuccess* items
         self.count = 0
-        if most > self.room:
+        if most > self.capacity:
             items = <PlainSuccess*>realloc(self.items, 2 * most * sizeof(PlainSuccess))
             if items is NULL:
                 raise MemoryError
-            self.room = 2 * most
+            self.capacity = 2 * most
             self.items = items
         return 0
 
 
 cdef class RequestOwner:
-    """Whoever takes what becomes of requests."""
+    """Takes the outcomes of requests."""
 
     def __cinit__(self, *_, **__):
         self.successes = SuccessList()
 
-    cdef int settle(self, SentRequest sent) except -1:
-        """Take the plain success that was scanned last."""
+    cdef int complete(self, SentRequest sent) except -1:
+        """Complete a request by the plain success that was scanned last."""
         return 0
 
     def failed(self, sent, response, error):
-        """Take another response, or why there is none."""
+        """Take any other response, or the error in its place."""
 
 
 @cython.final
@@ -121,15 +125,15 @@ cdef class SentRequest(Awaited):
     """One Produce request in flight.
 
     Attributes:
-        broker_queue: The broker's.
-        sent_at: When, on the loop's clock.
+        broker_queue: The queue of its broker.
+        sent_at: When it was sent, on the loop's clock.
         size: Bytes of all batches.
         queues: The partitions; `batches` in the same order.
     """
 
     @property
     def api(self):
-        """What it asks for."""
+        """The `Api` of Produce."""
         return self.owner.produce_api
 
     @property
@@ -139,7 +143,7 @@ cdef class SentRequest(Awaited):
 
     @property
     def names_by_id(self):
-        """The topics by the ids they had when it was sent."""
+        """The topics' names by the ids that they had when it was sent."""
         return {
             topic_id: (<CoreTopic>topic).name
             for topic, topic_id in zip(self.topics, self.topic_ids)
@@ -163,12 +167,12 @@ cdef class SentRequest(Awaited):
         ]
 
     def send_as(self, int version, int32_t correlation_id):
-        """Note what it was sent as by Python."""
+        """Note the version and correlation id with which Python sent it."""
         self.version = version
         self.correlation_id = correlation_id
 
     def on_response(self, response, error):
-        """Take the response, or why there is none (called by the connection)."""
+        """Take the response, or the error in its place (called by the connection)."""
         cdef RecordBatch batch
         for batch in self.batches:
             batch.sent_in = None
@@ -216,7 +220,7 @@ cdef class SentRequest(Awaited):
         successes.clear(len(self.batches))
         is_plain = self._scan_topics(&at, end) and (
             successes.count == len(self.batches)
-            # No throttle, no tags: those name the addresses of new leaders.
+            # No throttle time, and no tagged field, which would name addresses of new leaders.
             and end - at >= 5 and get_uint32(at) == 0 and at[4] == 0
         )
         if not is_plain:
@@ -258,7 +262,7 @@ cdef class SentRequest(Awaited):
     cdef bint _scan_partition(
         self, CoreTopic topic, const uint8_t** at, const uint8_t* end
     ) except -1:
-        """Read what the response says of one partition; False if it is no plain success."""
+        """Read one partition of the response; False if it is no plain success."""
         cdef SuccessList successes = self.owner.successes
         cdef Py_ssize_t place = successes.count
         cdef PlainSuccess* success
@@ -271,7 +275,7 @@ cdef class SentRequest(Awaited):
         index = <int32_t>get_uint32(start)
         if get_uint16(start + 4) != 0 or not 0 <= index < len(topic.partitions):
             return False
-        # Mostly the broker keeps the order of the request.
+        # A broker keeps the order of the request most of the time.
         queue = <CorePartitionQueue>self.queues[place]
         if queue.partition == index and queue.topic is topic:
             batch = <RecordBatch>self.batches[place]
@@ -288,7 +292,7 @@ cdef class SentRequest(Awaited):
         # Index, error code, base offset, log append time, log start offset: 4, 2, 8, 8, 8 bytes.
         at[0] = start + 30
         if not take_empty(at, end) or not take_text(at, end) or not take_no_tags(at, end):
-            # Refused records, words, a leader (KIP-951).
+            # Refused records, an error message, or another leader (KIP-951).
             return False
         success = successes.items + place
         success.queue = <void*>queue
@@ -300,7 +304,7 @@ cdef class SentRequest(Awaited):
         return True
 
     cdef CoreTopic _topic(self, Py_ssize_t place, const uint8_t* name, Py_ssize_t size):
-        """The topic with an id or a name, most likely the one at `place` of the request."""
+        """The topic with this id or name; most of the time that at `place` in the request."""
         cdef CoreTopic topic
         cdef bytes topic_id
         cdef const char* text
@@ -330,5 +334,5 @@ cdef class SentRequest(Awaited):
                 return batch
         return None
 
-    cdef int settle(self) except -1:
-        return self.owner.settle(self)
+    cdef int complete(self) except -1:
+        return self.owner.complete(self)
