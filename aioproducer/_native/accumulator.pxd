@@ -11,15 +11,15 @@ cdef class RecordAccumulator:
     cdef readonly int64_t buffer_memory
     cdef readonly int64_t accepted_count
     cdef readonly int64_t refused_bytes
-    cdef readonly object refused_line    # whose order the refused record keeps: `WaitingCallers`
-    cdef readonly BufferShare refused_share   # what had no room for it; None for the buffer itself
-    cdef public bint has_blocked         # somebody waits for room
-    cdef public bint is_full             # and somebody of them for the buffer itself
-    cdef public bint has_brokers         # there are several
-    cdef bint has_queues                 # some partition got a record
-    cdef readonly dict lines             # for which partitions and topics callers wait; how many
+    cdef readonly object refused_line    # the key in `WaitingCallers` of the refused record
+    cdef readonly BufferShare refused_share   # the share that was full; None: the buffer was
+    cdef public bint has_blocked         # some caller waits for buffer space
+    cdef public bint is_full             # ... because the buffer itself was full
+    cdef public bint has_brokers         # there are several brokers
+    cdef bint has_queues                 # a partition got a record
+    cdef readonly dict lines             # how many callers wait, by partition or topic
     cdef readonly BufferShare unrouted   # records of topics that are not known yet
-    cdef readonly bint is_admitting      # the first of those who wait is tried
+    cdef readonly bint is_admitting      # the first waiting caller is being tried
     cdef Py_ssize_t batch_size
     cdef Py_ssize_t max_request_size
     cdef dict topics
@@ -31,7 +31,7 @@ cdef class RecordAccumulator:
     cdef object partitioner
     cdef bint ignore_keys
     cdef bint is_turn_scheduled
-    cdef bint wants_every_turn           # a turn that brings records to an open batch counts, too
+    cdef bint wants_every_turn           # also a turn that opens no batch
     cdef int turn_records
     cdef list touched
 

@@ -17,15 +17,15 @@ from aioproducer.hooks import OnDelivery, Partitioner
 from aioproducer.records import Header
 
 class AccumulatorEvents(Protocol):
-    """What the sender hears."""
+    """Notified of batches."""
 
     def schedule_turn(self) -> None: ...
-    # `Any`: the queues are those that `TopicEvents.new_queue` made.
+    # `Any`: a queue that `TopicEvents.new_queue` made.
     def batch_closed(self, queue: Any, /) -> None: ...
     def batch_grew(self, queue: Any, /) -> None: ...
 
 class TopicEvents(Protocol):
-    """What the owner of the topics is asked and hears."""
+    """The owner of the topics."""
 
     def new_topic(self, name: str, /) -> CoreTopic: ...
     def new_queue(self, topic: CoreTopic, partition: int, /) -> CorePartitionQueue: ...

@@ -1,29 +1,23 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 # cython: embedsignature=True, embedsignature.format=python, freethreading_compatible=False
-"""The record accumulator: serialized records in, batches per partition out.
+"""Collects serialized records into batches, one open batch per partition.
 
-Called by `SendPath` once per record; drained by the sender. It owns the open batch of every
-partition, the records that wait for their topic's metadata, and the count of buffered bytes.
+Owns the open batch of each partition, the records that wait for metadata, and the buffer space.
 
 Invariants
-* The records of a partition stand in the order in which they were accepted: `closed` from left to
-  right, then `open`, then those that wait for metadata.
-* `buffer_used` is the sum of the bytes of all records accepted and not yet released, never more
-  than `buffer_memory`.
-* The records for one broker hold at most three times as many bytes as are left free, where there
-  are several brokers: so one that is silent leaves a quarter of the buffer to the others, two leave
-  a seventh (Choudhury and Hahne's dynamic thresholds). The same goes for records whose topic is not
-  known yet.
-* Nothing is accepted past a caller who waits for the same space (`WaitingCallers`): behind one whom
-  the buffer refused, nobody is; behind one whom a share refused, nobody for the same partition, or
-  for the same topic while that is unknown.
-* A record whose turn came to be routed is either in a batch or has failed, whatever a partitioner
-  does.
-* Work per record is O(1): no walk over topics, partitions or tasks.
-* `events` (the sender) hears once per batch: `schedule_turn()` when the first one of a turn of the
-  loop is opened, `batch_closed(queue)` when one is full; and `batch_grew(queue)` each time an open
-  one has grown by 128 KiB. `topic_events` (the owner of the topics) makes topics
-  and queues, and hears `metadata_needed(waiting)`. Neither runs user code from any of them.
+* A partition's records stand in the order of their acceptance: `closed`, then `open`, then those
+  that wait for metadata.
+* `buffer_used` counts the bytes of all records accepted and not yet released; it never exceeds
+  `buffer_memory`.
+* Where there are several brokers, the records for one of them hold at most three times the bytes
+  that are free: one silent broker leaves a quarter of the buffer to the others, two leave a seventh
+  (Choudhury and Hahne's dynamic thresholds). So do records whose topic is not known yet.
+* No record overtakes a waiting caller (`WaitingCallers`). If the buffer was full for that caller,
+  none is accepted; if a share was, none for the same partition, or the same unknown topic.
+* A record that was routed is in a batch or has failed, whatever the partitioner does.
+* Work per record is O(1): no loop over topics, partitions or tasks.
+* `events` is called once per batch, or per 128 KiB of an open one; `topic_events` makes topics and
+  queues, and is called when metadata is needed. None of these calls runs user code.
 """
 
 cimport cython

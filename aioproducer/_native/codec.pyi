@@ -24,7 +24,7 @@ _Field: TypeAlias = tuple[Plan, int, object]
 _TaggedField: TypeAlias = tuple[int, Plan, int]
 
 class Plan:
-    """How one value looks on the wire in one version. Immutable.
+    """The form of one value on the wire in one version. Immutable.
 
     Args:
         kind: One of the constants of this module.
@@ -33,7 +33,7 @@ class Plan:
         element: What an array holds.
         record: The NamedTuple class of a struct; every field of it has a default.
         fields: A struct's `(plan, place in record, default)` in wire order. A negative place
-            is a field that is read over, and written as its default.
+            is a field that is skipped, and written as its default.
         tagged: A struct's `(tag, plan, place in record)`.
         strict: Places that must hold their default where the version lacks the field.
         flexible: The struct ends with tagged fields.

@@ -1,14 +1,15 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
-"""Encodes and decodes Kafka's primitive types as a plan says. Knows no message by name.
+"""Encodes and decodes Kafka's primitive types by plans. Knows no message by name.
 
 protocol/schema.py compiles each declared message, once per version, into a tree of `Plan`s;
-`decode` and `encode_frame` walk that tree. A plan is immutable once made, so that any thread
-may use it.
+`decode` and `encode_frame` walk that tree.
 
-What comes in is hostile until read: every length and count is compared with the bytes that are
-left before anything is allocated, and any fault is a `ProtocolError` with the path of the field
-and its offset. What goes out is ours: a value that does not fit its field is a plain TypeError,
-ValueError or OverflowError.
+Invariants
+* A plan never changes, so any thread may use it.
+* Received bytes are not trusted: every length and count is compared with the bytes that are left
+  before anything is allocated, and any fault is a `ProtocolError` with the field's path and offset.
+* Values to encode are our own: one that does not fit its field is a TypeError, ValueError or
+  OverflowError.
 """
 
 from cpython.buffer cimport (
@@ -89,19 +90,19 @@ STRUCT = <int>k_struct
 # Structs in structs: Kafka's deepest message has six.
 DEF MAX_DEPTH = 16
 
-# Kafka keeps strings in an int16 length and applies that bound to compact ones, too.
+# Kafka gives strings an int16 length, and bounds compact strings alike.
 DEF MAX_STRING = 0x7FFF
 
 cdef tuple _EMPTY = ()
 
 
 cdef class Plan:
-    """How one value looks on the wire in one version.
+    """The form of one value on the wire in one version.
 
-    A struct's `fields` are `(plan, index)` in wire order; `index` is the place in `record`, or
-    a negative number for a field that is read over and written as its default, the third item.
-    `tagged` are `(tag, plan, index)`. Places of `record` that neither names are `absent`: they
-    decode to the record's default, and `strict` ones refuse to encode anything else.
+    A struct's `fields` are `(plan, place, default)` in wire order; `place` is the index in
+    `record`, or negative for a field that is skipped, and written as `default`. `tagged` are
+    `(tag, plan, place)`. Places of `record` that neither names decode to the record's default;
+    `strict` ones refuse to encode anything else.
     """
 
     cdef readonly int kind
@@ -119,7 +120,7 @@ cdef class Plan:
     cdef tuple names
     cdef tuple plans
     cdef tuple skipped_defaults
-    # Where each field of `plans` goes, then the places that start as their default.
+    # The place of each field in `plans`, then the places that get the record's default.
     cdef Py_ssize_t* places
     cdef Py_ssize_t field_count
     cdef Py_ssize_t preset_count
@@ -181,7 +182,7 @@ cdef class Plan:
         if self.element is None:
             raise ValueError("an array needs an element")
         if self.element.min_size < 1:
-            # Such a count could not be checked against the bytes that are left.
+            # A count of empty elements cannot be checked against the bytes that are left.
             raise ValueError("the elements of an array must take room")
         self.depth = self.element.depth
         self.min_size = 1 if self.compact else 4
@@ -254,8 +255,8 @@ cdef struct Reader:
     const uint8_t* data
     Py_ssize_t pos
     Py_ssize_t end
-    # The struct plans being decoded, outermost first, and the field each is at: only for errors.
-    # The pointers are borrowed; the outermost plan is alive and owns the others.
+    # For errors only: the struct plans being decoded, outermost first, and the current field of
+    # each. The pointers are borrowed: the caller holds the outermost plan, which owns the others.
     int depth
     PyObject* plans[MAX_DEPTH]
     Py_ssize_t fields[MAX_DEPTH]
@@ -295,7 +296,7 @@ cdef uint64_t _read_varint(Reader* r, int bits) except? 0xDEAD:
     while True:
         _need(r, 1)
         byte = r.data[r.pos]
-        # The last group has room for 4 (of 32) or 1 (of 64) bits, and nothing follows it.
+        # The last byte holds 4 (of 32) or 1 (of 64) bits, and no byte follows it.
         if shift + 7 > bits and byte >> (bits - shift):
             _fail(r, f"a varint longer than {bits} bits")
         value |= <uint64_t>(byte & 0x7F) << shift
@@ -306,7 +307,7 @@ cdef uint64_t _read_varint(Reader* r, int bits) except? 0xDEAD:
 
 
 cdef Py_ssize_t _read_length(Reader* r, Plan plan) except -2:
-    """Read a length or count; -1 is null. Not yet compared with the bytes that are left."""
+    """Read a length or count, and check it against the bytes that are left; -1 is null."""
     cdef int64_t length
     if plan.compact:
         length = <int64_t>_read_varint(r, 32) - 1
@@ -325,7 +326,7 @@ cdef Py_ssize_t _read_length(Reader* r, Plan plan) except -2:
             _fail(r, "a null that is not allowed")
         return -1
     if plan.kind == k_array:
-        # By division: no product to overflow.
+        # By division: a product could overflow.
         if length > (r.end - r.pos) // plan.element.min_size:
             _fail(r, f"{length} elements announced but {r.end - r.pos} bytes left")
     elif length > r.end - r.pos:
@@ -434,13 +435,13 @@ cdef object _read_struct(Reader* r, Plan plan):
     if plan.flexible:
         _read_tagged(r, plan, values)
     r.depth = level
-    # What `tuple.__new__(record, values)` does, without looking it up.
+    # `tuple.__new__(record, values)`, without looking it up.
     cdef tuple arguments = (values,)
     return (<PyTypeObject*>tuple).tp_new(plan.record, <PyObject*>arguments, NULL)
 
 
 cdef int _read_tagged(Reader* r, Plan plan, tuple values) except -1:
-    """Read the tagged fields that the plan knows, and read over the others."""
+    """Read the tagged fields that the plan has, and skip the others."""
     cdef Py_ssize_t place, outer_end
     cdef int64_t size
     cdef uint64_t count, tag
@@ -473,7 +474,7 @@ cdef int _read_tagged(Reader* r, Plan plan, tuple values) except -1:
 
 
 cdef inline int _replace(tuple values, Py_ssize_t place, object value) except -1:
-    # Nobody else has seen `values` yet, so that it may still change.
+    # Nobody else has a reference to `values` yet, so it may still change.
     cdef PyObject* old = <PyObject*>PyTuple_GET_ITEM(values, place)
     Py_INCREF(value)
     PyTuple_SET_ITEM(values, place, value)
@@ -482,7 +483,7 @@ cdef inline int _replace(tuple values, Py_ssize_t place, object value) except -1
 
 
 cdef int _skip(Reader* r, Plan plan) except -1:
-    """Read over a value without making an object; only what it takes to find its end is checked."""
+    """Skip a value without making an object; checks only what is needed to find its end."""
     cdef Py_ssize_t i
     cdef int64_t length
     cdef uint64_t count
@@ -514,7 +515,7 @@ cdef int _skip(Reader* r, Plan plan) except -1:
     if plan.kind != k_array:
         r.pos += <Py_ssize_t>length
     elif plan.element.fixed_size >= 0:
-        # `_read_length` has made sure that all of them are there.
+        # `_read_length` has checked that all of them are there.
         r.pos += <Py_ssize_t>length * plan.element.fixed_size
     else:
         while length:
@@ -544,18 +545,18 @@ def decode(data, Plan plan not None, Py_ssize_t offset=0):
 # Encoding.
 
 cdef class _Writer:
-    """The bytes written so far, and the buffers that go between them uncopied."""
+    """The bytes written so far, and the uncopied buffers that go between them."""
 
     cdef uint8_t* data
     cdef Py_ssize_t size
-    cdef Py_ssize_t room
+    cdef Py_ssize_t capacity
     cdef list chunks
     cdef list cuts
     cdef int64_t chunk_bytes
 
     def __cinit__(self):
-        self.room = 512
-        self.data = <uint8_t*>PyMem_Malloc(self.room)
+        self.capacity = 512
+        self.data = <uint8_t*>PyMem_Malloc(self.capacity)
         if self.data == NULL:
             raise MemoryError
         self.chunks = []
@@ -565,16 +566,16 @@ cdef class _Writer:
         PyMem_Free(self.data)
 
     cdef uint8_t* reserve(self, Py_ssize_t size) except NULL:
-        """Return where the next `size` bytes go, which count as written."""
+        """Return where the next `size` bytes go; they count as written."""
         cdef uint8_t* data
-        cdef Py_ssize_t room
-        if size > self.room - self.size:
-            room = max(self.room * 2, self.size + size)
-            data = <uint8_t*>PyMem_Realloc(self.data, room)
+        cdef Py_ssize_t capacity
+        if size > self.capacity - self.size:
+            capacity = max(self.capacity * 2, self.size + size)
+            data = <uint8_t*>PyMem_Realloc(self.data, capacity)
             if data == NULL:
                 raise MemoryError
             self.data = data
-            self.room = room
+            self.capacity = capacity
         data = self.data + self.size
         self.size += size
         return data
@@ -771,7 +772,7 @@ cdef int _write_tagged(_Writer w, Plan plan, tuple values) except -1:
         _write(w, field, values[place])
         if len(w.cuts) != cuts:
             raise TypeError("records cannot be tagged")
-        # The size comes before the value but is known after it: make room.
+        # The size comes before the value but is known only after it: move the value.
         size = w.size - start
         w.write_varint(size)
         prefix = w.size - start - size
@@ -783,7 +784,7 @@ cdef int _write_tagged(_Writer w, Plan plan, tuple values) except -1:
 
 
 cdef bint _differs(value, default):
-    # An empty list is an empty tuple, too.
+    # An empty list equals the default of an empty tuple.
     return value != default and not (isinstance(default, tuple) and not default and not value)
 
 

@@ -22,15 +22,15 @@ cdef class CoreTopic:
     cdef readonly str name
     cdef public bytes topic_id     # zeros while it has none (before Kafka 2.8)
     cdef public double used_at     # when it last got a record
-    cdef public Py_ssize_t batch_limit   # learnt from refusals; 0 while there was none
+    cdef public Py_ssize_t batch_limit   # learnt from refusals; 0: not known
     cdef list partitions
     cdef readonly object available
     cdef object partition_ids
     cdef readonly object waiting   # a deque of WaitingRecords, oldest first
-    cdef bint is_open              # the partitions are known, and nothing waits for them
+    cdef bint is_open              # the partitions are known, and no record waits for them
     cdef CorePartitionQueue sticky
     cdef int64_t sticky_bytes
-    cdef readonly BufferShare anywhere   # holds nothing: who waits for it fits no partition's share
+    cdef readonly BufferShare anywhere   # empty: for callers that fit into no partition's share
     cdef int tried_for_space              # the partition of `available` that was tried last
     cdef readonly int partition_count
 
@@ -43,22 +43,22 @@ cdef class CorePartitionQueue:
     cdef readonly object closed          # a deque
     cdef public bint open_is_due         # the open batch need not wait for more records
     cdef public Py_ssize_t batch_limit   # bytes; a larger record gets a batch of its own
-    cdef public BufferShare share        # that of the broker which leads it
+    cdef public BufferShare share        # that of the leader's broker queue
     cdef public double linger_at
-    cdef public double retry_at          # when the head of `closed` may be tried again
+    cdef public double retry_at          # when the head of `closed` may be retried
     cdef bint is_touched
     cdef bint fills_batches
-    # What is in flight, and where
+    # In flight, and the leader
     cdef readonly list in_flight         # oldest first
     cdef public int in_flight_node
     cdef object leader_and_epoch
     cdef readonly int leader_node
-    cdef BrokerQueue broker              # that of the leader, once it was looked up
+    cdef BrokerQueue broker              # the leader's, once it was looked up
     cdef public bint failures_logged
     cdef public int moves_in_vain
-    cdef double expires_at               # when it is looked at for expired batches; 0: not set
+    cdef double expires_at               # when its batches are next checked for expiry; 0: never
     cdef BrokerQueue lingers_at          # where its open batch waits for more records
-    # Its place among those with a batch that is not done
+    # The links of the list of active partition queues
     cdef bint is_active
     cdef CorePartitionQueue previous_active
     cdef CorePartitionQueue next_active
@@ -72,7 +72,7 @@ cdef class CorePartitionQueue:
     cdef public double proven_at
     cdef public str gap
     cdef public int refusals_at_zero
-    # Its place among those that may be in their broker's next request
+    # The links of the ready list that it is in
     cdef BrokerQueue ready_at
     cdef CorePartitionQueue previous
     cdef CorePartitionQueue next
@@ -113,12 +113,12 @@ cdef class BrokerQueue:
     cdef double cut_at                   # when a timeout last cut the limit
     cdef public object stalled_since
     cdef public int responses_due
-    cdef double response_time            # seconds, as the loop sees it: the mean of the last ones
+    cdef double response_time            # in seconds, as the loop sees it: a mean of the last ones
     cdef double held_since               # when the first of `lingering` was held back
     cdef object hold_timer
     cdef public bint is_gone
-    cdef object connection               # the one that was used last
-    cdef bint is_holding                 # it is among those that small batches are held back for
+    cdef object connection               # the last one used
+    cdef bint is_holding                 # small batches are held back
     cdef bint is_offered
     cdef list lingering                  # partitions; those that no longer do stay until it ends
     cdef readonly Py_ssize_t lingering_count

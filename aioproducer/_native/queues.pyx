@@ -2,17 +2,17 @@
 # cython: embedsignature=True, embedsignature.format=python, freethreading_compatible=False
 """The queues that a record passes: its topic's, its partition's, its broker's.
 
-    CoreTopic           records that wait to learn the topic's partitions
+    CoreTopic           records that wait for the topic's metadata
     CorePartitionQueue  the batches of one partition: those that wait, in order, and those in flight
     BrokerQueue         the partitions that have a batch for the broker's next request, in turn
 
-Data, and the steps of a batch that simply succeeds: it is taken and numbered, its response comes,
-it is acknowledged. What becomes of all others is decided by those who extend these classes
-(partition_queue.py, topics.py). No clock, no I/O.
+They hold the data, and do the steps of a batch that succeeds at once: it is taken and gets its
+sequence, its response comes, it is acknowledged. Their Python halves (partition_queue.py,
+topics.py) decide about all other batches. No clock, no I/O.
 
 Invariants
-* A partition queue stands in the ready list of at most one broker, at most once.
-* Sequences are given when a batch is first taken, so in the order of `closed` and `open`.
+* A partition queue is in the ready list of at most one broker, at most once.
+* A batch gets its sequence when it is first taken, so in the order of `closed` and `open`.
 """
 
 cimport cython

@@ -2,9 +2,9 @@
 # cython: embedsignature=True, embedsignature.format=python, freethreading_compatible=False
 """The calls that run once per record: `send`, `send_nowait`, `send_and_wait`.
 
-Base class of `Producer`, which adds everything that happens once per batch or less. A call
-checks its arguments, serializes, and hands the record to the accumulator; on the common way
-nothing but the `Delivery` (and for `send` its `Admission`) is made.
+Base class of `Producer`, which adds what happens once per batch or less. A call checks its
+arguments, serializes the record, and hands it to the accumulator. If there is buffer space, it
+makes no objects but the `Delivery` (and for `send` its `Admission`).
 """
 
 cimport cython
@@ -33,15 +33,15 @@ cdef extern from *:
     """
     #define current_context() (PyThreadState_Get()->context)
 
-    /* The beginning of a Context, the same from Python 3.7 to 3.14: what it was entered from, and
-       its variables, in a mapping that never changes. */
+    /* The beginning of a Context, the same from Python 3.7 to 3.14: the context it was entered
+       from, and its variables, in an immutable mapping. */
     typedef struct {
         PyObject_HEAD
         PyObject *previous;
         PyObject *variables;
     } ContextHead;
 
-    /* Whether the context that runs now has the same variables as a copy of an earlier one. */
+    /* Whether the current context has the same variables as a copy of an earlier one. */
     static int is_same_context(PyObject *copy)
     {
     #if PY_VERSION_HEX < 0x030F0000
@@ -66,8 +66,7 @@ cdef extern from *:
 
 cdef enum:
     CO_COROUTINE = 0x80
-    # A generator, a coroutine, either of them by a decorator, an async generator: none of them
-    # runs when it is called.
+    # A generator, a coroutine, a generator marked as one, an async generator: a call runs none.
     CO_RUNS_LATER = 0x20 | 0x80 | 0x100 | 0x200
 
 
@@ -78,7 +77,7 @@ include "awaitable.pxi"
 @cython.no_gc
 @cython.freelist(256)
 cdef class Admission:
-    """What `send` returns when the record was accepted at once; awaiting it gives the Delivery.
+    """Returned by `send` when the record was accepted at once; awaiting it gives the Delivery.
 
     It is a coroutine to asyncio, so that `create_task(producer.send(...))` works.
     """
@@ -147,13 +146,13 @@ refuse_new(Admission, "an Admission is made by Producer.send")
 
 cdef int64_t MAX_PARTITION = 2**31 - 1
 cdef int64_t MAX_TIMESTAMP_MS = 2**62
-# As milliseconds these are days in 1970; as seconds they go from 2001 to 2100.
+# In milliseconds, from January to February 1970; in seconds, from 2001 to 2100.
 cdef int64_t FIRST_SECOND = 978307200
 cdef int64_t LAST_SECOND = 4102444800
 
 
 cdef bint is_whole(object number, int64_t highest):
-    """Whether it is an int from 0 to `highest`; a bool is none."""
+    """Whether it is an int, not a bool, from 0 to `highest`."""
     cdef int overflow = 0
     cdef int64_t value
     if type(number) is not int:
@@ -163,7 +162,7 @@ cdef bint is_whole(object number, int64_t highest):
 
 
 cdef int check_on_delivery(object on_delivery) except -1:
-    """Refuse what cannot be called, or of which nothing would run if it were."""
+    """Refuse what cannot be called, and coroutine functions, whose call would run nothing."""
     function = on_delivery
     while True:
         if type(function) is MethodType:
@@ -200,7 +199,7 @@ cdef class SendPath:
     cdef object serialize_value
     cdef unsigned long thread_id
     cdef bint warned_of_seconds
-    cdef object checked_context   # a call from it was found to be from the producer's loop
+    cdef object checked_context   # the last context in which the loop was checked
     cdef tuple last_callback      # the last `on_delivery` and the context of its call
     cdef tuple refused
 
@@ -223,36 +222,37 @@ cdef class SendPath:
         self, topic, value=None, *, key=None, partition=None, headers=None, timestamp_ms=None,
         on_delivery=None,
     ):
-        """Hand a record over; the result comes later.
+        """Send a record, without waiting until it is stored.
 
-        Awaiting returns once the record has buffer space, nearly always at once, with a
-        `Delivery`: await that for the `RecordMetadata`, add done callbacks to it, or drop it.
-        While the buffer is full callers wait in the order of their calls. The order of the calls
-        is the order of the records within a partition. The record is taken at the call; it is
-        not undone when the returned awaitable is never awaited.
+        Awaiting returns a `Delivery` once the record has buffer space, nearly always at once.
+        Await the delivery for the `RecordMetadata`, add done callbacks to it, or drop it.
+        While the buffer is full, callers wait in the order of their calls. The order of the calls
+        is the order of the records within a partition. The record is taken at the call, even if
+        the returned awaitable is never awaited.
 
-        Cancelling the wait for room withdraws the record; nothing was accepted. After that
-        nothing recalls it, nor when the room came in the same turn of the loop: `on_delivery`
-        tells what becomes of it.
+        Cancelling the wait for buffer space withdraws the record: it was not accepted. An accepted
+        record cannot be withdrawn, even if it got its space in the same turn of the loop as the
+        cancellation: `on_delivery` gets its outcome.
 
         Args:
             topic: The topic's name, or a `ProducerRecord` that carries everything.
             value: What the value serializer takes: bytes by default. None is a tombstone.
             key: What the key serializer takes: bytes by default. Records with the same key go
                 to the same partition, in order.
-            partition: An explicit partition id.
+            partition: The partition, in place of the partitioner's choice.
             headers: `(name, value)` pairs in order; values are bytes or None.
             timestamp_ms: CreateTime in milliseconds since the epoch; now when None.
-            on_delivery: `fn(metadata | None, error | None)`, called once by the loop, per
-                partition in order; but where a stored batch's answer was lost, those behind it
-                do not wait until a retry has told its offsets.
+            on_delivery: `fn(metadata | None, error | None)`, called once by the loop, in order
+                per partition; but if the response for a stored batch was lost, the records behind
+                it do not wait until a retry has got its offsets.
 
         Raises:
             SerializationError: Key, value or headers are of a wrong type; nothing was accepted.
             RecordTooLargeError: Larger than `max_request_size`.
-            InvalidTopicError, InvalidPartitionError: No such place.
-            BufferExhaustedError: No room within `max_block_ms`; a `KafkaTimeoutError`, too.
-            ProducerClosedError, ProducerNotStartedError, WrongEventLoopError: Not usable here.
+            InvalidTopicError, InvalidPartitionError: There is no such topic or partition.
+            BufferExhaustedError: No buffer space within `max_block_ms`; a `KafkaTimeoutError`, too.
+            ProducerClosedError, ProducerNotStartedError, WrongEventLoopError: The producer is not
+                open, or belongs to another loop.
 
         Example:
             delivery = await producer.send("payments", b"12.50", key=b"card-1")
@@ -275,7 +275,7 @@ cdef class SendPath:
         self, topic, value=None, *, key=None, partition=None, headers=None, timestamp_ms=None,
         on_delivery=None,
     ):
-        """Hand a record over without waiting for anything; for fire and forget, and sync code.
+        """Send a record without waiting for anything; for fire and forget, and sync code.
 
         Returns a `Delivery` that may be dropped. Must be called in the thread of the producer's
         loop; from another thread use `loop.call_soon_threadsafe(producer.send_nowait, ...)`.
@@ -284,7 +284,7 @@ cdef class SendPath:
             topic, value, key, partition, headers, timestamp_ms, on_delivery: As for `send`.
 
         Raises:
-            BufferExhaustedError: There is no room, or somebody waits for it already.
+            BufferExhaustedError: There is no buffer space, or other callers wait for it.
             SerializationError, RecordTooLargeError, InvalidTopicError, InvalidPartitionError,
             ProducerClosedError, ProducerNotStartedError, WrongEventLoopError: As for `send`.
 
@@ -306,12 +306,12 @@ cdef class SendPath:
 
         Awaiting returns the `RecordMetadata` when the broker acknowledged the record as `acks`
         asks for. Bounded by `max_block_ms` plus `delivery_timeout_ms`. Cancelling ends the wait,
-        not the record; while there is no room yet, it withdraws the record as for `send`.
+        not the record; while it waits for buffer space, the record is withdrawn as for `send`.
 
         Args:
             topic, value, key, partition, headers, timestamp_ms: As for `send`.
-            timeout: Seconds to wait at most; raises KafkaTimeoutError when they are over. Only
-                this wait is: `is_pending` says that the record goes on.
+            timeout: Seconds to wait at most; then KafkaTimeoutError is raised. Only the wait
+                ends: the error's `is_pending` says that the record goes on.
 
         Raises:
             KafkaError: It was not stored, or it is not known whether it was; the error says
@@ -334,7 +334,7 @@ cdef class SendPath:
         return wait
 
     def _accept_many(self, topic, list values, Py_ssize_t start, list deliveries):
-        """Accept from `values[start:]` until the end or until there is no room.
+        """Accept from `values[start:]` until the end, or until there is no buffer space.
 
         Appends the deliveries and returns the index of the first value that was not accepted.
         """
@@ -357,7 +357,7 @@ cdef class SendPath:
     ):
         """Check and serialize a record, and hand it to the accumulator.
 
-        Returns None when there is no room; `_take_refused` gives the serialized record then.
+        Returns None when there is no buffer space; then `_take_refused` gives the record.
         """
         if type(topic) is not str:
             topic, value, key, partition, headers, timestamp_ms = self._unpack(
@@ -365,8 +365,8 @@ cdef class SendPath:
             )
         if self.accumulator is None or PyThread_get_thread_ident() != self.thread_id:
             self._refuse_call()
-        # Another loop runs in another context. So the loop is looked at once per context, and not
-        # once per record, which would cost an eighth of it.
+        # Another loop runs in another context. So the running loop is checked once per context:
+        # a check for each record would be an eighth of its cost.
         if current_context() != <PyObject*>self.checked_context and self._check_running_loop():
             self._remember_context()
         if on_delivery is not None:
@@ -391,10 +391,10 @@ cdef class SendPath:
             if FIRST_SECOND < <int64_t>timestamp_ms < LAST_SECOND and not self.warned_of_seconds:
                 self.warned_of_seconds = True
                 self._warn_of_seconds(topic, timestamp_ms)
-        # Kept, for a partitioner may close the producer.
+        # A local reference: a partitioner may close the producer.
         cdef RecordAccumulator accumulator = self.accumulator
         if accumulator is None:
-            # A serializer closed it, or began to: a task may start eagerly.
+            # A serializer has closed the producer, or started a task that does (eagerly).
             self._refuse_call()
         cdef Delivery delivery = accumulator.accept(
             topic, key, value, partition, headers, timestamp_ms, on_delivery
@@ -405,10 +405,10 @@ cdef class SendPath:
         return delivery
 
     cdef tuple _with_context(self, object on_delivery):
-        """A callback with the context of this call, a copy of which it is to run in.
+        """A callback and a copy of this call's context, in which it is to run.
 
-        One copy serves all calls until a variable changes: a context for each record would keep
-        the garbage collector busy, at five times the cost of the record.
+        Calls share one copy until a context variable changes: a context for each record would
+        keep the garbage collector busy, at five times the cost of the record.
         """
         cdef tuple entry = self.last_callback
         if entry is None or not is_same_context(<PyObject*>entry[1]):
@@ -451,8 +451,8 @@ cdef class SendPath:
             headers = list(headers.items())
         if type(headers) is not list and type(headers) is not tuple:
             raise self._serialization_error(topic, "headers", headers, None)
-        # A copy, for what runs before they are encoded (a partitioner, or a wait for room) may
-        # change the caller's list, and they are measured only once.
+        # A copy: headers are measured here and encoded later, and in between (in a partitioner,
+        # or while waiting for buffer space) the caller's list may change.
         headers = tuple(headers)
         for position, header in enumerate(headers):
             if (
@@ -469,8 +469,8 @@ cdef class SendPath:
         return headers
 
     cdef tuple _unpack(self, topic, value, key, partition, headers, timestamp_ms):
-        """The parts of a record that was given as a `ProducerRecord`, or with a topic that is
-        only a kind of str, such as a StrEnum's."""
+        """The parts of a record given as a `ProducerRecord`, or with a topic of a subclass of str,
+        such as a StrEnum's."""
         if type(topic) is not ProducerRecordType:
             return self._plain_topic(topic), value, key, partition, headers, timestamp_ms
         if not (
@@ -495,10 +495,10 @@ cdef class SendPath:
 
 
 def _mark_coroutine_functions():
-    """Have `inspect.iscoroutinefunction` say what is true: these are to be awaited.
+    """Have `inspect.iscoroutinefunction` return True for what has to be awaited.
 
-    Whoever asks (Starlette's background tasks, mocks made by a spec) would call them in a thread,
-    or not await them. The flag of a function's code is what every supported Python looks at.
+    Otherwise Starlette's background tasks would call it in a thread, and mocks with a spec could
+    not be awaited. Every supported Python looks at this flag of the function's code.
     """
     for function in (SendPath.send, SendPath.send_and_wait):
         code = function.__code__
