@@ -8,9 +8,9 @@ cd "$(dirname "$0")/.."
 copy=build/sanitize
 python=$PWD/.venv/bin/python
 selection=(tests/unit/_native tests/unit/protocol tests/fuzz tests/loop/test_acks.py
-    tests/loop/test_bad_input.py tests/loop/test_buffer.py tests/loop/test_connections.py
+    tests/loop/test_bad_input.py tests/loop/test_buffer_memory.py tests/loop/test_connections.py
     tests/loop/test_delivery_modes.py tests/loop/test_flush_close.py
-    tests/loop/test_hostile_answers.py tests/loop/test_retries.py tests/loop/test_sequences.py)
+    tests/loop/test_corrupted_responses.py tests/loop/test_retries.py tests/loop/test_sequences.py)
 [ $# -eq 0 ] || selection=("$@")
 
 echo "sanitize: building the native modules in $copy"

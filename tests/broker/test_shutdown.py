@@ -25,7 +25,7 @@ async def terminate(
     """Run the program and end it under load, with a broker frozen before; return its ledger."""
     loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
     arguments = (kafka.bootstrap_servers, topic, str(ledger), str(buffer_memory), loop)
-    async with running("-m", "tests.support.terminated", *arguments) as process:
+    async with running("-m", "tests.support.sigterm_program", *arguments) as process:
         assert process.stdout is not None
         assert await process.stdout.readline() == b"loaded\n"
         if frozen is not None:

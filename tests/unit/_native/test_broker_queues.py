@@ -27,7 +27,7 @@ from aioproducer.protocol.produce import (
 )
 from aioproducer.testing.batch import BatchHeader, records_of
 from tests.support.core import TOPIC
-from tests.support.desk import TOPIC_ID, Desk
+from tests.support.native_sender import TOPIC_ID, Desk
 
 NATIVE = range(9, 14)
 

@@ -1,4 +1,4 @@
-"""A program under load that SIGTERM ends in order: `python -m tests.support.terminated`.
+"""A program under load that SIGTERM ends in order: `python -m tests.support.sigterm_program`.
 
 Called by the tests of shutdown, which send the signal and compare its ledger with the log. Three
 kinds of callers send records with values of their own: tasks that wait for each, tasks that wait
