@@ -154,7 +154,7 @@ def test_a_record_whose_wait_was_cancelled_must_be_stored_all_the_same(story: St
     assert story.audit().broken() == {"missing": 1}
 
 
-def test_a_record_that_nobody_told_of_is_unresolved(story: Story) -> None:
+def test_a_record_without_an_outcome_is_unresolved(story: Story) -> None:
     story.send()
     assert story.audit().broken() == {"unresolved": 1}
 
@@ -216,7 +216,7 @@ def test_a_job_is_the_same_after_its_way_through_a_command_line() -> None:
     assert Job.from_json(job.to_json()) == job
 
 
-def test_waits_are_told_in_all_and_by_the_phase_that_they_mostly_passed_in() -> None:
+def test_waits_are_measured_in_all_and_by_the_phase_that_they_mostly_passed_in() -> None:
     phases = [Phase("calm", 100.0, 110.0), Phase("killed", 110.0, 120.0)]
     waited = [(101, 0.5), (106, 3), (109, 4), (111, 2), (130, 1)]  # the last after the script
     entries = [

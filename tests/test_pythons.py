@@ -102,7 +102,7 @@ def test_ci_fails_with_fewer_than_three(
 
 
 @pytest.mark.parametrize(("argument", "code"), [("--version", 0), ("--no-such-option", 1)])
-def test_each_python_is_told_with_what_its_tests_said(
+def test_each_python_is_listed_with_the_result_of_its_tests(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     argument: str,

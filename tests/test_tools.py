@@ -85,7 +85,7 @@ def test_the_reader_waits_for_a_count_and_says_what_it_missed(kafka: Kafka) -> N
         consume(kafka, topic, 2, timeout=0.5)
 
 
-def test_the_reader_tells_log_append_time(kafka: Kafka) -> None:
+def test_the_reader_shows_log_append_time(kafka: Kafka) -> None:
     topic = create_topic(kafka, config={"message.timestamp.type": "LogAppendTime"})
     produce(kafka, topic, b"a")
     assert consume(kafka, topic)[0].timestamp_type == "LogAppendTime"
@@ -270,7 +270,7 @@ def test_a_machine_without_python_headers_gets_the_same(
     ("environment", "passed_on"),
     [({"KAFKA_BOOTSTRAP_SERVERS": "kafka:9092"}, "kafka:9092"), ({"PATH": ""}, "fake")],
 )
-def test_the_demo_is_told_where_kafka_is(
+def test_the_demo_gets_the_address_of_kafka(
     environment: dict[str, str], passed_on: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)

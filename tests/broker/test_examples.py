@@ -44,7 +44,7 @@ async def aiohttp_app(kafka: Kafka) -> AsyncGenerator[str]:
 
 
 @pytest.mark.parametrize("app", [fastapi_app, aiohttp_app])
-async def test_an_answer_tells_where_the_payment_is_stored(kafka: Kafka, app: App) -> None:
+async def test_the_response_says_where_the_payment_is_stored(kafka: Kafka, app: App) -> None:
     async with app(kafka) as url, httpx.AsyncClient(base_url=url) as client:
         answers = await asyncio.gather(
             *(client.post(f"/payments/card-{one}", content=b"%d" % one) for one in range(20))

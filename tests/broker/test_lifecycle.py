@@ -185,7 +185,7 @@ async def test_closing_at_once_returns_what_it_gave_up_on(kafka3: NodeControl) -
             await delivery
 
 
-async def test_closing_rejects_those_who_wait_for_room(kafka: Kafka, topic: str) -> None:
+async def test_closing_rejects_those_who_wait_for_buffer_space(kafka: Kafka, topic: str) -> None:
     producer = producer_for(kafka, buffer_memory=20_000)
     await producer.start()
     producer.send_nowait(topic, bytes(15_000))

@@ -28,7 +28,7 @@ def new_topic(kafka: NodeControl, partitions: int) -> str:
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
-async def test_what_goes_in_comes_out_at_the_offsets_told(
+async def test_what_goes_in_comes_out_at_the_offsets_returned(
     kafka21: NodeControl, codec: CompressionType
 ) -> None:
     topic = new_topic(kafka21, 2)

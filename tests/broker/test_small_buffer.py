@@ -114,7 +114,7 @@ async def test_records_of_many_tasks_are_stored_in_the_order_of_their_calls(kafk
         assert found == calls[partition]
 
 
-async def test_send_nowait_refuses_what_has_no_room_and_works_again_later(
+async def test_send_nowait_refuses_what_does_not_fit_the_buffer_and_works_again_later(
     kafka: Kafka, topic: str
 ) -> None:
     async with producer_for(kafka, buffer_memory=64 * 1024) as producer:
@@ -141,7 +141,7 @@ async def test_send_nowait_does_not_pass_those_who_wait(kafka: Kafka, topic: str
         await (await waiting)
 
 
-async def test_a_cancelled_wait_for_room_withdraws_its_record_alone(
+async def test_a_cancelled_wait_for_buffer_space_withdraws_its_record_alone(
     kafka: Kafka, topic: str
 ) -> None:
     async with producer_for(kafka, buffer_memory=64 * 1024) as producer:
@@ -173,7 +173,9 @@ async def test_a_cancelled_wait_for_room_withdraws_its_record_alone(
 
 
 @pytest.mark.timeout(60)
-async def test_waiting_for_room_ends_after_max_block_ms_and_says_why(kafka3: NodeControl) -> None:
+async def test_waiting_for_buffer_space_ends_after_max_block_ms_and_says_why(
+    kafka3: NodeControl,
+) -> None:
     topic = create_topic(kafka3, partitions=1, replication_factor=1)
     loop = asyncio.get_running_loop()
     async with producer_for(
@@ -203,7 +205,7 @@ async def test_waiting_for_room_ends_after_max_block_ms_and_says_why(kafka3: Nod
 
 
 @pytest.mark.timeout(60)
-async def test_room_that_a_large_record_gave_up_on_goes_to_the_small_ones_behind_it(
+async def test_buffer_space_that_a_large_record_gave_up_on_goes_to_the_small_ones_behind_it(
     kafka3: NodeControl,
 ) -> None:
     topic = create_topic(kafka3, partitions=1, replication_factor=1)

@@ -50,7 +50,7 @@ async def test_records_for_a_topic_not_known_yet_keep_their_order(kafka: Kafka) 
 
 
 @pytest.mark.parametrize("acks", ["all", 0])
-async def test_callers_who_wait_for_room_come_after_those_held_for_an_unknown_topic(
+async def test_callers_who_wait_for_buffer_space_come_after_records_waiting_for_metadata(
     kafka: Kafka, acks: Any
 ) -> None:
     topic = create_topic(kafka, partitions=1)

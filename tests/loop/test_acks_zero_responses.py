@@ -49,7 +49,7 @@ def connection_of(producer: Producer[Any, Any], node_id: int = 0) -> Connection:
 
 
 @pytest.mark.parametrize("habits", [EVENT_HUBS, TANSU, ANSWERS], ids=["Event Hubs", "Tansu", "v13"])
-async def test_an_answer_that_nobody_needs_costs_no_connection_and_no_record(
+async def test_a_response_that_nobody_needs_costs_no_connection_and_no_record(
     habits: Habits, caplog: pytest.LogCaptureFixture
 ) -> None:
     everything = [b"%d" % number for number in range(100)]
@@ -64,7 +64,7 @@ async def test_an_answer_that_nobody_needs_costs_no_connection_and_no_record(
     assert [line for line in caplog.records if line.levelname == "WARNING"] == []
 
 
-async def test_an_answer_that_nobody_needs_may_be_empty() -> None:
+async def test_a_response_that_nobody_needs_may_be_empty() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster:
         empty = FakeResponse(b"")
         cluster.on_request(lambda request: empty if request.api == "produce" else None)
@@ -75,7 +75,7 @@ async def test_an_answer_that_nobody_needs_may_be_empty() -> None:
         assert len(connections_used(cluster)) == 1
 
 
-async def test_answers_to_other_requests_are_found_among_those_that_nobody_needs() -> None:
+async def test_responses_to_other_requests_are_found_among_those_that_nobody_needs() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1, "other": 1}, habits=ANSWERS) as cluster,
         producing(cluster, RECORD_BY_RECORD, acks=0) as producer,
@@ -91,7 +91,7 @@ async def test_answers_to_other_requests_are_found_among_those_that_nobody_needs
         assert len(connections_used(cluster)) == 1
 
 
-async def test_correlation_ids_begin_again_behind_the_largest_with_answers_under_way() -> None:
+async def test_correlation_ids_begin_again_behind_the_largest_with_responses_under_way() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}, habits=ANSWERS) as cluster,
         producing(cluster, RECORD_BY_RECORD, acks=0) as producer,
@@ -113,7 +113,7 @@ async def test_correlation_ids_begin_again_behind_the_largest_with_answers_under
 
 
 @pytest.mark.parametrize("offset", [-1_000, 1_000, 0], ids=["earlier", "not sent yet", "twice"])
-async def test_an_answer_to_nothing_that_was_sent_costs_the_connection_with_acks_0_too(
+async def test_a_response_to_nothing_that_was_sent_costs_the_connection_with_acks_0_too(
     offset: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     def answer_to_another(frame: bytes) -> bytes:
@@ -133,7 +133,9 @@ async def test_an_answer_to_nothing_that_was_sent_costs_the_connection_with_acks
         await until(lambda: len(connections_used(cluster)) == 2)
 
 
-async def test_with_acks_1_no_answer_is_let_pass_unasked(caplog: pytest.LogCaptureFixture) -> None:
+async def test_with_acks_1_no_response_is_let_pass_unasked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, acks=1) as producer,
@@ -143,7 +145,7 @@ async def test_with_acks_1_no_answer_is_let_pass_unasked(caplog: pytest.LogCaptu
         await until(lambda: "an answer that nothing asked for" in caplog.text)
 
 
-async def test_refused_records_are_told_once_and_metadata_is_asked_for_again(
+async def test_refused_records_are_logged_once_and_metadata_is_asked_for_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", "aioproducer.sending.unneeded_responses")
@@ -176,7 +178,7 @@ async def test_refused_records_are_told_once_and_metadata_is_asked_for_again(
     assert told[2][1] == f"{TOPIC} accepts records again"
 
 
-async def test_what_an_answer_says_of_partitions_that_nobody_knows_is_not_kept(
+async def test_what_a_response_says_of_partitions_that_nobody_knows_is_not_kept(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def lie(answer: ProduceAnswer) -> None:
@@ -199,7 +201,7 @@ async def test_what_an_answer_says_of_partitions_that_nobody_knows_is_not_kept(
     assert [record for record in caplog.records if record.levelname == "WARNING"] == []
 
 
-async def test_the_pause_that_such_an_answer_asks_for_is_kept() -> None:
+async def test_the_pause_that_such_a_response_asks_for_is_kept() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}, habits=ANSWERS) as cluster,
         producing(cluster, RECORD_BY_RECORD, acks=0) as producer,

@@ -236,7 +236,7 @@ async def start_failing(address: str, **more: Unpack[ProducerOptions]) -> str:
         pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n", "not a Kafka broker", id="text"),
     ],
 )
-async def test_a_peer_that_speaks_something_else_is_told_for_what_it_is_and_not_asked_for_less(
+async def test_a_peer_that_speaks_something_else_is_reported_as_such_and_not_asked_for_less(
     greeting: bytes, told: str
 ) -> None:
     async with peer(greeting) as (address, versions):
@@ -250,7 +250,7 @@ async def test_a_peer_that_speaks_something_else_is_told_for_what_it_is_and_not_
     ("timeout_ms", "max_block_ms", "told"),
     [(50, 1_000, "gave no answer within 0.05 s: "), (10_000, 100, "gave no answer: ")],
 )
-async def test_a_port_that_accepts_and_says_nothing_is_told_for_what_it_is(
+async def test_a_port_that_accepts_and_says_nothing_is_reported_as_such(
     timeout_ms: int, max_block_ms: int, told: str
 ) -> None:
     # Also when `start` gives up before the attempt to connect does.

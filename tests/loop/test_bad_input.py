@@ -144,7 +144,7 @@ def test_an_address_without_its_name_is_refused_with_the_way_to_give_it() -> Non
         ({"a": b"1", "b": 2}, "the value of header 1, 'b', is not bytes or None"),
     ],
 )
-async def test_a_wrong_header_is_told_by_place_name_and_type(headers: Any, said: str) -> None:
+async def test_a_wrong_header_is_named_by_position_name_and_type(headers: Any, said: str) -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         with pytest.raises(SerializationError, match=re.escape(said)) as caught:
             producer.send_nowait(TOPIC, b"x", headers=headers)

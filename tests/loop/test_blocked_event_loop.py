@@ -120,7 +120,7 @@ async def test_a_response_that_has_arrived_is_read_before_the_timeout_of_a_call(
         assert (await sending).offset == 1
 
 
-async def test_room_that_has_come_is_given_before_a_caller_gives_up() -> None:
+async def test_buffer_space_that_has_become_free_is_given_before_a_caller_gives_up() -> None:
     async with cluster_in_thread() as threaded:
         options = fast(max_block_ms=200, buffer_memory=1_000)
         async with Producer[bytes, bytes](
@@ -135,7 +135,7 @@ async def test_room_that_has_come_is_given_before_a_caller_gives_up() -> None:
             assert (await waiting).offset == 2
 
 
-async def test_partitions_that_have_arrived_are_told() -> None:
+async def test_partitions_that_have_arrived_are_returned() -> None:
     async with cluster_in_thread() as threaded:
         await threaded.call(threaded.cluster.delay, "metadata", 0.05)
         options = fast(max_block_ms=200)

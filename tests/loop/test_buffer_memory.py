@@ -21,7 +21,7 @@ VALUE = b"x" * 300
 """Three of them fit, with what they need beside them two."""
 
 
-async def test_callers_who_wait_for_room_are_served_in_the_order_of_their_calls() -> None:
+async def test_callers_who_wait_for_buffer_space_are_served_in_the_order_of_their_calls() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, RECORD_BY_RECORD, buffer_memory=SMALL) as producer,
@@ -57,7 +57,7 @@ async def test_a_small_record_does_not_pass_a_large_one_that_waits() -> None:
         assert [value[:1] for value in values(cluster)] == [b"f", b"1", b"2", b"3"]
 
 
-async def test_a_full_buffer_refuses_send_nowait_and_tells_the_sizes() -> None:
+async def test_a_full_buffer_refuses_send_nowait_and_gives_the_sizes() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, buffer_memory=SMALL) as producer,
@@ -73,7 +73,7 @@ async def test_a_full_buffer_refuses_send_nowait_and_tells_the_sizes() -> None:
         cluster.release()
 
 
-async def test_a_wait_for_room_ends_after_max_block_ms_and_says_so() -> None:
+async def test_a_wait_for_buffer_space_ends_after_max_block_ms_and_says_so() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, buffer_memory=SMALL, max_block_ms=400) as producer,
@@ -90,7 +90,7 @@ async def test_a_wait_for_room_ends_after_max_block_ms_and_says_so() -> None:
         cluster.release()
 
 
-async def test_a_cancelled_wait_for_room_withdraws_the_record_and_admits_the_next() -> None:
+async def test_a_cancelled_wait_for_buffer_space_withdraws_the_record_and_admits_the_next() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, RECORD_BY_RECORD, buffer_memory=SMALL) as producer,
@@ -109,7 +109,7 @@ async def test_a_cancelled_wait_for_room_withdraws_the_record_and_admits_the_nex
         assert [value[:1] for value in values(cluster)] == [b"f", b"1", b"3"]
 
 
-async def test_a_timeout_while_waiting_for_room_says_that_nothing_was_stored() -> None:
+async def test_a_timeout_while_waiting_for_buffer_space_says_that_nothing_was_stored() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, buffer_memory=SMALL) as producer,
@@ -125,7 +125,7 @@ async def test_a_timeout_while_waiting_for_room_says_that_nothing_was_stored() -
         assert len(values(cluster)) == 2
 
 
-async def test_close_releases_those_who_wait_for_room() -> None:
+async def test_close_releases_those_who_wait_for_buffer_space() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, buffer_memory=SMALL) as producer,

@@ -141,7 +141,7 @@ async def test_the_message_of_a_cancellation_arrives(
         assert told == [("why",)]
 
 
-async def test_the_message_arrives_while_the_record_waits_for_room() -> None:
+async def test_the_message_arrives_while_the_record_waits_for_buffer_space() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, buffer_memory=1_000) as producer,

@@ -534,7 +534,7 @@ async def test_a_gather_with_one_failing_record_leaves_the_others_on_their_way()
         assert outcomes == [False, True, True, True]
 
 
-async def test_a_timeout_withdraws_a_record_without_room_but_not_an_accepted_one() -> None:
+async def test_a_timeout_withdraws_a_record_without_buffer_space_but_not_an_accepted_one() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, full(cluster) as producer:
         for timed in (asyncio.timeout(0), asyncio.timeout(0.005)):
             with pytest.raises(TimeoutError):

@@ -112,7 +112,7 @@ async def test_failed_records_are_counted_with_their_reason(cluster: FakeCluster
     assert "secret" not in finished.err
 
 
-async def test_failures_are_told_even_when_quiet(cluster: FakeCluster) -> None:
+async def test_failures_are_reported_even_when_quiet(cluster: FakeCluster) -> None:
     cluster.fail_next("produce", InvalidRecordError, count=None)
     finished = await produce(*to(cluster), "-q", text=b"one\n")
     assert finished.code == 1
@@ -129,7 +129,7 @@ async def test_a_line_that_is_too_long_fails_alone(cluster: FakeCluster) -> None
     assert "3 x RecordTooLargeError" in finished.err
 
 
-async def test_a_broker_that_is_not_there_is_told_at_once_and_at_the_end() -> None:
+async def test_a_broker_that_is_not_there_is_reported_at_once_and_at_the_end() -> None:
     finished = await produce("-b", "127.0.0.1:1", "-t", "lines", "-X", "max.block.ms=200")
     assert finished.code == 1
     for line in finished.err.splitlines():

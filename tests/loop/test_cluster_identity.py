@@ -70,9 +70,7 @@ async def test_a_cluster_rebuilt_behind_its_address_gets_the_records_under_a_new
         rebuilt.expect_clean()
 
 
-async def test_what_is_in_doubt_when_the_cluster_is_rebuilt_fails_and_what_waits_is_stored() -> (
-    None
-):
+async def test_a_rebuilt_cluster_fails_records_of_unknown_outcome_and_stores_what_waits() -> None:
     async with (
         two_behind_one_address(BY_NAME) as (first, rebuilt, address),
         Producer[bytes, bytes](bootstrap_servers=address.address, **fast(batch_size=0)) as producer,
@@ -166,7 +164,7 @@ async def test_a_cluster_may_be_rebuilt_twice_behind_a_seed_that_no_broker_adver
             assert values(cluster) == [b"x"]
 
 
-async def test_a_seed_that_tells_of_unreachable_brokers_and_hangs_up_is_asked_with_pauses(
+async def test_a_seed_that_names_unreachable_brokers_and_hangs_up_is_asked_with_pauses(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, Forwarder(cluster.ports[0]) as address:

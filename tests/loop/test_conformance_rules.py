@@ -137,7 +137,7 @@ async def test_a_new_leader_gets_one_batch_until_it_acknowledged_one() -> None:
 @pytest.mark.parametrize(
     "fault", [None, ErrorCode.NOT_ENOUGH_REPLICAS, ErrorCode.REQUEST_TIMED_OUT]
 )
-async def test_the_numbers_wrap_without_a_gap(fault: ErrorCode | None) -> None:
+async def test_the_sequences_wrap_without_a_gap(fault: ErrorCode | None) -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, RECORD_BY_RECORD) as producer,
@@ -159,7 +159,7 @@ async def test_the_numbers_wrap_without_a_gap(fault: ErrorCode | None) -> None:
         assert producer.metrics()["epoch_bump_total"] == 0
 
 
-async def test_a_batch_across_the_wrap_is_stored_once_though_its_answer_was_lost() -> None:
+async def test_a_batch_across_the_wrap_is_stored_once_though_its_response_was_lost() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         await prove(producer)
         cluster.forget_producers(TOPIC, 0)
@@ -211,7 +211,7 @@ async def test_a_new_topic_does_not_wait_for_the_backoff_of_another() -> None:
         assert (await missing).offset == 0
 
 
-async def test_a_flush_ends_although_a_caller_who_waited_for_room_was_cancelled() -> None:
+async def test_a_flush_ends_although_a_caller_who_waited_for_buffer_space_was_cancelled() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, buffer_memory=1_000) as producer,
@@ -335,7 +335,7 @@ async def test_metadata_that_does_not_change_is_asked_for_with_growing_pauses() 
         assert len(cluster.requests_of("metadata")) - started < 20
 
 
-async def test_a_hint_with_an_address_is_followed_to_a_broker_that_metadata_did_not_tell() -> None:
+async def test_a_hint_with_an_address_is_followed_to_a_broker_that_metadata_did_not_name() -> None:
     async with FakeCluster(brokers=2, topics={TOPIC: 1}) as cluster:
 
         def hide(answer: MetadataAnswer) -> None:

@@ -88,7 +88,7 @@ async def test_a_broker_without_the_needed_api_fails_records_with_the_reason(
         assert not error.possibly_persisted
 
 
-async def test_a_broker_too_old_for_us_is_told_at_start() -> None:
+async def test_a_broker_too_old_for_us_is_reported_at_start() -> None:
     async with FakeCluster(max_versions={"metadata": 3}) as cluster:
         producer = Producer(ProducerConfig(bootstrap_servers=cluster.bootstrap_servers, **FAST))
         with pytest.raises(UnsupportedVersionError, match="No version of Metadata in common"):
@@ -115,7 +115,7 @@ LIES: dict[str, tuple[Callable[[bytes], bytes], bool]] = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-async def test_an_answer_that_is_none_costs_the_connection_and_the_record_is_stored_once(
+async def test_what_is_no_response_costs_the_connection_and_the_record_is_stored_once(
     lie: str,
 ) -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
@@ -135,7 +135,7 @@ async def test_garbage_while_connecting_is_survived(api: ApiName) -> None:
             assert (await producer.send_and_wait(TOPIC, b"42")).offset == 0
 
 
-async def test_a_partition_left_out_of_the_answer_is_sent_again() -> None:
+async def test_a_partition_left_out_of_the_response_is_sent_again() -> None:
     async with FakeCluster(topics={TOPIC: 2}) as cluster, producing(cluster) as producer:
         for partition in range(2):
             await prove(producer, partition)
@@ -275,7 +275,7 @@ async def test_a_cluster_that_asks_for_it_is_not_bootstrapped_again_if_that_is_s
         assert len(cluster.requests_of("api_versions")) == connections
 
 
-async def test_nothing_is_written_to_a_connection_that_has_failed_and_not_told_so_yet() -> None:
+async def test_nothing_is_written_to_a_connection_that_has_failed_and_not_reported_it_yet() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         await prove(producer)
         sender = producer._sender  # pyright: ignore[reportPrivateUsage]
@@ -469,7 +469,7 @@ async def test_an_impossible_address_from_a_broker_is_an_error_and_is_forgotten(
         assert len(sent(cluster, 1)) == 1
 
 
-async def test_a_timeout_tells_why_the_broker_cannot_be_reached() -> None:
+async def test_a_timeout_says_why_the_broker_cannot_be_reached() -> None:
     async with (
         FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster,
         producing(cluster, request_timeout_ms=100, delivery_timeout_ms=150) as producer,

@@ -51,7 +51,9 @@ async def test_a_variable_that_changes_between_two_calls_is_seen_as_it_was_at_ea
         assert seen == ["first", "first", "second", "first"]
 
 
-async def test_a_record_that_waited_for_room_is_reported_in_the_context_of_its_call() -> None:
+async def test_a_record_that_waited_for_buffer_space_is_reported_in_the_context_of_its_call() -> (
+    None
+):
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, buffer_memory=1_000) as producer,

@@ -134,7 +134,7 @@ def stored(cluster: FakeCluster, value: bytes) -> int:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("api", APIS)
-async def test_a_mutated_answer_costs_a_record_at_most_its_time(api: ApiName) -> None:
+async def test_a_mutated_response_costs_a_record_at_most_its_time(api: ApiName) -> None:
     problems: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
     for _ in range(TRIALS):

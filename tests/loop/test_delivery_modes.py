@@ -102,7 +102,7 @@ async def test_callbacks_may_send_again() -> None:
         assert len(values(cluster)) == 20
 
 
-async def test_on_error_is_told_once_per_failed_batch_with_its_records() -> None:
+async def test_on_error_is_called_once_per_failed_batch_with_its_records() -> None:
     told: list[tuple[KafkaError, int]] = []
     async with (
         FakeCluster(topics={TOPIC: 2}) as cluster,

@@ -95,7 +95,7 @@ async def test_a_task_may_send_from_its_callback() -> None:
         assert [(await task).offset for task in sent] == [1]
 
 
-async def test_tasks_that_wait_for_room_are_admitted_in_the_order_of_their_calls() -> None:
+async def test_tasks_that_wait_for_buffer_space_are_admitted_in_the_order_of_their_calls() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, buffer_memory=2_000, batch_size=200) as producer,

@@ -21,7 +21,9 @@ from aioproducer.testing import ErrorCode, FakeCluster
 from tests.support.producing import FAST, RECORD_BY_RECORD, TOPIC, failure, producing, prove
 
 
-async def test_a_failed_record_tells_topic_partition_broker_attempts_and_a_hint() -> None:
+async def test_the_error_of_a_failed_record_names_topic_partition_broker_attempts_and_a_hint() -> (
+    None
+):
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         cluster.fail_next("produce", ErrorCode.NOT_ENOUGH_REPLICAS)
         cluster.fail_next("produce", ErrorCode.TOPIC_AUTHORIZATION_FAILED)
@@ -74,7 +76,7 @@ async def test_a_timeout_names_the_last_error_of_broker_and_connection() -> None
         cluster.clear_faults()
 
 
-async def test_a_port_that_does_not_speak_kafka_is_told_at_start() -> None:
+async def test_a_port_that_does_not_speak_kafka_is_reported_at_start() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         await reader.read(-1)
@@ -90,7 +92,7 @@ async def test_a_port_that_does_not_speak_kafka_is_told_at_start() -> None:
     await server.wait_closed()
 
 
-async def test_a_host_that_does_not_resolve_is_told_at_start() -> None:
+async def test_a_host_that_does_not_resolve_is_reported_at_start() -> None:
     config = ProducerConfig(bootstrap_servers="no-such-host.invalid:9092", **FAST)
     with pytest.raises(KafkaConnectionError, match=r"no-such-host\.invalid"):
         await Producer(config.replace(max_block_ms=100)).start()
@@ -104,7 +106,7 @@ async def test_a_producer_that_was_not_started_says_how() -> None:
         await producer.flush()
 
 
-async def test_a_failing_partition_is_warned_about_once_and_told_when_it_is_well(
+async def test_a_failing_partition_is_warned_about_once_and_logged_when_it_is_well(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", "aioproducer")
@@ -134,7 +136,7 @@ async def test_a_lost_request_is_one_line_in_the_log_however_many_batches_it_car
     assert said.endswith("next: retry")
 
 
-async def test_a_timeout_tells_whether_the_record_was_sent_and_which_broker_leads() -> None:
+async def test_a_timeout_says_whether_the_record_was_sent_and_which_broker_leads() -> None:
     async with (
         FakeCluster(topics={TOPIC: 2}) as cluster,
         producing(
@@ -173,7 +175,7 @@ async def test_a_timeout_without_a_leader_says_so() -> None:
         assert "broker -1" not in text
 
 
-async def test_a_full_buffer_tells_the_slowest_broker() -> None:
+async def test_a_full_buffer_names_the_slowest_broker() -> None:
     async with (
         FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster,
         producing(cluster, RECORD_BY_RECORD, buffer_memory=4_000, max_block_ms=400) as producer,
@@ -194,7 +196,7 @@ async def test_a_full_buffer_tells_the_slowest_broker() -> None:
         cluster.release()
 
 
-async def test_a_record_too_large_tells_its_size_the_limit_and_the_option() -> None:
+async def test_a_record_too_large_names_its_size_the_limit_and_the_option() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         with pytest.raises(RecordTooLargeError) as caught:
             producer.send_nowait(TOPIC, bytes(5_000_000))
@@ -206,7 +208,7 @@ async def test_a_record_too_large_tells_its_size_the_limit_and_the_option() -> N
         assert "max.message.bytes" in str(error)
 
 
-async def test_a_record_too_large_for_the_broker_tells_both_sizes() -> None:
+async def test_a_record_too_large_for_the_broker_gives_both_sizes() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}, message_max_bytes=500) as cluster,
         producing(cluster, compression_type="gzip") as producer,
@@ -221,7 +223,7 @@ async def test_a_record_too_large_for_the_broker_tells_both_sizes() -> None:
         assert "message.max.bytes" in str(error)
 
 
-async def test_a_refused_record_tells_its_place_and_the_brokers_words_within_bounds() -> None:
+async def test_a_refused_record_gives_its_position_and_the_brokers_words_within_bounds() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         cluster.fail_next(
             "produce", ErrorCode.INVALID_RECORD, record_errors={1: "no\nkey " + "x" * 10_000}
@@ -233,7 +235,7 @@ async def test_a_refused_record_tells_its_place_and_the_brokers_words_within_bou
         assert len(text) < 1_000
 
 
-async def test_a_partition_that_is_not_there_tells_how_many_there_are() -> None:
+async def test_an_unknown_partition_is_refused_with_how_many_there_are() -> None:
     async with FakeCluster(topics={TOPIC: 3}) as cluster, producing(cluster) as producer:
         error = await failure(producer.send_nowait(TOPIC, b"42", partition=9))
         assert isinstance(error, InvalidPartitionError)
@@ -257,7 +259,7 @@ async def test_an_unknown_topic_that_we_may_not_create_names_both_switches() -> 
             assert part in text
 
 
-async def test_an_unknown_topic_tells_the_last_error_of_its_metadata() -> None:
+async def test_an_unknown_topic_names_the_last_error_of_its_metadata() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, max_block_ms=400) as producer,

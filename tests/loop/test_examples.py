@@ -58,7 +58,7 @@ async def test_a_payment_is_to_be_tried_again_only_where_it_cannot_be_stored_twi
 
 
 @pytest.mark.parametrize("app", [fastapi_app, aiohttp_app])
-async def test_a_click_that_finds_no_room_is_answered_at_once(app: App) -> None:
+async def test_a_click_that_finds_no_buffer_space_is_answered_at_once(app: App) -> None:
     async with FakeCluster() as cluster:
         async with app(cluster) as url, httpx.AsyncClient(base_url=url) as client:
             cluster.hang("produce")

@@ -98,7 +98,7 @@ async def forget(producer: Producer[Any, Any], name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["send", "send_and_wait"])
-async def test_a_forgotten_await_is_told_and_the_record_is_stored(name: str) -> None:
+async def test_a_forgotten_await_is_warned_about_and_the_record_is_stored(name: str) -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         (line,) = await forget(producer, name)
         assert f"{name}" in line
@@ -107,7 +107,7 @@ async def test_a_forgotten_await_is_told_and_the_record_is_stored(name: str) -> 
         assert values(cluster) == [b"42"]
 
 
-async def test_what_was_awaited_or_needs_no_await_is_not_told() -> None:
+async def test_what_was_awaited_or_needs_no_await_is_not_warned_about() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         with warnings.catch_warnings():
             warnings.simplefilter("error")

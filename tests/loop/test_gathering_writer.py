@@ -69,7 +69,7 @@ async def test_what_the_socket_takes_is_written_at_once() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3, 5_000])
-async def test_the_rest_follows_in_order_when_there_is_room(count: int) -> None:
+async def test_the_rest_follows_in_order_when_there_is_buffer_space(count: int) -> None:
     chance = random.Random(count)
     chunks = [chance.randbytes(5_000_000 // count) for _ in range(count)]
     async with connected() as ends:
@@ -92,7 +92,7 @@ async def test_empty_buffers_are_no_obstacle() -> None:
         assert ends.peer.recv(100) == b"ab"
 
 
-async def test_the_systems_error_is_told_once_and_nothing_waits_any_more() -> None:
+async def test_the_systems_error_is_reported_once_and_nothing_waits_any_more() -> None:
     async with connected() as ends:
         ends.writer.writelines([bytes(5_000_000)])
         ends.peer.close()

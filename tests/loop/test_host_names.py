@@ -97,7 +97,7 @@ async def test_an_address_in_a_black_hole_does_not_eat_the_time_of_the_next(
             assert (await producer.send_and_wait(TOPIC, b"42")).offset == 0
 
 
-async def test_all_addresses_stay_within_one_bound_and_are_told(
+async def test_all_addresses_stay_within_one_bound_and_are_reported(
     stands_for: Callable[[list[str]], list[str]],
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -117,7 +117,7 @@ async def test_all_addresses_stay_within_one_bound_and_are_told(
         assert loop.time() - started_at < 1
 
 
-async def test_addresses_that_all_refuse_are_each_told(
+async def test_addresses_that_all_refuse_are_each_reported(
     stands_for: Callable[[list[str]], list[str]],
 ) -> None:
     async with named_cluster() as cluster:

@@ -36,7 +36,7 @@ async def read_back(mock: Kafka, topic: str, count: int | None = None) -> list[S
     return await asyncio.to_thread(consume, mock, topic, count)
 
 
-async def test_records_are_stored_once_where_they_were_told_to_be(mock: Kafka, topic: str) -> None:
+async def test_records_are_stored_once_where_their_metadata_says(mock: Kafka, topic: str) -> None:
     keys = [b"card-%d" % (number % 20) for number in range(500)]
     async with Producer[bytes, bytes](bootstrap_servers=mock.bootstrap_servers) as producer:
         deliveries = [

@@ -48,7 +48,7 @@ async def test_records_follow_a_leader_that_moved() -> None:
         assert offsets == list(range(1, 13))
 
 
-async def test_a_hint_in_the_answer_is_followed_without_waiting_for_metadata() -> None:
+async def test_a_hint_in_the_response_is_followed_without_waiting_for_metadata() -> None:
     async with (
         FakeCluster(brokers=2, topics={TOPIC: 1}) as cluster,
         producing(cluster, retry_backoff_ms=60_000, retry_backoff_max_ms=60_000) as producer,
@@ -186,7 +186,7 @@ async def test_a_topic_that_is_refused_fails_its_records_at_once(
         assert (await producer.send_and_wait(TOPIC, b"43")).offset == 0
 
 
-async def test_a_topic_left_out_of_an_answer_is_asked_for_again() -> None:
+async def test_a_topic_left_out_of_a_response_is_asked_for_again() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
 
         def forget(answer: MetadataAnswer) -> None:
@@ -206,7 +206,7 @@ async def test_a_topic_without_partitions_is_asked_for_again() -> None:
         assert (await producer.send_and_wait(TOPIC, b"42")).offset == 0
 
 
-async def test_a_topic_made_anew_under_another_id_gets_the_records() -> None:
+async def test_a_topic_recreated_under_another_id_gets_the_records() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         await prove(producer)
         cluster.delete_topic(TOPIC)
@@ -223,7 +223,7 @@ async def relearn(producer: Producer[Any, Any]) -> None:
     await until(lambda: sender.cluster.metadata_at > before)
 
 
-async def test_records_for_a_topic_made_anew_keep_their_order_when_the_first_has_to_wait() -> None:
+async def test_records_for_a_recreated_topic_keep_their_order_when_the_first_has_to_wait() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, RECORD_BY_RECORD) as producer,
@@ -241,7 +241,7 @@ async def test_records_for_a_topic_made_anew_keep_their_order_when_the_first_has
 
 
 @pytest.mark.parametrize("stored", [True, False])
-async def test_records_in_flight_while_their_topic_is_made_anew_keep_their_order(
+async def test_records_in_flight_while_their_topic_is_recreated_keep_their_order(
     stored: bool,
 ) -> None:
     async with (
@@ -263,7 +263,7 @@ async def test_records_in_flight_while_their_topic_is_made_anew_keep_their_order
         assert offsets == ([1, *range(7)] if stored else [*range(8)])
 
 
-async def test_a_hint_about_the_earlier_topic_does_not_move_the_one_made_anew() -> None:
+async def test_a_hint_about_the_deleted_topic_does_not_move_the_recreated_one() -> None:
     async with (
         FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster,
         producing(cluster, delivery_timeout_ms=2_000) as producer,
@@ -312,7 +312,7 @@ async def test_a_partition_that_goes_and_comes_back_keeps_its_records_and_their_
 
 
 @pytest.mark.parametrize("version", [7, 9, 13])
-async def test_a_topic_made_anew_is_found_at_its_new_leader_also_without_topic_ids(
+async def test_a_recreated_topic_is_found_at_its_new_leader_also_without_topic_ids(
     version: int,
 ) -> None:
     async with (
@@ -395,7 +395,9 @@ async def test_partitions_for_gives_up_after_max_block_ms() -> None:
             await producer.partitions_for("missing")
 
 
-async def test_who_gets_the_room_of_records_whose_topic_was_refused_is_not_forgotten() -> None:
+async def test_who_gets_the_buffer_space_of_records_whose_topic_was_refused_is_not_forgotten() -> (
+    None
+):
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, buffer_memory=400) as producer,

@@ -30,7 +30,7 @@ async def test_metrics_count_what_happened() -> None:
         assert 0 <= metrics["metadata_age"] < 5
 
 
-async def test_metrics_show_what_waits_for_an_answer() -> None:
+async def test_metrics_show_what_waits_for_a_response() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         await prove(producer)
         cluster.hang("produce")
@@ -61,7 +61,7 @@ async def test_status_names_the_cluster_the_brokers_and_the_producer_id() -> Non
         assert status["last_error"] is None
 
 
-async def test_status_tells_a_broker_that_is_gone_and_why() -> None:
+async def test_status_names_a_broker_that_is_gone_and_why() -> None:
     async with (
         FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster,
         producing(cluster, request_timeout_ms=200, delivery_timeout_ms=200) as producer,

@@ -72,7 +72,7 @@ MAY_BE_STORED: Final = {
 would be a lie that nobody can see through."""
 
 
-async def test_no_code_of_a_produce_answer_loses_doubles_or_reorders_what_was_told_as_stored() -> (
+async def test_no_code_of_a_produce_response_loses_doubles_or_reorders_what_was_acknowledged() -> (
     None
 ):
     async with (
@@ -113,7 +113,7 @@ async def test_no_record_that_is_stored_in_spite_of_a_code_is_doubled_or_called_
 
 
 @pytest.mark.parametrize("api", ["metadata", "init_producer_id", "api_versions"])
-async def test_any_code_of_another_answer_passes(api: ApiName) -> None:
+async def test_any_code_of_another_response_passes(api: ApiName) -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster:
         for code in CODES:
             cluster.fail_next(api, code, topic=TOPIC if api == "metadata" else None)
@@ -129,7 +129,7 @@ async def test_any_code_of_another_answer_passes(api: ApiName) -> None:
             cluster.clear_faults()
 
 
-async def test_any_code_of_a_whole_metadata_answer_passes_while_records_wait() -> None:
+async def test_any_code_of_a_whole_metadata_response_passes_while_records_wait() -> None:
     async with FakeCluster() as cluster, producing(cluster) as producer:
         for code in CODES:
             topic = code.name.lower()
@@ -138,7 +138,7 @@ async def test_any_code_of_a_whole_metadata_answer_passes_while_records_wait() -
             assert (await producer.send_and_wait(topic, b"0")).offset == 0
 
 
-async def test_a_producer_starts_after_any_code_or_tells_it() -> None:
+async def test_a_producer_starts_after_any_code_or_raises_it() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster:
         for code in CODES:
             cluster.edit_next("metadata", partial(_refuse, code))
@@ -398,7 +398,9 @@ async def test_a_lagging_broker_that_names_the_old_leader_costs_pauses_and_nothi
         assert [metadata.offset for metadata in results] == list(range(1, 11))
 
 
-async def test_a_broker_that_hangs_up_after_each_metadata_answer_is_not_asked_in_a_storm() -> None:
+async def test_a_broker_that_hangs_up_after_each_metadata_response_is_not_asked_in_a_storm() -> (
+    None
+):
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, CALM) as producer,
@@ -461,7 +463,7 @@ async def test_a_producer_id_that_never_comes_fails_records_in_time_and_heals() 
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_answers_that_always_come_after_the_request_timeout_are_nobodys(when: str) -> None:
+async def test_responses_that_always_come_after_the_request_timeout_are_nobodys(when: str) -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, RECORD_BY_RECORD, request_timeout_ms=40) as producer,
@@ -473,9 +475,7 @@ async def test_answers_that_always_come_after_the_request_timeout_are_nobodys(wh
         assert values(cluster) == [b"first", *(b"%d" % index for index in range(6))]
 
 
-async def test_a_record_that_the_broker_stores_after_its_delivery_timeout_was_called_in_doubt() -> (
-    None
-):
+async def test_a_record_stored_after_its_delivery_timeout_was_called_possibly_persisted() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, {**RECORD_BY_RECORD, **BOUNDED, "batch_size": 0}) as producer,
@@ -493,7 +493,7 @@ async def test_a_record_that_the_broker_stores_after_its_delivery_timeout_was_ca
 # ---- answers to Produce that say too much or too little
 
 
-async def test_answers_that_leave_all_partitions_out_fail_records_in_time_as_in_doubt() -> None:
+async def test_responses_without_partitions_fail_records_in_time_as_possibly_persisted() -> None:
     async with (
         FakeCluster(topics={TOPIC: 2}) as cluster,
         producing(cluster, BOUNDED) as producer,
@@ -511,7 +511,7 @@ async def test_answers_that_leave_all_partitions_out_fail_records_in_time_as_in_
         assert values(cluster) == [b"42", b"next"]
 
 
-async def test_an_error_told_after_a_success_for_the_same_partition_is_ignored() -> None:
+async def test_an_error_after_a_success_for_the_same_partition_is_ignored() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
 
         def contradict(answer: ProduceAnswer) -> None:
@@ -532,7 +532,7 @@ async def test_an_error_told_after_a_success_for_the_same_partition_is_ignored()
         assert values(cluster) == [b"0", b"1", b"2"]
 
 
-async def test_a_broker_that_stamps_records_itself_is_believed_also_after_a_lost_answer() -> None:
+async def test_a_broker_that_stamps_records_itself_is_believed_also_after_a_lost_response() -> None:
     async with FakeCluster() as cluster:
         cluster.create_topic(TOPIC, 1, message_timestamp_type="LogAppendTime")
         async with producing(cluster) as producer:

@@ -228,7 +228,7 @@ async def test_cuts_under_load_lose_double_and_reorder_nothing(
 
 
 @pytest.mark.parametrize("ending", ["close", "reset"])
-async def test_an_answer_may_be_cut_behind_any_of_its_bytes(ending: Ending) -> None:
+async def test_a_response_may_be_cut_behind_any_of_its_bytes(ending: Ending) -> None:
     async with wired(brokers=1) as (cluster, wire, producer):
         for after in range(70):
             before = wire[0].answers.happened["cut"]

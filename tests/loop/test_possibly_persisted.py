@@ -33,7 +33,7 @@ BEFORE_THE_APPEND = [
 
 
 @pytest.mark.parametrize("code", AFTER_THE_APPEND, ids=lambda code: code.name)
-async def test_a_record_refused_after_its_append_fails_as_in_doubt(
+async def test_a_record_refused_after_its_append_fails_as_possibly_persisted(
     code: ErrorCode,
 ) -> None:
     async with (
@@ -53,7 +53,9 @@ async def test_a_record_refused_after_its_append_fails_as_in_doubt(
 
 
 @pytest.mark.parametrize("code", AFTER_THE_APPEND[1:], ids=lambda code: code.name)
-async def test_a_record_refused_after_its_append_expires_as_in_doubt(code: ErrorCode) -> None:
+async def test_a_record_refused_after_its_append_expires_as_possibly_persisted(
+    code: ErrorCode,
+) -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(
@@ -92,7 +94,7 @@ async def test_a_record_refused_before_its_append_was_not_stored(code: ErrorCode
         assert {batch.producer_epoch for batch in sent(cluster)} == {0}
 
 
-async def test_the_parts_of_a_split_batch_in_doubt_are_in_doubt() -> None:
+async def test_the_parts_of_a_split_batch_of_unknown_outcome_are_possibly_persisted() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(
@@ -116,7 +118,7 @@ async def test_the_parts_of_a_split_batch_in_doubt_are_in_doubt() -> None:
         cluster.clear_faults()
 
 
-async def test_a_call_that_times_out_in_the_turn_of_its_admission_is_in_doubt() -> None:
+async def test_a_call_that_times_out_in_the_turn_of_its_admission_is_possibly_persisted() -> None:
     loop = asyncio.get_running_loop()
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
@@ -142,7 +144,7 @@ async def test_a_call_that_times_out_in_the_turn_of_its_admission_is_in_doubt() 
         assert (b"small" in values(cluster)) == (error.possibly_persisted or error.is_pending)
 
 
-async def test_what_a_close_gives_up_on_is_in_doubt_once_an_attempt_was() -> None:
+async def test_what_a_close_gives_up_on_is_possibly_persisted_once_an_attempt_was() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, retry_backoff_ms=60_000, retry_backoff_max_ms=60_000) as producer,
@@ -156,7 +158,7 @@ async def test_what_a_close_gives_up_on_is_in_doubt_once_an_attempt_was() -> Non
         assert (await failure(delivery)).possibly_persisted
 
 
-async def test_a_denied_producer_id_leaves_what_was_sent_before_in_doubt() -> None:
+async def test_a_denied_producer_id_leaves_what_was_sent_before_possibly_persisted() -> None:
     async with FakeCluster(topics={TOPIC: 2}) as cluster:
 
         def last_epoch(answer: InitProducerIdAnswer) -> None:

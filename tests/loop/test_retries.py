@@ -110,7 +110,7 @@ async def test_an_error_that_is_not_about_metadata_refreshes_none(code: ErrorCod
 
 
 @pytest.mark.parametrize("code", FINAL, ids=lambda code: code.name)
-async def test_a_final_error_fails_the_record_and_tells_where_and_why(code: ErrorCode) -> None:
+async def test_a_final_error_fails_the_record_and_says_where_and_why(code: ErrorCode) -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         cluster.fail_next("produce", code, message="because")
 
@@ -160,7 +160,7 @@ async def test_an_unknown_code_is_named_by_its_number() -> None:
         assert "31000" in str(error)
 
 
-async def test_the_records_after_one_of_unknown_fate_are_stored() -> None:
+async def test_the_records_after_one_of_unknown_outcome_are_stored() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         await prove(producer)
         cluster.fail_next("produce", ErrorCode.UNKNOWN_SERVER_ERROR, stored=True)
@@ -170,7 +170,7 @@ async def test_the_records_after_one_of_unknown_fate_are_stored() -> None:
         assert values(cluster) == [b"first", b"in doubt", b"next"]
 
 
-async def test_when_the_retries_are_used_up_the_last_broker_error_is_told() -> None:
+async def test_when_the_retries_are_used_up_the_last_broker_error_is_raised() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, retries=2) as producer,
@@ -185,7 +185,7 @@ async def test_when_the_retries_are_used_up_the_last_broker_error_is_told() -> N
         assert not error.possibly_persisted
 
 
-async def test_one_attempt_in_doubt_leaves_the_failure_in_doubt() -> None:
+async def test_one_attempt_of_unknown_outcome_leaves_the_failure_possibly_persisted() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, retries=1) as producer,

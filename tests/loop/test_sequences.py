@@ -248,7 +248,7 @@ async def test_a_producer_id_that_is_not_taken_any_more_is_replaced(code: ErrorC
         assert sequences(cluster)[-1] == (0, 0)
 
 
-async def test_a_record_in_doubt_fails_with_its_producer_id_and_those_behind_it_are_stored() -> (
+async def test_a_record_of_unknown_outcome_fails_with_its_producer_id_and_later_ones_go_on() -> (
     None
 ):
     async with (
@@ -268,7 +268,7 @@ async def test_a_record_in_doubt_fails_with_its_producer_id_and_those_behind_it_
         assert values(cluster) == [b"first", b"doubtful", b"behind"]
 
 
-async def test_a_broker_that_expects_another_number_for_ever_gets_another_producer_id() -> None:
+async def test_a_broker_that_expects_another_sequence_for_ever_gets_another_producer_id() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         await prove(producer)
         old = sent(cluster)[0].producer_id
@@ -315,7 +315,7 @@ async def test_used_up_epochs_ask_for_a_new_producer_id() -> None:
             assert min(batch.producer_id for batch in sent(cluster, 1)) == 1000
 
 
-async def test_an_expired_record_of_unknown_fate_that_was_stored_costs_no_epoch() -> None:
+async def test_an_expired_record_of_unknown_outcome_that_was_stored_costs_no_epoch() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(
@@ -333,7 +333,7 @@ async def test_an_expired_record_of_unknown_fate_that_was_stored_costs_no_epoch(
         assert values(cluster) == [b"first", b"in doubt", b"next"]
 
 
-async def test_an_expired_record_that_was_lost_makes_room_for_the_next() -> None:
+async def test_an_expired_record_that_was_lost_does_not_hold_up_the_next() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(
@@ -355,7 +355,7 @@ async def test_an_expired_record_that_was_lost_makes_room_for_the_next() -> None
         assert values(cluster) == [b"first", b"next"]
 
 
-async def test_expired_records_that_were_never_sent_leave_the_numbers_alone() -> None:
+async def test_expired_records_that_were_never_sent_leave_the_sequences_alone() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, request_timeout_ms=250, delivery_timeout_ms=250) as producer,
@@ -518,7 +518,7 @@ async def test_refused_records_fail_alone_and_the_others_are_sent_again() -> Non
         assert producer.metrics()["epoch_bump_total"] == 0
 
 
-async def test_records_without_key_for_a_compacted_topic_are_told_by_the_broker() -> None:
+async def test_records_without_key_for_a_compacted_topic_get_the_brokers_error() -> None:
     async with FakeCluster() as cluster:
         cluster.create_topic(TOPIC, 1, compacted=True)
         async with producing(cluster) as producer:

@@ -152,7 +152,7 @@ async def test_nobody_passes_an_earlier_call_for_the_same_partition() -> None:
             assert len(numbers) == 3
 
 
-async def test_records_without_key_go_where_there_is_room() -> None:
+async def test_records_without_key_go_where_there_is_buffer_space() -> None:
     async with (
         FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster,
         producing(cluster, OPTIONS) as producer,

@@ -105,7 +105,7 @@ async def test_close_is_in_time_while_a_broker_throttles() -> None:
         assert not (await failure(delivery)).possibly_persisted
 
 
-async def test_the_wait_for_room_is_bounded_while_a_broker_throttles() -> None:
+async def test_the_wait_for_buffer_space_is_bounded_while_a_broker_throttles() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, max_block_ms=400, buffer_memory=1_024) as producer,
@@ -157,7 +157,7 @@ async def test_a_negative_throttle_is_none(throttle_ms: int) -> None:
             assert (await producer.send_and_wait(TOPIC, b"42")).offset == offset
 
 
-async def test_the_pause_that_another_answer_asks_for_is_kept_too() -> None:
+async def test_the_pause_that_another_response_asks_for_is_kept_too() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         await prove(producer)
         asked = len(cluster.requests_of("metadata"))

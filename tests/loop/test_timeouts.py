@@ -66,7 +66,7 @@ async def test_a_record_that_backs_off_expires_with_the_last_broker_error() -> N
         assert len(sent(cluster)) == 1
 
 
-async def test_an_answer_after_the_timeout_changes_nothing() -> None:
+async def test_a_response_after_the_timeout_changes_nothing() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, request_timeout_ms=SHORT, delivery_timeout_ms=SHORT) as producer,

@@ -75,7 +75,7 @@ async def test_a_plaintext_port_with_tls_asks_whether_it_speaks_tls() -> None:
     assert "TLS" in said
 
 
-async def test_a_port_that_accepts_and_says_nothing_in_tls_is_told_for_what_it_is() -> None:
+async def test_a_port_that_accepts_and_says_nothing_in_tls_is_reported_as_such() -> None:
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             await reader.read(-1)

@@ -199,7 +199,7 @@ async def test_undelivered_records_are_one_line_and_go_to_the_hook(
     assert "closed with 3 records undelivered" in line
 
 
-async def test_a_broker_that_cannot_be_reached_where_it_says_is_told_with_what_to_check(
+async def test_a_broker_unreachable_at_its_advertised_address_is_reported_with_what_to_check(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster:

@@ -77,7 +77,7 @@ def test_the_clock_stands_still_while_a_thread_works() -> None:
     assert run(main()) == (True, 0)
 
 
-def test_a_program_that_can_never_go_on_is_told_so() -> None:
+def test_a_program_that_can_never_go_on_gets_an_error() -> None:
     async def main() -> None:
         await asyncio.get_running_loop().create_future()
 
@@ -85,7 +85,7 @@ def test_a_program_that_can_never_go_on_is_told_so() -> None:
         run(main())
 
 
-def test_the_loop_tells_what_is_left_on_it() -> None:
+def test_the_loop_names_what_is_left_on_it() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualTimeLoop)

@@ -164,7 +164,7 @@ def test_we_read_what_others_write(name: str) -> None:
         assert codec(name).decompress(bytes(encode(RECORDS)), len(RECORDS)) == RECORDS
 
 
-def test_gzip_tells_no_time() -> None:
+def test_gzip_stores_no_time() -> None:
     assert codec("gzip").compress(RECORDS)[4:8] == bytes(4)
 
 

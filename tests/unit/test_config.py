@@ -417,7 +417,7 @@ def test_options_win_over_the_preset_for_page_clicks() -> None:
 # A config as a value.
 
 
-def test_replace_changes_what_it_is_told_and_nothing_else() -> None:
+def test_replace_changes_what_is_given_and_nothing_else() -> None:
     made = config(linger_ms=5, client_id="shop")
     assert made.replace(linger_ms=7) == config(linger_ms=7, client_id="shop")
     assert made.linger_ms == 5

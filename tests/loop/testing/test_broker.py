@@ -139,7 +139,7 @@ async def test_more_than_five_requests_of_an_idempotent_producer_are_a_violation
         assert len(cluster.violations) == 1
 
 
-async def test_a_late_answer_holds_up_those_behind_it_and_no_other_connection() -> None:
+async def test_a_late_response_holds_up_those_behind_it_and_no_other_connection() -> None:
     async with (
         FakeCluster(topics={"t": 1}) as cluster,
         connected(address(cluster)) as slow,

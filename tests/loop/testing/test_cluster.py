@@ -158,7 +158,7 @@ async def test_leaders_may_stay_where_they_were() -> None:
         assert [one.error_code for one in topic.partitions] == [0, 5]
 
 
-async def test_another_address_may_be_told_than_the_one_listened_on() -> None:
+async def test_another_address_may_be_advertised_than_the_one_listened_on() -> None:
     async with FakeCluster(brokers=2, topics={"t": 1}) as cluster:
         true = address(cluster)
         cluster.advertise(1, "proxy.test", 1234)
@@ -239,7 +239,7 @@ async def test_who_waits_for_a_request_is_cancelled_at_the_end() -> None:
         await waiting
 
 
-async def test_a_client_that_misbehaves_is_told_on() -> None:
+async def test_a_client_that_misbehaves_is_reported() -> None:
     async with FakeCluster(topics={"t": 2}) as cluster, connected(address(cluster)) as client:
         cluster.expect_clean()
         await client.produce("t", 0, batch(attributes=0x20))
@@ -263,7 +263,7 @@ async def test_producers_topics_and_logs_can_be_damaged() -> None:
         assert (answer.base_offset, answer.log_start_offset) == (2, 1)
 
 
-async def test_all_answers_tell_the_throttle_time() -> None:
+async def test_all_responses_have_the_throttle_time() -> None:
     async with (
         FakeCluster(topics={"t": 1}, throttle_ms=70) as cluster,
         connected(address(cluster)) as client,

@@ -67,7 +67,7 @@ async def test_what_a_test_says_of_versions_goes_before_the_habits() -> None:
         assert {api.api_key: api.max_version for api in answer.api_keys}[3] == 9
 
 
-async def test_tansu_tells_of_all_topics_where_it_is_asked_for_none() -> None:
+async def test_tansu_lists_all_topics_where_it_is_asked_for_none() -> None:
     async with (
         FakeCluster(topics={"a": 1, "b": 2}, habits=TANSU) as cluster,
         connected(address(cluster)) as client,

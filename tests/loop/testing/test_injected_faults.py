@@ -61,7 +61,7 @@ async def test_faults_are_cleared() -> None:
         assert (await client.produce("t", 0, batch())).error_code == 0
 
 
-async def test_the_bytes_of_an_answer_may_be_changed() -> None:
+async def test_the_bytes_of_a_response_may_be_changed() -> None:
     async with FakeCluster(topics={"t": 1}) as cluster, connected(address(cluster)) as client:
         cluster.answer_next("metadata", lambda payload: struct.pack(">i", 99) + payload[4:])
         await client.send(asked(12, []))
@@ -69,14 +69,14 @@ async def test_the_bytes_of_an_answer_may_be_changed() -> None:
         assert client.answered == 99
 
 
-async def test_the_size_of_an_answer_may_be_changed_too() -> None:
+async def test_the_size_of_a_response_may_be_changed_too() -> None:
     async with FakeCluster() as cluster, connected(address(cluster)) as client:
         cluster.answer_next("any", lambda frame: b"\x7f" + frame[1:5], framed=True)
         await client.send(asked(12, []))
         assert (await client.reader.readexactly(5))[0] == 0x7F
 
 
-async def test_an_answer_may_be_edited() -> None:
+async def test_a_response_may_be_edited() -> None:
     async with FakeCluster(topics={"t": 2}) as cluster, connected(address(cluster)) as client:
 
         def twice(answer: ProduceAnswer) -> None:

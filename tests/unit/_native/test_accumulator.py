@@ -133,7 +133,7 @@ def test_the_sender_hears_once_of_a_turn_in_which_batches_were_opened() -> None:
     assert core.events.turns == 1
 
 
-def test_the_next_turn_is_told_of_queues_touched_after_the_last() -> None:
+def test_the_next_turn_gets_the_queues_touched_after_the_last() -> None:
     core = Core()
     core.put()
     core.accumulator.take_touched()
@@ -213,7 +213,7 @@ def test_the_parts_of_a_split_batch_are_charged_in_its_place() -> None:
 # ---- limits
 
 
-def test_a_record_is_refused_when_the_buffer_has_no_room() -> None:
+def test_a_record_is_refused_when_the_buffer_is_full() -> None:
     core = Core(buffer_memory=300)
     assert core.offer(bytes(100)) is not None
     assert core.offer(bytes(100)) is None
@@ -613,7 +613,7 @@ def test_who_waits_for_a_waiting_record_waits_for_its_batch_after_the_routing() 
     assert told == ["first", "second"]
 
 
-def test_who_waits_is_told_when_the_batch_is_done_while_it_is_filled(
+def test_who_waits_is_woken_when_the_batch_is_done_while_it_is_filled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # With acks=0 a full batch is handed to the socket, and done, at once.
@@ -736,7 +736,7 @@ def test_records_that_fail_together_notify_each_of_their_waiters() -> None:
     assert told == [0, 1, 2]
 
 
-def test_the_record_after_failed_ones_waits_anew_and_asks_again() -> None:
+def test_the_record_after_failed_ones_waits_and_asks_again() -> None:
     core = unknown()
     core.put()
     give_up(core, core.topic().waiting[0])
@@ -1082,7 +1082,7 @@ def test_records_that_wait_and_fail_hold_nothing_of_a_share() -> None:
     assert core.accumulator.unrouted.held_bytes == 0
 
 
-def test_a_record_without_key_goes_to_a_partition_whose_broker_has_room() -> None:
+def test_a_record_without_key_goes_to_a_partition_whose_broker_has_buffer_space() -> None:
     core = with_shares()
     fill(core, 0)
     assert core.topic().queue(1) is None
@@ -1090,7 +1090,7 @@ def test_a_record_without_key_goes_to_a_partition_whose_broker_has_room() -> Non
     assert core.count(1) == 1
 
 
-def test_a_record_without_key_waits_for_any_broker_when_none_has_room() -> None:
+def test_a_record_without_key_waits_for_any_broker_when_none_has_buffer_space() -> None:
     core = with_shares()
     fill(core)
     assert core.accumulator.refused_share is core.topic().anywhere
@@ -1125,7 +1125,7 @@ def test_what_is_no_line_has_no_share(line: object) -> None:
         Core().accumulator.share_of(line)
 
 
-def test_looking_for_room_makes_no_queue_for_every_partition_of_a_large_topic() -> None:
+def test_looking_for_buffer_space_makes_no_queue_for_every_partition_of_a_large_topic() -> None:
     core = with_shares(partitions=5_000)
     core.put(partition=0)
     shared = core.queue(0).share
@@ -1215,7 +1215,7 @@ def test_full_batches_under_a_lower_limit_have_their_own_records() -> None:
     assert all(BATCH_HEADER_SIZE + batch.records_size <= 20_000 for batch in core.queue().closed)
 
 
-def test_an_open_batch_is_told_of_each_time_it_has_grown_by_128_kib() -> None:
+def test_an_open_batch_is_announced_each_time_it_has_grown_by_128_kib() -> None:
     core = Core(batch_size=500_000)
     for _ in range(9):
         core.put(b"x" * 50_000)

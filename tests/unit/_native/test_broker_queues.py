@@ -258,7 +258,7 @@ def test_closing_lets_go_of_the_timer_of_what_is_held_back() -> None:
 
 
 @pytest.mark.parametrize("version", NATIVE)
-def test_a_plain_success_settles_everything_without_python(version: int) -> None:
+def test_a_plain_success_completes_every_batch_without_python(version: int) -> None:
     desk = Desk(version=version)
     deliveries = [desk.core.put(partition=partition) for partition in (0, 1, 2)]
     desk.loop.run_once()

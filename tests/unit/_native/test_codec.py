@@ -332,7 +332,7 @@ def test_a_skipped_field_is_read_over_and_written_as_its_default(
             decode(data[:size], skipping)
 
 
-def test_an_error_tells_the_path_of_the_field() -> None:
+def test_an_error_names_the_path_of_the_field() -> None:
     text = Plan(codec.STRING, compact=True)
     line = Plan(codec.STRUCT, record=Point, fields=[(text, 1, None)])
     lines = Plan(codec.ARRAY, compact=True, element=line)
@@ -397,7 +397,7 @@ def test_a_frame_starts_with_the_size_of_all_its_chunks() -> None:
     assert chunks[0] == b"\x00\x00\x00\x07\x01\x02\x05"
 
 
-def test_decoding_starts_at_an_offset_and_tells_where_it_ended() -> None:
+def test_decoding_starts_at_an_offset_and_returns_where_it_ended() -> None:
     assert decode(b"ab\x01\x02cd", POINT, 2) == (Point(1, 2), 4)
     assert decode(bytearray(b"\x01\x02"), POINT) == decode(memoryview(b"\x01\x02"), POINT)
     for offset in (-1, 3):
@@ -451,7 +451,7 @@ def test_a_plan_that_makes_no_sense_is_refused() -> None:
         Plan(codec.STRUCT, record=Point, tagged=[(0, INT8, 0)])
 
 
-def test_a_plan_tells_its_minimal_size() -> None:
+def test_a_plan_has_its_minimal_size() -> None:
     assert (POINT.min_size, FLEXIBLE_POINT.min_size, SHAPE.min_size) == (2, 3, 3)
 
 

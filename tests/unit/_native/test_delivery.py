@@ -573,7 +573,7 @@ async def test_an_unknown_offset_is_unknown_for_every_record() -> None:
     assert [result(delivery).offset for delivery in deliveries] == [-1, -1]
 
 
-async def test_an_offset_that_no_log_has_room_for_is_unknown() -> None:
+async def test_an_offset_beyond_any_log_is_unknown() -> None:
     core = Core(asyncio.get_running_loop())
     deliveries = [core.put() for _ in range(2)]
     core.take().complete(2**63 - 1)

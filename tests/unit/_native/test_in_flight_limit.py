@@ -95,7 +95,7 @@ def test_a_timeout_cuts_the_limit_to_a_quarter_and_not_below_the_least() -> None
     assert found == [1 << 18, 1 << 16, LEAST_BYTES, LEAST_BYTES, LEAST_BYTES, LEAST_BYTES]
 
 
-def test_after_a_timeout_the_rate_is_measured_anew() -> None:
+def test_after_a_timeout_the_rate_is_measured_again() -> None:
     limit = InFlightLimit(MOST, 30.0)
     over_a_link(limit, 1e8, 20)
     limit.timed_out()
@@ -111,7 +111,7 @@ def test_after_many_timeouts_the_limit_grows_again() -> None:
     assert limit.bytes == MOST
 
 
-def test_a_response_that_was_read_with_another_tells_no_time() -> None:
+def test_a_response_that_was_read_with_another_gives_no_response_time() -> None:
     limit = InFlightLimit(MOST, 30.0)
     for _ in range(10):
         limit.measure(600_000, 2.0)

@@ -119,7 +119,7 @@ def test_a_timestamp_left_out_is_now() -> None:
     assert timestamp_ms > 1_700_000_000_000
 
 
-def test_identity_and_sequence_go_into_the_header() -> None:
+def test_producer_id_epoch_and_sequence_go_into_the_header() -> None:
     records = [Record(b"k", b"v", (), 9)]
     batch = batch_of(records)
     batch.assign_sequence(2**62, 2**15 - 1, 2**31 - 1)
@@ -133,7 +133,7 @@ def test_a_transactional_batch_says_so_in_its_attributes() -> None:
     assert batch.seal(True) + batch.payload == encode_batch(records, attributes=0x10)
 
 
-def test_sealing_again_under_another_identity_changes_the_header_only() -> None:
+def test_sealing_again_under_another_producer_id_changes_the_header_only() -> None:
     batch = some_batch()
     batch.assign_sequence(7, 0, 0)
     first, payload = batch.seal(), bytes(batch.payload)
@@ -577,7 +577,7 @@ def test_what_is_left_after_a_refusal_can_be_refused_and_split_again() -> None:
     assert left == [0, 100, 200, 300]
 
 
-def test_what_is_left_after_a_refusal_keeps_the_creation_time_and_what_is_in_doubt() -> None:
+def test_what_is_left_after_a_refusal_keeps_the_creation_time_and_an_unknown_outcome() -> None:
     core = Core()
     core.now = 42.0
     core.put()

@@ -276,7 +276,7 @@ def test_on_delivery_keeps_the_context_of_the_call_while_the_topic_is_not_known(
     assert seen == ["a"]
 
 
-async def test_on_delivery_keeps_the_context_of_the_call_while_there_is_no_room() -> None:
+async def test_on_delivery_keeps_the_context_of_the_call_while_the_buffer_is_full() -> None:
     its = on_this_loop()
     its.core.accumulator.has_blocked = its.core.accumulator.is_full = True
     request_id.set("a")
@@ -418,7 +418,7 @@ def test_several_values_are_accepted_in_order() -> None:
     assert len(deliveries) == 3
 
 
-def test_several_values_are_accepted_until_there_is_no_room() -> None:
+def test_several_values_are_accepted_until_the_buffer_is_full() -> None:
     its = Path(Core(buffer_memory=400))
     deliveries: list[Delivery] = []
     values: list[Any] = [bytes(100)] * 5
@@ -497,7 +497,7 @@ def test_headers_are_a_list_or_a_tuple(headers: Any) -> None:
 
 @pytest.mark.parametrize("wrong", ["0", 1.0, 1.7, True, -1, 2**31, 2**70, -(2**70)])
 @pytest.mark.parametrize("call", ["send", "send_nowait", "send_and_wait"])
-def test_a_partition_is_a_whole_number_that_kafka_has_room_for(call: str, wrong: object) -> None:
+def test_a_partition_is_a_whole_number_within_32_bits(call: str, wrong: object) -> None:
     its = path()
     with pytest.raises(Refused) as caught:
         getattr(its, call)(TOPIC, b"v", partition=wrong)
@@ -507,7 +507,7 @@ def test_a_partition_is_a_whole_number_that_kafka_has_room_for(call: str, wrong:
 
 @pytest.mark.parametrize("wrong", ["0", 1.0, 1.7, True, -1, 2**62 + 1, 2**70, -(2**70)])
 @pytest.mark.parametrize("call", ["send", "send_nowait", "send_and_wait"])
-def test_a_timestamp_is_a_whole_number_that_kafka_has_room_for(call: str, wrong: object) -> None:
+def test_a_timestamp_is_a_whole_number_within_64_bits(call: str, wrong: object) -> None:
     its = path()
     with pytest.raises(Refused) as caught:
         getattr(its, call)(TOPIC, b"v", timestamp_ms=wrong)
@@ -644,14 +644,14 @@ def test_a_call_after_the_close_is_refused() -> None:
         its.send_nowait(TOPIC, b"v")
 
 
-def test_without_room_send_nowait_raises() -> None:
+def test_without_buffer_space_send_nowait_raises() -> None:
     its = Path(Core(buffer_memory=300))
     its.send_nowait(TOPIC, bytes(150))
     with pytest.raises(Refused, match="room"):
         its.send_nowait(TOPIC, bytes(150))
 
 
-def test_nobody_passes_a_caller_who_waits_for_room_for_the_same_partition() -> None:
+def test_nobody_passes_a_caller_who_waits_for_buffer_space_for_the_same_partition() -> None:
     its = Path(Core(partitions=2))
     for partition in (0, 1):
         its.send_nowait(TOPIC, b"v", partition=partition)
@@ -665,7 +665,7 @@ def test_nobody_passes_a_caller_who_waits_for_room_for_the_same_partition() -> N
     assert its.core.count(1) == 2
 
 
-def test_nobody_passes_a_caller_who_waits_for_room_for_the_same_unknown_topic() -> None:
+def test_nobody_passes_a_caller_who_waits_for_buffer_space_for_the_same_unknown_topic() -> None:
     its = Path(Core(partitions=0))
     for topic in (TOPIC, "other"):
         its.send_nowait(topic, b"v")
@@ -702,7 +702,7 @@ async def test_a_partitioner_is_asked_once_for_a_record_that_has_to_wait() -> No
     assert (partition, asked) == (1, [1])
 
 
-def test_nobody_passes_a_caller_who_waits_for_room() -> None:
+def test_nobody_passes_a_caller_who_waits_for_buffer_space() -> None:
     its = path()
     its.core.accumulator.has_blocked = its.core.accumulator.is_full = True
     with pytest.raises(Refused, match="room"):
@@ -1011,7 +1011,7 @@ async def test_a_new_turn_of_the_sender_starts_the_count_again() -> None:
     assert turns == []
 
 
-async def test_without_room_send_waits_for_it() -> None:
+async def test_without_buffer_space_send_waits_for_it() -> None:
     its = Path(Core(asyncio.get_running_loop()))
     its.core.accumulator.has_blocked = its.core.accumulator.is_full = True
     waiting: Any = its.send(TOPIC, b"v", key=b"k", partition=0, headers=[("h", None)])
@@ -1060,7 +1060,7 @@ async def test_send_and_wait_with_a_timeout_is_left_to_the_producer() -> None:
     assert await storing == (STORED, TOPIC, 3)
 
 
-async def test_send_and_wait_without_room_waits_for_it_first() -> None:
+async def test_send_and_wait_without_buffer_space_waits_for_it_first() -> None:
     its = on_this_loop()
     its.core.accumulator.has_blocked = its.core.accumulator.is_full = True
     storing: Any = its.send_and_wait(TOPIC, b"v")

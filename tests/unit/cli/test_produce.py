@@ -181,7 +181,7 @@ def test_a_file_that_cannot_be_opened_ends_with_2_before_anything_is_sent(
     assert str(path) in line
 
 
-def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
     assert caught.value.code == 0

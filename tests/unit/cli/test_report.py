@@ -23,7 +23,7 @@ def test_what_is_not_acknowledged_has_failed() -> None:
     assert tally.failed == 4
 
 
-def test_the_summary_tells_records_bytes_seconds_and_rate() -> None:
+def test_the_summary_gives_records_bytes_seconds_and_rate() -> None:
     tally = Tally(sent=3_000, sent_bytes=12_345, acknowledged=2_999)
     assert summary(tally, 1.5) == (
         "2,999 records acknowledged, 1 failed; 12,345 bytes in 1.50 s, 1,999 records/s"
@@ -40,7 +40,7 @@ def test_progress_counts_as_failed_only_what_has_failed() -> None:
     assert progress(tally, 1) == ("3,000 sent, 1,000 acknowledged, 20 failed, 1,000 records/s")
 
 
-def test_equal_errors_are_told_once_with_their_number() -> None:
+def test_equal_errors_are_reported_once_with_their_count() -> None:
     tally = Tally()
     tally.note(NetworkError("The cable broke"), 20)
     tally.note(NetworkError("It broke again"), 1)
@@ -48,7 +48,7 @@ def test_equal_errors_are_told_once_with_their_number() -> None:
     assert line.startswith("21 x NetworkError: The cable broke")
 
 
-def test_only_a_few_kinds_of_error_are_told_the_most_frequent_first() -> None:
+def test_only_a_few_kinds_of_error_are_reported_the_most_frequent_first() -> None:
     tally = Tally()
     kinds: list[type[KafkaError]] = [
         CorruptMessageError,

@@ -60,7 +60,7 @@ def test_an_error_made_again_has_the_cause_but_not_the_traceback() -> None:
     assert twin.__traceback__ is None
 
 
-def test_an_error_tells_what_where_how_often_and_what_to_change() -> None:
+def test_an_error_says_what_where_how_often_and_what_to_change() -> None:
     error = UnknownTopicOrPartitionError(
         topic_partition=PAYMENTS_3, broker="kafka-1:9092", attempts=4, hint="Create the topic."
     )
@@ -87,7 +87,7 @@ def test_a_message_may_end_in_a_question() -> None:
     assert str(ProtocolError("The other side speaks TLS: is TLS missing?")).endswith("missing?")
 
 
-def test_an_error_that_leaves_doubt_says_that_the_record_may_have_been_stored() -> None:
+def test_an_error_of_unknown_outcome_says_that_the_record_may_have_been_stored() -> None:
     assert RequestTimedOutError().possibly_persisted
     assert "may have been stored" in str(RequestTimedOutError())
     assert not RequestTimedOutError(possibly_persisted=False).possibly_persisted

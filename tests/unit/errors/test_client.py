@@ -48,7 +48,7 @@ def test_a_serialization_error_names_topic_field_type_and_what_to_set() -> None:
     assert SerializationError(hint="Do this.").hint == "Do this."
 
 
-def test_a_full_buffer_tells_the_sizes_and_can_be_tried_again() -> None:
+def test_a_full_buffer_gives_the_sizes_and_can_be_tried_again() -> None:
     error = BufferExhaustedError(
         requested_bytes=100,
         available_bytes=5,
@@ -64,13 +64,13 @@ def test_a_full_buffer_tells_the_sizes_and_can_be_tried_again() -> None:
     )
 
 
-def test_a_full_buffer_is_caught_as_a_timeout_and_tells_how_long_room_was_waited_for() -> None:
+def test_a_full_buffer_is_caught_as_a_timeout_and_says_how_long_the_wait_was() -> None:
     error = BufferExhaustedError(requested_bytes=100, waited=1.5, waiting_for="buffer space")
     assert isinstance(error, KafkaTimeoutError)
     assert str(error).startswith("Waited 1.5 s for buffer space; no buffer space for 100 bytes: ")
 
 
-def test_a_timeout_tells_all_that_went_wrong_meanwhile() -> None:
+def test_a_timeout_names_all_that_went_wrong_meanwhile() -> None:
     error = KafkaTimeoutError(
         waited=120.0,
         waiting_for="the acknowledgement",
@@ -97,7 +97,7 @@ def test_a_timeout_of_a_record_says_also_that_it_was_not_stored() -> None:
     assert "stored" not in str(KafkaTimeoutError("Too slow"))
 
 
-def test_a_connection_error_tells_the_reason_for_each_address() -> None:
+def test_a_connection_error_gives_the_reason_for_each_address() -> None:
     reasons = {"kafka-1:9092": "refused", "kafka-2:9092": "is TLS missing?"}
     error = KafkaConnectionError(reasons=reasons)
     assert isinstance(error, ConnectionError)
@@ -108,7 +108,7 @@ def test_a_connection_error_tells_the_reason_for_each_address() -> None:
     )
 
 
-def test_a_wrong_partition_tells_how_many_there_are() -> None:
+def test_a_wrong_partition_error_says_how_many_there_are() -> None:
     error = InvalidPartitionError(topic_partition=TopicPartition("t", 9), partition_count=3)
     assert str(error) == "Topic 't' has 3 partitions, so no partition 9 (t-9)."
     assert str(InvalidPartitionError("negative")) == "negative."

@@ -91,7 +91,7 @@ def test_the_step_is_that_of_the_table(code: int, name: str, flags: str) -> None
 
 
 @each_row
-def test_behind_an_earlier_batch_a_number_out_of_order_is_tried_again(
+def test_behind_an_earlier_batch_an_out_of_order_sequence_is_retried(
     code: int, name: str, flags: str
 ) -> None:
     expected = Step.RETRY if flags[0] == "E" else STEPS[flags[0]]
@@ -104,5 +104,7 @@ def test_metadata_is_asked_for_where_it_is_stale(code: int, name: str, flags: st
 
 
 @each_row
-def test_the_record_is_in_doubt_where_it_may_be_stored(code: int, name: str, flags: str) -> None:
+def test_the_record_is_possibly_persisted_where_it_may_be_stored(
+    code: int, name: str, flags: str
+) -> None:
     assert broker_error(code).possibly_persisted == ("P" in flags)

@@ -335,14 +335,14 @@ async def test_a_bootstrap_connection_is_kept_as_that_of_the_broker_with_its_add
 # ---- what the metadata says
 
 
-async def test_an_answer_that_says_what_is_known_is_no_news(its: Its) -> None:
+async def test_a_response_that_says_what_is_known_is_no_news(its: Its) -> None:
     assert its.update(A, B)
     assert not its.update(B, A)
     assert its.update(A)
     assert its.update(A_MOVED)
 
 
-async def test_brokers_that_an_answer_leaves_out_are_gone(its: Its) -> None:
+async def test_brokers_that_a_response_leaves_out_are_gone(its: Its) -> None:
     its.update(A, B)
     its.update(B)
     assert [*its.brokers] == [2]
@@ -489,7 +489,7 @@ async def test_a_connection_with_requests_in_flight_is_not_idle(
 # ---- what is told
 
 
-async def test_an_unreachable_broker_is_told_once_and_so_is_its_return(
+async def test_an_unreachable_broker_is_logged_once_and_so_is_its_return(
     its: Its, caplog: pytest.LogCaptureFixture
 ) -> None:
     its.unreachable.add(A)
@@ -506,7 +506,7 @@ async def test_an_unreachable_broker_is_told_once_and_so_is_its_return(
     assert healed == "Broker 1 at a:9092 is reached again"
 
 
-async def test_a_broker_that_was_never_reached_is_told_with_who_named_its_address(
+async def test_a_broker_that_was_never_reached_is_reported_with_who_named_its_address(
     its: Its, caplog: pytest.LogCaptureFixture
 ) -> None:
     its.unreachable.add(A)
@@ -535,7 +535,7 @@ async def test_a_broker_that_was_reached_before_says_nothing_of_advertised_liste
     assert "advertised" not in told
 
 
-async def test_an_attempt_that_hangs_is_told_within_seconds(
+async def test_an_attempt_that_hangs_is_reported_within_seconds(
     its: Its, caplog: pytest.LogCaptureFixture
 ) -> None:
     its.takes = 30.0

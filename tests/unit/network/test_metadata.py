@@ -40,7 +40,7 @@ def after(*answers: MetadataResponseTopic) -> list[PartitionLeader]:
     return known
 
 
-def test_an_answer_tells_the_leaders_by_partition() -> None:
+def test_a_response_gives_the_leaders_by_partition() -> None:
     assert after(answer((1, 5), (2, 6))) == [(1, 5), (2, 6)]
 
 
@@ -50,7 +50,7 @@ def test_what_was_known_does_not_change_itself() -> None:
     assert before == [(1, 5)]
 
 
-def test_partitions_are_ordered_by_id_whatever_the_answers_order() -> None:
+def test_partitions_are_ordered_by_id_whatever_the_responses_order() -> None:
     ordered = answer((1, 5), (2, 6), (1, 7))
     shuffled = ordered._replace(partitions=[*reversed(ordered.partitions)])
     assert after(shuffled) == [(1, 5), (2, 6), (1, 7)]
@@ -62,12 +62,12 @@ def test_a_partition_id_out_of_range_is_left_out(index: int) -> None:
     assert after(strange) == [NOBODY]
 
 
-def test_of_a_partition_that_is_told_twice_the_last_word_counts() -> None:
+def test_of_a_partition_that_is_listed_twice_the_last_entry_counts() -> None:
     partitions = [MetadataResponsePartition(0, 0, leader, 5) for leader in (1, 2)]
     assert after(answer()._replace(partitions=partitions)) == [(2, 5), NOBODY]
 
 
-def test_an_answer_without_partitions_tells_no_leaders() -> None:
+def test_a_response_without_partitions_gives_no_leaders() -> None:
     assert after(answer()) == []
 
 
@@ -83,7 +83,7 @@ def test_the_same_epoch_is_taken() -> None:
     assert after(answer((1, 5)), answer((NO_LEADER, 5))) == [(NO_LEADER, 5)]
 
 
-def test_without_leader_epochs_the_newest_answer_counts() -> None:
+def test_without_leader_epochs_the_newest_response_counts() -> None:
     # As before Metadata 7: each leader comes with epoch -1.
     old = answer((1, -1), (2, -1), topic_id=NO_TOPIC_ID)
     new = answer((2, -1), (NO_LEADER, -1), topic_id=NO_TOPIC_ID)
@@ -91,7 +91,7 @@ def test_without_leader_epochs_the_newest_answer_counts() -> None:
     assert after(old, new) == [(2, -1), (NO_LEADER, -1)]
 
 
-def test_a_broker_of_an_older_version_may_answer_after_one_that_tells_epochs() -> None:
+def test_a_broker_without_leader_epochs_may_answer_after_one_with_them() -> None:
     assert after(answer((1, 5)), answer((2, -1))) == [(2, -1)]
 
 
@@ -99,7 +99,7 @@ def test_a_recreated_topic_begins_with_its_own_epochs() -> None:
     assert after(answer((1, 5)), answer((2, 0), topic_id=OTHER_ID)) == [(2, 0)]
 
 
-def test_without_topic_ids_the_newest_answer_is_believed_whatever_its_epochs() -> None:
+def test_without_topic_ids_the_newest_response_is_believed_whatever_its_epochs() -> None:
     first, second = answer((1, 5), topic_id=NO_TOPIC_ID), answer((2, 0), topic_id=NO_TOPIC_ID)
     assert after(first, second) == [(2, 0)]
 
@@ -138,7 +138,9 @@ def test_an_address_prints_as_in_bootstrap_servers(host: str, expected: str) -> 
         ("[", "[", "[:9092"),
     ],
 )
-def test_a_broker_may_tell_its_ipv6_address_in_brackets(host: str, known: str, shown: str) -> None:
+def test_a_broker_may_advertise_an_ipv6_address_in_brackets(
+    host: str, known: str, shown: str
+) -> None:
     address = broker_address(1, host, 9092)
     assert address == (1, known, 9092)
     assert str(address) == shown

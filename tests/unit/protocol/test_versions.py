@@ -32,12 +32,12 @@ def test_the_newest_version_that_both_speak_is_chosen(
     assert tuple(choose_version(api, ranges) for api in apis) == versions
 
 
-def test_a_broker_that_is_too_old_is_told_with_both_ranges() -> None:
+def test_a_broker_that_is_too_old_is_reported_with_both_ranges() -> None:
     with pytest.raises(UnsupportedVersionError, match=r"Produce.* 7 to 13.* 0 to 6"):
         choose_version(PRODUCE, {0: (0, 6)})
 
 
-def test_a_broker_that_is_too_new_is_told_with_both_ranges() -> None:
+def test_a_broker_that_is_too_new_is_reported_with_both_ranges() -> None:
     with pytest.raises(UnsupportedVersionError, match=r"Produce.* 7 to 13.* 14 to 20"):
         choose_version(PRODUCE, {0: (14, 20)})
 

@@ -53,12 +53,12 @@ def test_the_error_of_an_attempt_becomes_the_batchs_own() -> None:
     assert (own.attempts, own.possibly_persisted, own.broker) == (4, True, "1 at b:9092")
 
 
-def test_an_error_in_doubt_is_in_no_doubt_for_a_batch_that_was_never_sent() -> None:
+def test_an_error_of_unknown_outcome_has_a_known_one_for_a_batch_that_was_never_sent() -> None:
     own = about_batch(NetworkError("gone", possibly_persisted=True), batch_of(attempts=0))
     assert not own.possibly_persisted
 
 
-def test_a_batch_that_is_too_large_tells_its_sizes() -> None:
+def test_a_batch_that_is_too_large_gives_its_sizes() -> None:
     batch = batch_of()
     size = BATCH_HEADER_SIZE + batch.records_size
     own = about_batch(MessageTooLargeError("no"), batch)
@@ -87,7 +87,7 @@ def timeout(batch: RecordBatch, **changes: Any) -> str:
     return str(delivery_timeout_error(batch, **(context | changes)))
 
 
-def test_a_timeout_tells_how_long_what_for_and_the_option() -> None:
+def test_a_timeout_says_how_long_what_for_and_the_option() -> None:
     text = timeout(batch_of())
     assert "120 s" in text
     assert "delivery_timeout_ms" in text
@@ -102,7 +102,7 @@ def test_a_timeout_tells_how_long_what_for_and_the_option() -> None:
         (2, False, "it was to be sent again"),
     ],
 )
-def test_a_timeout_tells_how_far_the_record_got(
+def test_a_timeout_says_how_far_the_record_got(
     attempts: int, in_flight: bool, expected: str
 ) -> None:
     batch = batch_of(attempts=attempts)
@@ -110,13 +110,11 @@ def test_a_timeout_tells_how_far_the_record_got(
     assert expected in timeout(batch)
 
 
-def test_a_timeout_tells_that_there_is_no_leader() -> None:
+def test_a_timeout_says_that_there_is_no_leader() -> None:
     assert "its partition has no leader" in timeout(batch_of(), broker=None)
 
 
-def test_a_timeout_tells_what_the_broker_said_of_the_batch_before_what_it_said_of_the_topic() -> (
-    None
-):
+def test_a_timeout_gives_the_brokers_error_of_the_batch_before_that_of_the_topic() -> None:
     batch = batch_of()
     said = UnknownTopicOrPartitionError("unknown to broker 1")
     assert "unknown to broker 1" in timeout(batch, broker_said=said)
@@ -126,7 +124,7 @@ def test_a_timeout_tells_what_the_broker_said_of_the_batch_before_what_it_said_o
     assert "unknown to broker 1" not in text
 
 
-def test_a_timeout_tells_why_the_broker_could_not_be_reached_and_what_to_do() -> None:
+def test_a_timeout_says_why_the_broker_could_not_be_reached_and_what_to_do() -> None:
     error = KafkaConnectionError(
         "Cannot connect", reasons={"b:9092": "connection refused"}, hint="Check the address."
     )
@@ -135,7 +133,7 @@ def test_a_timeout_tells_why_the_broker_could_not_be_reached_and_what_to_do() ->
     assert "Check the address." in text
 
 
-def test_a_timeout_tells_that_no_producer_id_could_be_had() -> None:
+def test_a_timeout_says_that_no_producer_id_could_be_had() -> None:
     error = ClusterAuthorizationFailedError("not allowed")
     text = timeout(batch_of(attempts=0), producer_id_error=error)
     assert "no producer id could be had" in text
@@ -145,7 +143,7 @@ def test_a_timeout_tells_that_no_producer_id_could_be_had() -> None:
     )
 
 
-def test_a_timeout_tells_of_a_throttle() -> None:
+def test_a_timeout_mentions_a_throttle() -> None:
     assert "throttles this client for 3 s more" in timeout(batch_of(), throttled_for=3.0)
     assert "throttle" not in timeout(batch_of())
 
@@ -196,18 +194,18 @@ def refused(
     return {index: own.message or "" for index, own in found.items()}
 
 
-def test_each_refused_record_is_told_the_brokers_words_and_its_place() -> None:
+def test_each_refused_record_gets_the_brokers_words_and_its_position() -> None:
     assert refused((0, "no key"), (2, "no timestamp"), text="some are invalid") == {
         0: "no key (record 0 of its batch)",
         2: "no timestamp (record 2 of its batch)",
     }
 
 
-def test_a_refused_record_without_words_of_its_own_is_told_those_for_the_partition() -> None:
+def test_a_refused_record_without_a_message_of_its_own_gets_that_of_the_partition() -> None:
     assert refused((1, None), text="compacted") == {1: "compacted (record 1 of its batch)"}
 
 
-def test_a_refused_record_without_any_words_is_told_what_the_code_means() -> None:
+def test_a_refused_record_without_any_message_gets_what_the_code_means() -> None:
     assert refused((1, None))[1].endswith(" (record 1 of its batch)")
     assert len(refused((1, None))[1]) > len(" (record 1 of its batch)")
 
@@ -222,7 +220,7 @@ def test_the_words_of_a_broker_are_kept_within_bounds() -> None:
     assert len(message) < 10_000
 
 
-def test_a_refused_record_was_not_stored_also_when_its_batch_is_in_doubt() -> None:
+def test_a_refused_record_was_not_stored_also_when_the_outcome_of_its_batch_is_unknown() -> None:
     answer = refusal((0, "no key"))
     batch = batch_of()
     batch.possibly_persisted = True

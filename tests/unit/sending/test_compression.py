@@ -136,7 +136,7 @@ async def test_a_large_batch_begins_when_it_is_closed() -> None:
     await its.compressor.close()
 
 
-async def test_a_batch_in_a_thread_holds_back_its_lane() -> None:
+async def test_a_batch_in_a_thread_holds_back_its_partition() -> None:
     its = Compressing()
     its.close_batch(LARGE)
     its.compressor.prepare_closed(its.queue)

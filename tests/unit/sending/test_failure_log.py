@@ -62,7 +62,7 @@ def its(caplog: pytest.LogCaptureFixture) -> Iterator[Told]:
 # ---- records
 
 
-def test_the_first_failure_of_a_cause_is_told_at_once(its: Told) -> None:
+def test_the_first_failure_of_a_cause_is_logged_at_once(its: Told) -> None:
     its.fail("payments", KafkaTimeoutError("nobody answers"), 3)
     (line,) = its.lines
     assert line.startswith("3 records failed for topic payments: ")
@@ -74,7 +74,7 @@ def test_one_record_is_one_record(its: Told) -> None:
     assert its.lines[0].startswith("1 record failed for topic t: ")
 
 
-def test_the_others_of_a_cause_are_counted_and_told_at_the_end_of_the_minute(its: Told) -> None:
+def test_the_others_of_a_cause_are_counted_and_logged_at_the_end_of_the_minute(its: Told) -> None:
     its.fail()
     its.lines.clear()
     for count in (1, 2, 3):
@@ -102,7 +102,7 @@ def test_a_cause_that_lasts_has_a_line_a_minute(its: Told) -> None:
     assert sum(told) == 300
 
 
-def test_a_cause_that_was_quiet_for_long_is_told_at_once_again(its: Told) -> None:
+def test_a_cause_that_was_quiet_for_long_is_logged_at_once_again(its: Told) -> None:
     its.fail()
     its.loop.advance(200)
     its.lines.clear()
@@ -149,7 +149,7 @@ def test_however_many_topics_fail_no_record_is_left_out_of_the_counts(its: Told)
     assert sum(int(line.split()[0]) for line in its.lines) == 300
 
 
-def test_what_was_only_counted_is_told_when_the_producer_closes(its: Told) -> None:
+def test_what_was_only_counted_is_logged_when_the_producer_closes(its: Told) -> None:
     for _ in range(3):
         its.fail()
     its.loop.advance(10)
@@ -158,7 +158,7 @@ def test_what_was_only_counted_is_told_when_the_producer_closes(its: Told) -> No
     assert its.lines == ["2 more records failed for topic t (KafkaTimeoutError) in the last 10 s"]
 
 
-def test_what_shares_a_count_is_told_when_the_producer_closes(its: Told) -> None:
+def test_what_shares_a_count_is_logged_when_the_producer_closes(its: Told) -> None:
     for index in range(LINES + 1):
         its.fail(f"topic-{index}")
     its.lines.clear()
@@ -187,7 +187,7 @@ def test_a_log_without_failures_sets_no_timer(its: Told) -> None:
 # ---- attempts
 
 
-def test_the_first_failed_attempt_tells_where_why_and_what_is_next(its: Told) -> None:
+def test_the_first_failed_attempt_is_logged_with_where_why_and_what_is_next(its: Told) -> None:
     its.retry(NetworkError("gone", broker="1 at b:9092"), where="payments-3")
     (line,) = its.lines
     assert line.startswith("payments-3: attempt 1 of a batch of 3 records failed (")
@@ -208,7 +208,7 @@ def test_batches_of_one_response_share_a_line(its: Told, count: int, expected: s
     assert expected in its.lines[0]
 
 
-def test_further_attempts_are_counted_and_told_at_the_end_of_the_minute(its: Told) -> None:
+def test_further_attempts_are_counted_and_logged_at_the_end_of_the_minute(its: Told) -> None:
     its.retry()
     its.lines.clear()
     for _ in range(3):
@@ -236,7 +236,7 @@ def test_an_outage_of_many_brokers_has_twenty_lines_of_attempts_at_most(its: Tol
     assert len(its.lines) == LINES
 
 
-def test_closing_tells_nothing_of_attempts(its: Told) -> None:
+def test_closing_logs_nothing_of_attempts(its: Told) -> None:
     for _ in range(3):
         its.retry()
     its.lines.clear()
@@ -244,7 +244,7 @@ def test_closing_tells_nothing_of_attempts(its: Told) -> None:
     assert its.lines == []
 
 
-def test_an_outage_that_is_over_is_told_at_once_when_it_comes_again(its: Told) -> None:
+def test_an_outage_that_is_over_is_logged_at_once_when_it_comes_again(its: Told) -> None:
     its.retry()
     its.loop.advance(200)
     its.lines.clear()

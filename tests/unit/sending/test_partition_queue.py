@@ -94,7 +94,7 @@ class Its:
 # ---- what may be taken
 
 
-def test_an_empty_lane_gives_nothing() -> None:
+def test_an_empty_partition_queue_gives_nothing() -> None:
     its = Its()
     assert its.queue.is_idle
     assert not its.may_take()
@@ -166,28 +166,28 @@ def test_only_one_batch_is_in_flight_before_the_first_acknowledgement() -> None:
     assert its.may_take()
 
 
-def test_the_window_opens_with_the_first_acknowledgement() -> None:
+def test_several_batches_may_be_in_flight_after_the_first_acknowledgement() -> None:
     its = Its().proven()
     its.add(*[1] * 7)
     its.take(WINDOW)
     assert not its.may_take()
 
 
-def test_a_window_of_one_lets_one_batch_fly() -> None:
+def test_a_limit_of_one_lets_one_batch_be_in_flight() -> None:
     its = Its().proven()
     its.add(1, 1)
     its.take()
     assert not its.may_take(window=1)
 
 
-def test_without_idempotence_the_window_is_open_from_the_start() -> None:
+def test_without_idempotence_several_batches_may_be_in_flight_from_the_start() -> None:
     its = Its(id_and_epoch=None)
     its.add(*[1] * 7)
     its.take(WINDOW)
     assert not its.may_take()
 
 
-def test_without_idempotence_no_batch_is_numbered() -> None:
+def test_without_idempotence_no_batch_has_a_sequence() -> None:
     its = Its(id_and_epoch=None)
     its.add(1)
     assert not its.take()[0].has_sequence
@@ -239,7 +239,7 @@ def test_a_retry_does_not_go_behind_later_batches_that_are_still_in_flight() -> 
     assert its.take() == [first]
 
 
-def test_without_numbers_retries_go_one_at_a_time() -> None:
+def test_without_sequences_retries_go_one_at_a_time() -> None:
     its = Its(id_and_epoch=None)
     its.add(1, 1, 1)
     first, second = its.take(2)
@@ -260,7 +260,7 @@ def test_a_new_batch_is_not_taken_while_one_is_in_flight_to_an_earlier_leader() 
     assert its.may_take()
 
 
-def test_an_answer_of_the_earlier_leader_opens_nothing_while_more_are_in_flight_to_it() -> None:
+def test_a_response_of_the_earlier_leader_allows_nothing_while_more_are_in_flight_to_it() -> None:
     its = Its().proven()
     its.add(1, 1, 1)
     first, _ = its.take(2)
@@ -270,7 +270,7 @@ def test_an_answer_of_the_earlier_leader_opens_nothing_while_more_are_in_flight_
     assert not its.may_take()
 
 
-def test_an_answer_of_the_earlier_leader_does_not_open_the_window_to_the_new_one() -> None:
+def test_a_response_of_the_earlier_leader_does_not_allow_more_in_flight_to_the_new_one() -> None:
     its = Its().proven()
     its.add(1, 1, 1)
     (first,) = its.take()
@@ -321,7 +321,7 @@ def test_a_broker_that_may_have_forgotten_the_producer_has_to_acknowledge_again(
     its.take(2)
 
 
-def test_the_numbers_go_on_in_a_topic_recreated() -> None:
+def test_the_sequences_go_on_in_a_recreated_topic() -> None:
     its = Its().proven()
     its.queue.topic_recreated()
     its.add(1)
@@ -329,7 +329,7 @@ def test_the_numbers_go_on_in_a_topic_recreated() -> None:
     assert (batch.producer_epoch, batch.base_sequence) == (0, 1)
 
 
-def test_the_same_leader_in_a_new_epoch_keeps_the_window_open() -> None:
+def test_the_same_leader_in_a_new_epoch_still_takes_several_batches_in_flight() -> None:
     its = Its().proven()
     its.queue.led_by(PartitionLeader(1, 1))
     its.add(1, 1)
@@ -373,7 +373,7 @@ def test_leaders_that_name_each_other_do_not_end_the_backoff_until_one_of_them_s
 # ---- numbers
 
 
-def test_numbers_count_records_and_begin_at_zero() -> None:
+def test_sequences_count_records_and_begin_at_zero() -> None:
     its = Its()
     its.add(3, 2, 1)
     found: list[tuple[int, int, int]] = []
@@ -384,7 +384,7 @@ def test_numbers_count_records_and_begin_at_zero() -> None:
     assert found == [(7, 0, 0), (7, 0, 3), (7, 0, 5)]
 
 
-def test_a_batch_is_numbered_when_it_is_taken() -> None:
+def test_a_batch_gets_its_sequence_when_it_is_taken() -> None:
     its = Its()
     (batch,) = its.add(1)
     assert not batch.has_sequence
@@ -392,7 +392,7 @@ def test_a_batch_is_numbered_when_it_is_taken() -> None:
     assert batch.has_sequence
 
 
-def test_a_retry_keeps_its_number() -> None:
+def test_a_retry_keeps_its_sequence() -> None:
     its = Its().proven()
     its.add(2)
     (batch,) = its.take()
@@ -409,7 +409,7 @@ def near_the_end(distance: int) -> Its:
     return its
 
 
-def test_the_last_number_is_followed_by_zero() -> None:
+def test_the_last_sequence_is_followed_by_zero() -> None:
     its = near_the_end(1)
     its.add(1, 1)
     assert [batch.base_sequence for batch in its.take(2)] == [LAST, 0]
@@ -430,7 +430,7 @@ def test_retries_keep_their_order_across_the_wrap() -> None:
     assert [number for _, number in its.numbers()] == [LAST - 1, LAST, 0, 1]
 
 
-def test_the_last_acknowledged_number_does_not_go_back_across_the_wrap() -> None:
+def test_the_last_acknowledged_sequence_does_not_go_back_across_the_wrap() -> None:
     its = near_the_end(1)
     its.add(1, 1)
     last, zero = its.take(2)
@@ -439,7 +439,7 @@ def test_the_last_acknowledged_number_does_not_go_back_across_the_wrap() -> None
     assert its.queue.last_acknowledged == 0
 
 
-def test_another_identity_begins_at_zero() -> None:
+def test_another_producer_id_begins_at_sequence_zero() -> None:
     its = Its().proven()
     its.id_and_epoch = ME.bumped()
     its.add(1)
@@ -447,7 +447,7 @@ def test_another_identity_begins_at_zero() -> None:
     assert (batch.producer_epoch, batch.base_sequence) == (1, 0)
 
 
-def test_another_identity_waits_until_the_numbers_in_flight_are_answered() -> None:
+def test_another_producer_id_waits_until_the_sequences_in_flight_are_answered() -> None:
     its = Its().proven()
     its.add(1, 1)
     (first,) = its.take()
@@ -457,7 +457,7 @@ def test_another_identity_waits_until_the_numbers_in_flight_are_answered() -> No
     assert its.may_take()
 
 
-def test_a_retry_keeps_its_epoch_also_when_there_is_another_identity() -> None:
+def test_a_retry_keeps_its_epoch_also_when_there_is_another_producer_id() -> None:
     its = Its().proven()
     its.add(1)
     (batch,) = its.take()
@@ -471,7 +471,7 @@ def test_a_retry_keeps_its_epoch_also_when_there_is_another_identity() -> None:
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
-def test_retries_stand_in_the_order_of_their_numbers(order: Sequence[int]) -> None:
+def test_retries_stand_in_the_order_of_their_sequences(order: Sequence[int]) -> None:
     its = Its().proven()
     its.add(1, 1, 1, 1)
     batches = its.take(3)
@@ -513,14 +513,14 @@ def test_a_retry_stands_before_batches_that_were_never_sent() -> None:
     assert its.queue.head is first
 
 
-def test_without_numbers_batches_that_fail_together_keep_their_order() -> None:
+def test_without_sequences_batches_that_fail_together_keep_their_order() -> None:
     its = Its(id_and_epoch=None)
     batches = its.add(1, 1, 1, 1)
     its.retry(*its.take(3))
     assert [*its.queue.closed] == batches
 
 
-def test_without_numbers_a_batch_that_fails_again_stays_the_first() -> None:
+def test_without_sequences_a_batch_that_fails_again_stays_the_first() -> None:
     its = Its(id_and_epoch=None)
     batches = its.add(1, 1, 1)
     its.retry(*its.take(3))
@@ -557,14 +557,14 @@ def test_a_batch_of_another_epoch_is_not_behind_what_was_acknowledged() -> None:
     assert not its.queue.is_behind_acknowledged(old)
 
 
-def test_refusals_of_the_first_number_are_forgotten_with_the_next_acknowledgement() -> None:
+def test_refusals_of_the_first_sequence_are_forgotten_with_the_next_acknowledgement() -> None:
     its = Its()
     its.queue.refusals_at_zero = 3
     its.proven()
     assert its.queue.refusals_at_zero == 0
 
 
-def test_a_batch_is_next_when_no_earlier_number_is_on_its_way() -> None:
+def test_a_batch_is_next_when_no_earlier_sequence_is_in_flight() -> None:
     its = Its().proven()
     its.add(1, 1)
     first, second = its.take(2)
@@ -595,7 +595,7 @@ def test_the_parts_of_a_split_take_the_batchs_place(
     assert [*its.queue.closed] == [*parts, behind]
 
 
-def test_the_parts_of_a_split_share_its_numbers() -> None:
+def test_the_parts_of_a_split_batch_share_its_sequences() -> None:
     its = Its().proven()
     its.add(3)
     (batch,) = its.take()
@@ -615,7 +615,7 @@ def test_the_parts_of_a_split_stand_before_later_retries() -> None:
     assert [*its.queue.closed] == [*parts, later]
 
 
-def test_without_numbers_the_parts_of_a_split_retry_stand_before_later_retries() -> None:
+def test_without_sequences_the_parts_of_a_split_retry_stand_before_later_retries() -> None:
     its = Its(id_and_epoch=None)
     its.add(2, 1)
     batch, later = its.take(2)
@@ -639,7 +639,7 @@ def refuse_first(its: Its, batch: RecordBatch, *, at: float = 0.0) -> RecordBatc
     return others
 
 
-def test_what_is_left_of_a_refused_batch_takes_its_place_and_first_number() -> None:
+def test_what_is_left_of_a_refused_batch_takes_its_place_and_first_sequence() -> None:
     its = Its().proven()
     its.add(3, 1)
     (batch,) = its.take()
@@ -649,7 +649,7 @@ def test_what_is_left_of_a_refused_batch_takes_its_place_and_first_number() -> N
     assert (others.producer_epoch, others.base_sequence) == (0, 1)
 
 
-def test_the_numbers_of_refused_records_go_to_the_next_batch_when_theirs_was_the_last() -> None:
+def test_the_sequences_of_refused_records_go_to_the_next_batch_when_theirs_was_the_last() -> None:
     its = Its().proven()
     its.add(3, 1)
     (batch,) = its.take()
@@ -694,7 +694,7 @@ def test_what_is_left_of_a_refused_batch_stands_before_later_retries() -> None:
     assert [*its.queue.closed] == [others, later]
 
 
-def test_without_numbers_what_is_left_of_a_refused_retry_stands_before_later_retries() -> None:
+def test_without_sequences_what_is_left_of_a_refused_retry_stands_before_later_retries() -> None:
     its = Its(id_and_epoch=None)
     its.add(2, 1)
     batch, later = its.take(2)
@@ -704,7 +704,7 @@ def test_without_numbers_what_is_left_of_a_refused_retry_stands_before_later_ret
     assert [*its.queue.closed] == [others, later]
 
 
-def test_without_numbers_what_is_left_of_a_refused_batch_stands_behind_earlier_retries() -> None:
+def test_without_sequences_what_is_left_of_a_refused_batch_stands_behind_earlier_retries() -> None:
     its = Its(id_and_epoch=None)
     its.add(1, 2, 1)
     first, batch = its.take(2)
@@ -716,7 +716,7 @@ def test_without_numbers_what_is_left_of_a_refused_batch_stands_behind_earlier_r
 # ---- gaps
 
 
-def test_the_numbers_of_a_refused_batch_go_to_the_next_when_it_was_the_last() -> None:
+def test_the_sequences_of_a_refused_batch_go_to_the_next_when_it_was_the_last() -> None:
     its = Its().proven()
     its.add(2, 1)
     (refused,) = its.take()
@@ -735,7 +735,7 @@ def test_a_refused_batch_before_others_leaves_a_gap_to_close() -> None:
     assert its.queue.close_gap()
 
 
-def test_the_gap_of_a_refused_batch_is_closed_by_the_numbers_that_the_broker_expects() -> None:
+def test_the_gap_of_a_refused_batch_is_closed_by_the_sequences_that_the_broker_expects() -> None:
     its = Its().proven()
     its.add(2, 1, 3, 1)
     refused, *later = its.take(3)
@@ -762,7 +762,7 @@ def test_a_gap_across_the_wrap_is_closed_too() -> None:
     assert its.numbers() == [(0, LAST - 1), (0, LAST)]
 
 
-def test_a_gap_before_a_batch_in_doubt_needs_a_new_epoch() -> None:
+def test_a_gap_before_a_batch_of_unknown_outcome_needs_a_new_epoch() -> None:
     # A request with its number may still lie in a socket.
     its = Its().proven()
     its.add(1, 1)
@@ -774,7 +774,7 @@ def test_a_gap_before_a_batch_in_doubt_needs_a_new_epoch() -> None:
     assert not its.queue.may_resequence
 
 
-def test_a_gap_beside_a_batch_of_unknown_fate_needs_a_new_epoch() -> None:
+def test_a_gap_beside_a_batch_of_unknown_outcome_needs_a_new_epoch() -> None:
     its = Its().proven()
     its.add(1, 1, 1)
     refused, lost, later = its.take(3)
@@ -786,7 +786,7 @@ def test_a_gap_beside_a_batch_of_unknown_fate_needs_a_new_epoch() -> None:
     assert not its.queue.may_resequence
 
 
-def test_a_number_that_a_broker_lost_track_of_needs_a_new_epoch() -> None:
+def test_a_sequence_that_a_broker_lost_track_of_needs_a_new_epoch() -> None:
     its = Its().proven()
     its.add(1)
     (batch,) = its.take()
@@ -812,7 +812,7 @@ def test_a_batch_behind_a_gap_is_not_the_next_in_sequence() -> None:
 # ---- another cluster behind the same addresses
 
 
-def test_nothing_is_sent_under_numbers_that_are_somebody_elses_by_now() -> None:
+def test_nothing_is_sent_under_sequences_that_another_batch_has_by_now() -> None:
     its = Its().proven()
     its.add(1, 1, 1)
     first, second = its.take(2)
@@ -834,7 +834,7 @@ def test_nothing_is_sent_under_numbers_that_are_somebody_elses_by_now() -> None:
     assert not its.queue.has_disowned(first)
 
 
-def test_what_was_not_numbered_yet_is_numbered_under_the_new_producer_id() -> None:
+def test_what_had_no_sequence_yet_gets_one_under_the_new_producer_id() -> None:
     its = Its().proven()
     its.add(1)
     its.queue.disown_epoch()
@@ -845,14 +845,14 @@ def test_what_was_not_numbered_yet_is_numbered_under_the_new_producer_id() -> No
     assert not its.queue.has_disowned(batch)
 
 
-def test_a_lane_without_numbers_has_none_to_disown() -> None:
+def test_a_partition_queue_without_sequences_has_none_to_give_up() -> None:
     its = Its(id_and_epoch=None)
     its.add(1)
     its.queue.disown_epoch()
     assert its.may_take()
 
 
-def test_the_batches_that_wait_in_doubt_are_taken_out() -> None:
+def test_the_waiting_batches_of_unknown_outcome_are_taken_out() -> None:
     its = Its().proven()
     its.add(1, 1, 1)
     doubtful, other = its.take(2)
@@ -867,7 +867,7 @@ def test_the_batches_that_wait_in_doubt_are_taken_out() -> None:
 
 
 @pytest.mark.parametrize("sent_before", [False, True])
-def test_the_parts_of_a_head_take_its_place_and_numbers(sent_before: bool) -> None:
+def test_the_parts_of_the_first_batch_take_its_place_and_sequences(sent_before: bool) -> None:
     its = Its().proven()
     its.add(3, 1)
     if sent_before:
@@ -893,7 +893,7 @@ def test_nothing_new_is_taken_behind_a_gap() -> None:
     assert not its.may_take()
 
 
-def test_after_a_new_epoch_what_was_numbered_is_numbered_from_zero() -> None:
+def test_after_a_new_epoch_sequences_begin_at_zero_again() -> None:
     its = Its().proven()
     its.add(1, 2, 3, 1)
     refused, *later = its.take(3)
@@ -914,7 +914,7 @@ def test_after_a_new_epoch_one_batch_goes_first() -> None:
     assert not its.may_take()
 
 
-def test_a_batch_of_unknown_fate_needs_no_epoch_when_a_later_one_was_stored() -> None:
+def test_a_batch_of_unknown_outcome_needs_no_epoch_when_a_later_one_was_stored() -> None:
     its = Its().proven()
     its.add(1, 1)
     lost, later = its.take(2)
@@ -926,7 +926,7 @@ def test_a_batch_of_unknown_fate_needs_no_epoch_when_a_later_one_was_stored() ->
     assert its.take()[0].base_sequence == 3
 
 
-def test_a_batch_of_unknown_fate_needs_an_epoch_when_nothing_tells_of_it() -> None:
+def test_a_batch_of_unknown_outcome_needs_an_epoch_when_nothing_settles_it() -> None:
     its = Its().proven()
     its.add(1)
     (lost,) = its.take()
@@ -957,7 +957,7 @@ def test_a_refused_batch_that_may_have_been_stored_leaves_a_gap() -> None:
     assert its.queue.close_gap()
 
 
-def test_a_refused_batch_that_may_have_been_stored_is_settled_by_a_later_one() -> None:
+def test_a_later_batch_decides_whether_a_refused_one_was_stored() -> None:
     its = Its().proven()
     its.add(1, 1)
     batch, later = its.take(2)
@@ -969,7 +969,7 @@ def test_a_refused_batch_that_may_have_been_stored_is_settled_by_a_later_one() -
     assert not its.queue.close_gap()
 
 
-def test_what_is_in_doubt_before_a_gap_is_tried_again_under_its_old_number_first() -> None:
+def test_what_has_no_known_outcome_before_a_gap_is_first_retried_under_its_old_sequence() -> None:
     its = Its().proven()
     its.add(1, 1, 1)
     doubtful, refused, behind = its.take(3)
@@ -985,7 +985,7 @@ def test_what_is_in_doubt_before_a_gap_is_tried_again_under_its_old_number_first
     assert its.queue.close_gap()
 
 
-def test_what_is_in_doubt_behind_a_gap_cannot_have_been_stored() -> None:
+def test_what_has_no_known_outcome_behind_a_gap_cannot_have_been_stored() -> None:
     its = Its().proven()
     its.add(1, 1)
     refused, doubtful = its.take(2)
@@ -995,7 +995,7 @@ def test_what_is_in_doubt_behind_a_gap_cannot_have_been_stored() -> None:
     assert its.queue.close_gap()
 
 
-def test_batches_of_an_earlier_epoch_do_not_touch_the_numbers() -> None:
+def test_batches_of_an_earlier_epoch_do_not_touch_the_sequences() -> None:
     its = Its().proven()
     its.add(1, 1)
     (old,) = its.take()
@@ -1007,7 +1007,7 @@ def test_batches_of_an_earlier_epoch_do_not_touch_the_numbers() -> None:
     assert (its.queue.gap, its.queue.next_sequence, its.queue.last_acknowledged) == ("none", 0, -1)
 
 
-def test_an_expired_batch_that_was_never_sent_leaves_the_numbers_alone() -> None:
+def test_an_expired_batch_that_was_never_sent_leaves_the_sequences_alone() -> None:
     its = Its().proven()
     expired, kept = its.add(1, 1)
     its.queue.forget(expired)
@@ -1031,7 +1031,7 @@ def test_batches_are_listed_oldest_first_without_those_that_are_done() -> None:
     assert its.queue.batches() == [second, *waiting, its.queue.open]
 
 
-def test_a_lane_with_anything_on_its_way_is_not_idle() -> None:
+def test_a_partition_queue_with_anything_under_way_is_not_idle() -> None:
     its = Its()
     its.core.put()
     assert not its.queue.is_idle
@@ -1054,7 +1054,7 @@ def test_the_open_batch_can_be_forgotten() -> None:
     assert not its.queue.open_is_due
 
 
-def test_a_batch_in_flight_is_not_forgotten_before_its_answer() -> None:
+def test_a_batch_in_flight_is_not_forgotten_before_its_response() -> None:
     its = Its()
     its.add(1)
     (batch,) = its.take()

@@ -104,7 +104,7 @@ async def its() -> AsyncIterator[Owner]:
     await owner.producer_id.close()
 
 
-async def test_an_id_is_got_when_it_is_needed_and_told(its: Owner) -> None:
+async def test_an_id_is_got_when_it_is_needed_and_handed_on(its: Owner) -> None:
     await turn()
     assert its.cluster.questions == []
     its.producer_id.need()
@@ -136,7 +136,7 @@ async def test_a_refusal_that_passes_is_asked_again_with_growing_pauses(its: Own
     assert its.heard == [ME]
 
 
-async def test_a_refusal_that_passes_tells_its_reason_until_there_is_an_id(its: Owner) -> None:
+async def test_a_refusal_that_passes_gives_its_reason_until_there_is_an_id(its: Owner) -> None:
     its.producer_id.need()
     await its.answer(CoordinatorNotAvailableError("not yet"))
     assert isinstance(its.producer_id.last_error, CoordinatorNotAvailableError)
@@ -144,7 +144,7 @@ async def test_a_refusal_that_passes_tells_its_reason_until_there_is_an_id(its: 
     assert its.producer_id.last_error is None
 
 
-async def test_refusals_in_a_row_are_told_in_the_log_once(
+async def test_refusals_in_a_row_are_logged_once(
     its: Owner, caplog: pytest.LogCaptureFixture
 ) -> None:
     its.producer_id.need()
@@ -158,7 +158,7 @@ async def test_refusals_in_a_row_are_told_in_the_log_once(
     assert message.startswith("No producer id yet, and records wait for one: ")
 
 
-async def test_a_denial_is_told_and_ends_the_asking(its: Owner) -> None:
+async def test_a_denial_is_reported_and_ends_the_asking(its: Owner) -> None:
     its.producer_id.need()
     await its.answer(ClusterAuthorizationFailedError("no"))
     await asyncio.sleep(100)
@@ -185,7 +185,7 @@ async def test_after_a_denial_the_next_who_needs_it_waits_for_the_backoff(its: O
     assert pauses == [2, 4, 8]
 
 
-async def test_after_an_id_the_backoff_begins_anew(its: Owner) -> None:
+async def test_after_an_id_the_backoff_begins_again(its: Owner) -> None:
     its.producer_id.need()
     for _ in range(5):
         await its.answer(CoordinatorNotAvailableError("not yet"))

@@ -179,7 +179,7 @@ def test_out_of_sequence_ends_the_batch_when_no_attempt_is_left(cls: type[KafkaE
 
 @pytest.mark.parametrize("cls", OUT_OF_SEQUENCE)
 @pytest.mark.parametrize("is_next", [True, False])
-def test_out_of_sequence_behind_a_later_acknowledgement_is_stored_if_it_was_in_doubt(
+def test_out_of_sequence_behind_a_later_success_is_stored_if_its_outcome_was_unknown(
     cls: type[KafkaError], is_next: bool
 ) -> None:
     # A broker remembers the last five batches only.
@@ -187,9 +187,7 @@ def test_out_of_sequence_behind_a_later_acknowledgement_is_stored_if_it_was_in_d
     assert step is Step.COMPLETE
 
 
-def test_out_of_sequence_behind_a_later_acknowledgement_is_stored_also_without_attempts_left() -> (
-    None
-):
+def test_out_of_sequence_behind_a_later_success_is_stored_also_without_attempts_left() -> None:
     step = step_after(
         OutOfOrderSequenceNumberError(),
         is_outcome_unknown=True,
@@ -200,7 +198,7 @@ def test_out_of_sequence_behind_a_later_acknowledgement_is_stored_also_without_a
 
 
 @pytest.mark.parametrize("cls", OUT_OF_SEQUENCE)
-def test_out_of_sequence_behind_a_later_acknowledgement_is_not_stored_if_it_was_not_in_doubt(
+def test_out_of_sequence_behind_a_later_success_is_not_stored_if_its_outcome_was_known(
     cls: type[KafkaError],
 ) -> None:
     # The broker took the later one because it had forgotten this producer.
@@ -208,7 +206,7 @@ def test_out_of_sequence_behind_a_later_acknowledgement_is_not_stored_if_it_was_
 
 
 @pytest.mark.parametrize("cls", OUT_OF_SEQUENCE)
-def test_out_of_sequence_in_doubt_is_not_stored_while_no_later_one_was_acknowledged(
+def test_out_of_sequence_of_unknown_outcome_is_not_stored_while_no_later_one_was_acknowledged(
     cls: type[KafkaError],
 ) -> None:
     assert step_after(cls(), is_outcome_unknown=True, is_behind_acknowledged=False) is Step.RESTART
@@ -219,7 +217,7 @@ def test_out_of_sequence_in_doubt_is_not_stored_while_no_later_one_was_acknowled
     ("refusals", "expected"),
     [(0, Step.RESTART), (1, Step.RESTART), (2, Step.NEW_ID), (9, Step.NEW_ID)],
 )
-def test_a_broker_that_refuses_the_first_number_of_each_epoch_gets_another_producer_id(
+def test_a_broker_that_refuses_the_first_sequence_of_each_epoch_gets_another_producer_id(
     cls: type[KafkaError], refusals: int, expected: Step
 ) -> None:
     assert step_after(cls(), refusals_at_zero=refusals) is expected
@@ -231,7 +229,7 @@ def test_a_producer_id_that_is_not_taken_any_more_is_replaced(cls: type[KafkaErr
 
 
 @pytest.mark.parametrize("cls", NOT_TAKEN)
-def test_what_is_in_doubt_is_not_sent_again_under_another_producer_id(
+def test_what_has_no_known_outcome_is_not_sent_again_under_another_producer_id(
     cls: type[KafkaError],
 ) -> None:
     assert step_after(cls(), is_outcome_unknown=True) is Step.FAIL

@@ -107,7 +107,7 @@ async def test_a_broker_that_is_gone_does_not_get_in_the_way_of_an_error(its: It
     )
 
 
-async def test_a_lane_takes_the_share_of_its_new_leader(its: Its) -> None:
+async def test_a_partition_queue_takes_the_share_of_its_new_leader(its: Its) -> None:
     its.learn(1, 2)
     its.put(0)
     its.put(1)
@@ -116,7 +116,9 @@ async def test_a_lane_takes_the_share_of_its_new_leader(its: Its) -> None:
     assert its.queue(0).share is its.queue(1).share is not before
 
 
-async def test_a_caller_is_told_what_it_waits_for_itself_and_not_who_came_later(its: Its) -> None:
+async def test_the_error_of_a_caller_names_what_it_waits_for_itself_and_not_who_came_later(
+    its: Its,
+) -> None:
     its.learn(1, 2)
     its.put(0)
     its.fill(1)
@@ -168,7 +170,7 @@ async def test_a_batch_that_waits_for_its_retry_expires_before_younger_ones_in_f
     assert finished.batches == [old]
 
 
-async def test_numbers_of_a_part_that_expires_before_it_is_sent_are_given_back(its: Its) -> None:
+async def test_sequences_of_a_part_that_expires_before_it_is_sent_are_given_back(its: Its) -> None:
     its.learn(1)
     queue = its.lane_with_records(0, count=2)
     whole = queue.take(ProducerIdAndEpoch(7, 0))
@@ -178,7 +180,7 @@ async def test_numbers_of_a_part_that_expires_before_it_is_sent_are_given_back(i
     assert (queue.gap, queue.next_sequence) != ("none", 2)
 
 
-async def test_a_batch_in_doubt_behind_an_acknowledged_one_is_stored_when_it_expires(
+async def test_a_batch_of_unknown_outcome_behind_an_acknowledged_one_is_stored_when_it_expires(
     its: Its,
 ) -> None:
     its.learn(1)
@@ -200,7 +202,7 @@ async def test_a_batch_in_doubt_behind_an_acknowledged_one_is_stored_when_it_exp
     assert lost.is_delivered
 
 
-async def test_a_lane_in_turn_whose_numbers_were_lost_is_not_sent_under_them() -> None:
+async def test_a_queued_partition_whose_sequences_were_lost_is_not_sent_under_them() -> None:
     its = Its(enable_idempotence=True)
     sender = its.sender
     sender._producer_id.need = lambda: None  # type: ignore[method-assign]

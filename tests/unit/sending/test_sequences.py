@@ -36,7 +36,7 @@ def test_a_sequence_advances_as_in_java(sequence: int, increment: int) -> None:
     assert advance_sequence(sequence, increment) == java
 
 
-def test_a_bumped_identity_keeps_its_id() -> None:
+def test_a_bumped_epoch_keeps_the_producer_id() -> None:
     assert ProducerIdAndEpoch(9, 3).bumped() == (9, 4)
 
 

@@ -98,7 +98,7 @@ def test_an_unknown_topic_is_asked_about_again_with_growing_pauses() -> None:
     assert pauses == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
 
 
-def test_a_topic_that_the_answer_leaves_out_is_asked_about_again() -> None:
+def test_a_topic_that_the_response_leaves_out_is_asked_about_again() -> None:
     its = TopicsInUse()
     its.put("a")
     its.put("b")
@@ -141,7 +141,7 @@ def test_the_next_record_of_a_topic_that_did_not_appear_waits_for_the_pace() -> 
     assert its.ask() == ["t"]
 
 
-def test_what_an_answer_says_of_topics_that_are_not_in_use_is_dropped() -> None:
+def test_what_a_response_says_of_topics_that_are_not_in_use_is_dropped() -> None:
     its = TopicsInUse()
     its.put()
     names = [None, "other", "t"]
@@ -153,7 +153,7 @@ def test_what_an_answer_says_of_topics_that_are_not_in_use_is_dropped() -> None:
 # ---- a topic that becomes known
 
 
-def test_waiting_records_get_their_lanes_when_the_topic_becomes_known() -> None:
+def test_waiting_records_get_their_partition_queues_when_the_topic_becomes_known() -> None:
     its = TopicsInUse()
     for partition in (0, 1, 0):
         its.put(partition=partition)
@@ -163,7 +163,7 @@ def test_waiting_records_get_their_lanes_when_the_topic_becomes_known() -> None:
     assert [waiting.count for waiting in its.over] == [0]
 
 
-def test_an_answer_that_says_what_is_known_is_no_news() -> None:
+def test_a_response_that_says_what_is_known_is_no_news() -> None:
     its = TopicsInUse()
     its.put()
     assert its.answer(told((1, 0)))
@@ -206,7 +206,7 @@ def test_a_waiting_record_for_a_partition_that_is_not_there_fails_alone() -> Non
     assert not good.done()
 
 
-def test_what_a_partitioner_raises_is_told_without_its_text() -> None:
+def test_what_a_partitioner_raises_is_named_without_its_text() -> None:
     def breaks(*_: object) -> int:
         raise ValueError("the key is 4111 1111")
 
@@ -220,7 +220,7 @@ def test_what_a_partitioner_raises_is_told_without_its_text() -> None:
     assert isinstance(error.__cause__, ValueError)
 
 
-def test_a_new_lane_has_the_leader_of_its_partition_and_the_limit_of_its_batches() -> None:
+def test_a_new_partition_queue_has_its_leader_and_its_batch_limit() -> None:
     its = TopicsInUse()
     its.broker_limit = 500_000
     its.know((1, 3), (2, 4))
@@ -232,7 +232,7 @@ def test_a_new_lane_has_the_leader_of_its_partition_and_the_limit_of_its_batches
 # ---- leaders that move
 
 
-def test_a_lane_whose_leader_is_another_one_moves() -> None:
+def test_a_partition_queue_moves_with_its_leader() -> None:
     its = TopicsInUse()
     its.know((1, 0), (1, 0))
     for partition in (0, 1):
@@ -241,7 +241,7 @@ def test_a_lane_whose_leader_is_another_one_moves() -> None:
     assert its.moved == [("t", 1, (1, 0), (2, 1))]
 
 
-def test_an_older_answer_moves_no_lane_back() -> None:
+def test_an_older_response_moves_no_partition_queue_back() -> None:
     its = TopicsInUse()
     its.know((2, 5))
     its.put()
@@ -298,7 +298,7 @@ def hinted(leader: PartitionLeader, partition: int = 1) -> tuple[TopicsInUse, bo
     return its, its.topics.take_leader_hint(its.queue(partition), leader)
 
 
-def test_a_newer_leader_moves_its_lane_only() -> None:
+def test_a_newer_leader_moves_its_partition_queue_only() -> None:
     its, is_news = hinted(PartitionLeader(2, 6))
     assert is_news
     assert its.moved == [("t", 1, (1, 5), (2, 6))]
@@ -340,7 +340,7 @@ def test_a_hint_makes_a_partition_available_that_had_no_leader() -> None:
 # ---- topics that are recreated, shrink, or are another cluster's
 
 
-def test_a_recreated_topic_has_its_lanes_begin_anew() -> None:
+def test_a_recreated_topic_has_its_partition_queues_begin_again() -> None:
     its = TopicsInUse()
     its.know((1, 5))
     its.put()
@@ -351,7 +351,7 @@ def test_a_recreated_topic_has_its_lanes_begin_anew() -> None:
     assert its.topic().topic_id == OTHER_ID
 
 
-def test_a_topic_that_shrank_has_the_lanes_that_are_gone_wait_without_leader() -> None:
+def test_partition_queues_that_a_smaller_topic_lacks_wait_without_leader() -> None:
     its = TopicsInUse()
     its.know((1, 5), (2, 5), topic_id=NO_TOPIC_ID)
     for partition in (0, 1):
@@ -392,7 +392,7 @@ def test_a_known_topic_keeps_its_leaders_whatever_a_broker_says_once(code: int) 
     assert its.ask() == ["t"]
 
 
-def test_trouble_with_a_known_topic_is_told_once_and_so_is_its_end(
+def test_trouble_with_a_known_topic_is_logged_once_and_so_is_its_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     its = TopicsInUse()
@@ -501,7 +501,7 @@ def test_a_topic_that_may_not_be_created_says_so_when_records_give_up() -> None:
     assert "allow_auto_create_topics here" in str(delivery.exception())
 
 
-def test_without_an_answer_the_error_tells_why_brokers_cannot_be_reached() -> None:
+def test_without_a_response_the_error_says_why_brokers_cannot_be_reached() -> None:
     its = TopicsInUse(max_block_ms=1_000)
     its.cluster.connect_error = KafkaConnectionError(
         "Cannot connect", reasons={"b:9092": "connection refused"}
@@ -511,7 +511,7 @@ def test_without_an_answer_the_error_tells_why_brokers_cannot_be_reached() -> No
     assert "connection refused" in str(delivery.exception())
 
 
-def test_a_loop_that_was_held_gives_up_nothing_that_is_answered() -> None:
+def test_a_loop_that_was_blocked_gives_up_nothing_that_is_answered() -> None:
     its = TopicsInUse(max_block_ms=1_000)
     delivery = its.put()
     its.loop.hold(30)
@@ -533,7 +533,7 @@ def test_what_waits_for_a_topic_can_be_failed_by_the_sender() -> None:
     assert len(its.over) == 2
 
 
-def test_why_a_record_is_not_known_yet_can_be_told_at_any_time() -> None:
+def test_why_the_topic_of_a_record_is_not_known_yet_can_be_asked_at_any_time() -> None:
     its = TopicsInUse()
     its.put()
     its.answer(told(error_code=UNKNOWN_TOPIC))
@@ -552,7 +552,7 @@ def asking(its: TopicsInUse, name: str = "t") -> tuple[Any, Any]:
     return coroutine, coroutine.send(None)
 
 
-def test_the_partitions_of_a_known_topic_are_told_at_once() -> None:
+def test_the_partitions_of_a_known_topic_are_returned_at_once() -> None:
     its = TopicsInUse()
     its.know((1, 0), (1, 0))
     with pytest.raises(StopIteration) as stopped:
@@ -561,7 +561,7 @@ def test_the_partitions_of_a_known_topic_are_told_at_once() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_the_partitions_of_a_new_topic_are_told_when_they_are_known() -> None:
+async def test_the_partitions_of_a_new_topic_are_returned_when_they_are_known() -> None:
     its = TopicsInUse(as_manual(asyncio.get_running_loop()))
     task = asyncio.create_task(its.topics.partitions_for("t"))
     await asyncio.sleep(0)
@@ -728,7 +728,7 @@ def test_a_topic_that_was_in_trouble_once_is_kept_by_nobody_when_it_is_forgotten
     assert "troubled" not in {topic.name for topic in topics}
 
 
-def test_a_topic_that_was_forgotten_begins_anew() -> None:
+def test_a_topic_that_was_forgotten_begins_again() -> None:
     its = TopicsInUse(metadata_max_idle_ms=10_000)
     its.know((1, 0))
     its.loop.advance(60)
@@ -794,7 +794,7 @@ def test_new_leaders_are_weighed_at_once() -> None:
 # ---- what a topic takes
 
 
-def test_a_learnt_limit_holds_for_the_lanes_there_are_and_those_to_come() -> None:
+def test_a_learnt_limit_holds_for_present_and_future_partition_queues() -> None:
     its = TopicsInUse()
     topic = its.know((1, 0), (1, 0))
     its.put(partition=0)
@@ -804,7 +804,7 @@ def test_a_learnt_limit_holds_for_the_lanes_there_are_and_those_to_come() -> Non
     assert (topic.batch_limit, topic.refused_size) == (50_000, 100_000)
 
 
-def test_a_topic_of_many_partitions_makes_a_lane_for_those_with_records_only() -> None:
+def test_a_topic_of_many_partitions_makes_queues_for_those_with_records_only() -> None:
     its = TopicsInUse()
     topic = its.know(*[(1, 0)] * 10_000)
     its.put(partition=9_999)

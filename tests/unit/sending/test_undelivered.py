@@ -207,7 +207,7 @@ def test_reports_and_lists_of_the_same_records_are_equal() -> None:
     assert first != 2
 
 
-def test_a_repr_tells_how_many_and_shows_no_payload() -> None:
+def test_a_repr_says_how_many_and_shows_no_payload() -> None:
     assert repr(report_of(batch_of(b"secret", b"hidden"))) == "<UndeliveredRecords: 2>"
 
 

@@ -101,7 +101,7 @@ def finds_no_room(record: object) -> str | None:
 # ---- the buffer itself
 
 
-def test_nobody_is_admitted_without_room() -> None:
+def test_nobody_is_admitted_without_buffer_space() -> None:
     room = Buffer()
     room.join("a")
     assert room.give_back()
@@ -128,7 +128,7 @@ def test_a_small_record_does_not_pass_a_large_one() -> None:
     assert room.told == []
 
 
-def test_those_without_room_are_not_asked() -> None:
+def test_those_without_buffer_space_are_not_asked() -> None:
     room = Buffer()
     for name in "abc":
         room.join(name, name)
@@ -311,7 +311,7 @@ def test_a_full_share_is_asked_once() -> None:
     assert room.asked == ["0", "1"]
 
 
-def test_room_in_a_share_is_of_no_use_while_the_buffer_has_none() -> None:
+def test_a_free_share_is_of_no_use_while_the_buffer_is_full() -> None:
     room = Buffer(1, silent=0).led(p="silent")
     room.join("a", "p")
     room.free = 0
@@ -478,7 +478,7 @@ steps = st.lists(
 
 @quick
 @given(st.integers(0, 3), steps)
-def test_each_partition_keeps_the_order_of_its_calls_and_no_room_is_left_unused(
+def test_each_partition_keeps_the_order_of_its_calls_and_no_buffer_space_is_left_unused(
     free: int, actions: list[tuple[str, str | int]]
 ) -> None:
     room = Buffer(free, one=1, two=1, three=1).led(**PARTITIONS)

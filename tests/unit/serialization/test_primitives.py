@@ -105,7 +105,7 @@ def test_any_text_without_half_characters_is_its_utf_8(value: str) -> None:
     assert serialized(StringSerializer(), value) == value.encode()
 
 
-def test_a_character_the_encoding_does_not_have_is_told_by_its_place() -> None:
+def test_a_character_the_encoding_does_not_have_is_named_by_its_position() -> None:
     assert refusal(StringSerializer(), "ab\ud800") == "the character at 2 has no form in utf-8"
     assert "at 0 has no form in ascii" in refusal(StringSerializer("ascii"), "\xe9")
 

@@ -87,7 +87,7 @@ def test_a_plain_function_of_anything_else_is_refused_at_once(function: object) 
     assert caught.value.option == "key_serializer"
 
 
-def test_a_function_that_does_not_tell_its_arguments_is_taken_as_it_is() -> None:
+def test_a_function_without_a_signature_is_taken_as_it_is() -> None:
     class Silent:
         @property
         def __signature__(self) -> object:
@@ -146,7 +146,7 @@ def test_what_another_serializer_says_is_not_as_it_may_show_the_value() -> None:
     assert "value_serializer=<dumps> raised ValueError" in str(error)
 
 
-def test_a_serializer_that_returns_no_bytes_is_told_what_to_return() -> None:
+def test_a_serializer_that_returns_no_bytes_gets_an_error_with_what_to_return() -> None:
     error = serialization_error("payments", "value", str, None, cast("Any", json.dumps))
     assert "value_serializer=<dumps> returned str in place of bytes" in str(error)
     assert error.hint == "Let it return text.encode()."

@@ -121,7 +121,7 @@ def test_what_ends_a_request_waits_for_one_of_its_own(action: Action) -> None:
     assert second.cut or second.hang or second.response or second.failures
 
 
-def test_changes_of_the_answer_are_all_made() -> None:
+def test_changes_of_the_response_are_all_made() -> None:
     mutate, edit = Mutate(lambda data: data), Edit(lambda answer: None)
     plan = plan_of(Rule("any", mutate), Rule("any", edit), Rule("any", mutate))
     treatment = plan.for_request(request())
@@ -147,7 +147,7 @@ def test_a_hook_comes_before_the_rules() -> None:
     assert plan.for_request(request()).failures
 
 
-def test_hooks_that_disagree_are_told_so() -> None:
+def test_hooks_that_disagree_are_refused() -> None:
     plan = FaultPlan()
     plan.add_hook(lambda request: Cut())
     plan.add_hook(lambda request: Hang())

@@ -53,7 +53,7 @@ def test_offsets_go_on_from_batch_to_batch() -> None:
     assert log.next_offset == 3
 
 
-def test_log_append_time_is_told_and_stored() -> None:
+def test_log_append_time_is_returned_and_stored() -> None:
     log = log_of(timestamp_type="LogAppendTime")
     assert append(log, batch()).log_append_time_ms == NOW_MS
     assert [one.timestamp_ms for one in log.records()] == [NOW_MS]
@@ -159,7 +159,7 @@ def test_a_truncated_log_has_lost_records_and_sequences() -> None:
     assert append(log, sent(1)).base_offset == 1
 
 
-def test_a_log_truncated_to_nothing_begins_anew() -> None:
+def test_a_log_truncated_to_nothing_begins_again() -> None:
     log = log_of()
     append(log, sent(0))
     log.truncate(0)

@@ -33,7 +33,9 @@ def test_a_request_of_any_content_is_read_to_its_end(
 @pytest.mark.parametrize(("name", "version"), VERSIONS)
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
-def test_kio_reads_the_answer_to_any_request(name: str, version: int, data: st.DataObject) -> None:
+def test_kio_reads_the_response_to_any_request(
+    name: str, version: int, data: st.DataObject
+) -> None:
     more: dict[str, Any] = {"acks": -1} if name == "produce" else {}
     message = data.draw(values_of(request_class(name, version), **more))
     failures = data.draw(st.sampled_from([(), (Fail(7),)]))

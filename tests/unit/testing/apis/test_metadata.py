@@ -35,7 +35,7 @@ def asked(
 
 
 @pytest.mark.parametrize("version", range(14))
-def test_each_version_tells_brokers_topics_and_leaders(version: int) -> None:
+def test_each_version_names_brokers_topics_and_leaders(version: int) -> None:
     response = answered(state_of(), asked(version, [TOPIC]))
     assert [(node.node_id, node.port) for node in response.brokers] == [(0, 9000), (1, 9001)]
     (topic,) = response.topics
@@ -111,6 +111,6 @@ def test_an_error_may_be_that_of_a_partition() -> None:
     assert [one.error_code for one in topic.partitions] == [0, 72]
 
 
-def test_the_call_for_a_new_bootstrap_is_one_of_the_whole_answer() -> None:
+def test_the_call_for_a_new_bootstrap_is_one_of_the_whole_response() -> None:
     response = answered(state_of(), asked(13, [TOPIC]), failures=[Fail(129)])
     assert (response.error_code, response.topics) == (129, ())

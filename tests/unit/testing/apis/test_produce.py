@@ -25,7 +25,7 @@ def stored(state: ClusterState, partition: int = 0) -> list[bytes | None]:
 
 
 @pytest.mark.parametrize("version", range(3, 13))
-def test_each_version_stores_and_tells_the_offset(version: int) -> None:
+def test_each_version_stores_and_returns_the_offset(version: int) -> None:
     state = state_of()
     produced(state, produce_request({HERE: batch(b"a", b"b")}, version=version))
     (answer,) = produced(state, produce_request({HERE: batch(b"c")}, version=version))
@@ -70,7 +70,7 @@ def test_a_hint_to_nobody_has_no_endpoint() -> None:
     assert response.node_endpoints == ()
 
 
-def test_each_partition_has_its_own_answer() -> None:
+def test_each_partition_has_its_own_response() -> None:
     state = state_of(brokers=1)
     answers = produced(
         state, produce_request({HERE: batch(b"a"), ELSEWHERE: b"", (TOPIC, 5): batch()})
@@ -126,7 +126,7 @@ def test_impossible_acks_are_refused() -> None:
     assert answer.error_code == 21
 
 
-def test_acks_0_has_no_answer_and_an_error_closes_the_connection() -> None:
+def test_acks_0_has_no_response_and_an_error_closes_the_connection() -> None:
     state = state_of()
     assert answered(state, produce_request({HERE: batch(b"a")}, acks=0)) is None
     assert stored(state) == [b"a"]

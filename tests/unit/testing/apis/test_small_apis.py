@@ -19,14 +19,14 @@ def api_versions(version: int) -> Any:
 
 
 @pytest.mark.parametrize("version", range(5))
-def test_each_version_of_api_versions_tells_the_others(version: int) -> None:
+def test_each_version_of_api_versions_lists_the_others(version: int) -> None:
     response = answered(state_of(), api_versions(version))
     offered = {api.api_key: (api.min_version, api.max_version) for api in response.api_keys}
     assert (offered[0], offered[3], offered[18], offered[22]) == ((0, 13), (0, 13), (0, 4), (0, 5))
 
 
 @pytest.mark.parametrize("version", [3, 4])
-def test_finalized_features_are_told(version: int) -> None:
+def test_finalized_features_are_listed(version: int) -> None:
     response = answered(state_of(), api_versions(version))
     (finalized,) = response.finalized_features
     (supported,) = response.supported_features
@@ -97,7 +97,7 @@ def test_each_version_of_find_coordinator_names_a_broker_that_is_up(version: int
 
 
 @pytest.mark.parametrize("version", range(1, 8))
-def test_each_version_of_list_offsets_tells_where_a_partition_begins_and_ends(version: int) -> None:
+def test_each_version_of_list_offsets_gives_where_a_partition_begins_and_ends(version: int) -> None:
     state = state_of()
     log = state.topics[TOPIC].partitions[0].log
     for timestamp_ms in (1000, 3000, 2000):
