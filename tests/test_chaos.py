@@ -20,7 +20,7 @@ TOPIC = "t"
 NONCE = "0badcafe"
 
 
-class Story:
+class Scenario:
     """A ledger of some records and the log that goes with it, to be spoilt."""
 
     def __init__(self) -> None:
@@ -58,112 +58,114 @@ def _name(entry: Entry) -> tuple[int, int]:
 
 
 @pytest.fixture
-def story() -> Story:
-    return Story()
+def scenario() -> Scenario:
+    return Scenario()
 
 
-def test_nothing_is_found_where_all_is_well(story: Story) -> None:
-    story.sent()
-    story.acknowledge(story.send(2, partition=1))
-    findings = story.audit()
+def test_nothing_is_found_where_all_is_well(scenario: Scenario) -> None:
+    scenario.sent()
+    scenario.acknowledge(scenario.send(2, partition=1))
+    findings = scenario.audit()
     assert (findings.sent, findings.acknowledged) == (4, 4)
     assert findings.broken() == {}
     assert findings.examples == {}
 
 
-def test_an_acknowledged_record_that_is_not_in_the_log_is_missing(story: Story) -> None:
-    story.sent()
-    lost = story.log.pop()
-    findings = story.audit()
+def test_an_acknowledged_record_that_is_not_in_the_log_is_missing(scenario: Scenario) -> None:
+    scenario.sent()
+    lost = scenario.log.pop()
+    findings = scenario.audit()
     assert findings.broken() == {"missing": 1}
     assert f"offset={lost.offset}" in findings.examples["missing"][0]
 
 
-def test_each_copy_beyond_the_first_is_twice(story: Story) -> None:
-    story.sent()
-    last = story.log[-1]
-    story.log += [dataclasses.replace(last, offset=last.offset + more) for more in (1, 2)]
-    assert story.audit().broken() == {"twice": 2}
+def test_each_copy_beyond_the_first_is_twice(scenario: Scenario) -> None:
+    scenario.sent()
+    last = scenario.log[-1]
+    scenario.log += [dataclasses.replace(last, offset=last.offset + more) for more in (1, 2)]
+    assert scenario.audit().broken() == {"twice": 2}
 
 
-def test_a_record_behind_a_later_one_of_its_key_is_out_of_order(story: Story) -> None:
-    first, second, third = (story.send() for _ in range(3))
-    values = [record.value for record in story.log]
-    story.log = [
+def test_a_record_behind_a_later_one_of_its_key_is_out_of_order(scenario: Scenario) -> None:
+    first, second, third = (scenario.send() for _ in range(3))
+    values = [record.value for record in scenario.log]
+    scenario.log = [
         dataclasses.replace(record, value=values[place])
-        for record, place in zip(story.log, (1, 0, 2), strict=True)
+        for record, place in zip(scenario.log, (1, 0, 2), strict=True)
     ]
     for entry in (first, second, third):
-        story.acknowledge(entry)
-    assert story.audit().broken() == {"out_of_order": 1}
+        scenario.acknowledge(entry)
+    assert scenario.audit().broken() == {"out_of_order": 1}
 
 
-def test_order_is_claimed_within_a_partition_only(story: Story) -> None:
+def test_order_is_claimed_within_a_partition_only(scenario: Scenario) -> None:
     # A key goes elsewhere when its topic gets more partitions.
-    story.acknowledge(story.send(partition=1))
-    story.acknowledge(story.send(partition=0))
-    story.log.sort(key=lambda record: record.partition)
-    assert story.audit().broken() == {}
+    scenario.acknowledge(scenario.send(partition=1))
+    scenario.acknowledge(scenario.send(partition=0))
+    scenario.log.sort(key=lambda record: record.partition)
+    assert scenario.audit().broken() == {}
 
 
 @pytest.mark.parametrize("field", ["offset", "partition"])
-def test_an_acknowledgement_that_points_elsewhere_is_misplaced(story: Story, field: str) -> None:
-    entry = story.sent()[1]
+def test_an_acknowledgement_that_points_elsewhere_is_misplaced(
+    scenario: Scenario, field: str
+) -> None:
+    entry = scenario.sent()[1]
     setattr(entry, field, getattr(entry, field) + 1)
-    assert story.audit().broken() == {"misplaced": 1}
+    assert scenario.audit().broken() == {"misplaced": 1}
 
 
-def test_an_acknowledgement_with_another_timestamp_is_mistimed(story: Story) -> None:
-    story.sent()[1].timestamp_ms += 1
-    assert story.audit().broken() == {"mistimed": 1}
+def test_an_acknowledgement_with_another_timestamp_is_mistimed(scenario: Scenario) -> None:
+    scenario.sent()[1].timestamp_ms += 1
+    assert scenario.audit().broken() == {"mistimed": 1}
 
 
 def test_a_failed_record_in_the_log_is_unlawful_if_its_error_said_it_cannot_be(
-    story: Story,
+    scenario: Scenario,
 ) -> None:
-    story.send().failed(TimeoutError("no"), possibly_persisted=False)
-    findings = story.audit()
+    scenario.send().failed(TimeoutError("no"), possibly_persisted=False)
+    findings = scenario.audit()
     assert findings.broken() == {"failed": 1, "unlawful": 1}
     assert findings.errors == {"TimeoutError": 1}
 
 
-@pytest.mark.parametrize("told", [True, None])
+@pytest.mark.parametrize("possibly_persisted", [True, None])
 def test_a_failed_record_in_the_log_is_lawful_if_its_error_left_that_open(
-    story: Story, told: bool | None
+    scenario: Scenario, possibly_persisted: bool | None
 ) -> None:
-    story.send().failed(TimeoutError(), possibly_persisted=told)
-    assert story.audit().broken() == {"failed": 1}
+    scenario.send().failed(TimeoutError(), possibly_persisted=possibly_persisted)
+    assert scenario.audit().broken() == {"failed": 1}
 
 
-def test_a_refused_record_in_the_log_is_unlawful(story: Story) -> None:
-    story.send().refused(BufferError())
-    assert story.audit().broken() == {"unlawful": 1}
+def test_a_refused_record_in_the_log_is_unlawful(scenario: Scenario) -> None:
+    scenario.send().refused(BufferError())
+    assert scenario.audit().broken() == {"unlawful": 1}
 
 
-def test_a_refused_record_that_is_not_stored_breaks_nothing(story: Story) -> None:
-    story.send().refused(BufferError())
-    story.log.clear()
-    findings = story.audit()
+def test_a_refused_record_that_is_not_stored_breaks_nothing(scenario: Scenario) -> None:
+    scenario.send().refused(BufferError())
+    scenario.log.clear()
+    findings = scenario.audit()
     assert (findings.refused, findings.broken()) == (1, {})
 
 
-def test_a_record_whose_wait_was_cancelled_must_be_stored_all_the_same(story: Story) -> None:
-    story.send().abandoned()
-    assert story.audit().broken() == {}
-    story.log.clear()
-    assert story.audit().broken() == {"missing": 1}
+def test_a_record_whose_wait_was_cancelled_must_be_stored_all_the_same(scenario: Scenario) -> None:
+    scenario.send().abandoned()
+    assert scenario.audit().broken() == {}
+    scenario.log.clear()
+    assert scenario.audit().broken() == {"missing": 1}
 
 
-def test_a_record_without_an_outcome_is_unresolved(story: Story) -> None:
-    story.send()
-    assert story.audit().broken() == {"unresolved": 1}
+def test_a_record_without_an_outcome_is_unresolved(scenario: Scenario) -> None:
+    scenario.send()
+    assert scenario.audit().broken() == {"unresolved": 1}
 
 
-def test_a_second_outcome_is_counted_and_the_first_one_stays(story: Story) -> None:
-    (entry,) = story.sent(1)
+def test_a_second_outcome_is_counted_and_the_first_one_stays(scenario: Scenario) -> None:
+    (entry,) = scenario.sent(1)
     entry.failed(TimeoutError(), possibly_persisted=True)
     assert entry.outcome is Outcome.ACKNOWLEDGED
-    assert story.audit().broken() == {"told_twice": 1}
+    assert scenario.audit().broken() == {"told_twice": 1}
 
 
 @pytest.mark.parametrize(
@@ -177,38 +179,38 @@ def test_a_second_outcome_is_counted_and_the_first_one_stays(story: Story) -> No
     ],
 )
 def test_a_record_that_nobody_sent_is_foreign(
-    story: Story, spoilt: dict[str, bytes | None]
+    scenario: Scenario, spoilt: dict[str, bytes | None]
 ) -> None:
-    story.sent(1)
-    record = story.log[0]
-    story.log.append(dataclasses.replace(record, offset=record.offset + 1, **spoilt))  # type: ignore[arg-type]  # pyright: ignore
-    assert story.audit().broken() == {"foreign": 1}
+    scenario.sent(1)
+    record = scenario.log[0]
+    scenario.log.append(dataclasses.replace(record, offset=record.offset + 1, **spoilt))  # type: ignore[arg-type]  # pyright: ignore
+    assert scenario.audit().broken() == {"foreign": 1}
 
 
 def test_what_went_with_a_deleted_topic_is_not_missing_but_what_came_after_is(
-    story: Story,
+    scenario: Scenario,
 ) -> None:
-    old, new = story.sent(2)
+    old, new = scenario.sent(2)
     old.ended_at, new.ended_at = 10.0, 20.0
-    story.log.clear()
-    assert story.audit(remade_at=15.0).broken() == {"missing": 1}
-    assert story.audit(remade_at=25.0).broken() == {}
+    scenario.log.clear()
+    assert scenario.audit(remade_at=15.0).broken() == {"missing": 1}
+    assert scenario.audit(remade_at=25.0).broken() == {}
 
 
-def test_a_record_of_a_remade_topic_is_twice_all_the_same(story: Story) -> None:
-    (entry,) = story.sent(1)
+def test_a_record_of_a_remade_topic_is_twice_all_the_same(scenario: Scenario) -> None:
+    (entry,) = scenario.sent(1)
     entry.ended_at = 10.0
-    story.log.append(dataclasses.replace(story.log[0], offset=1))
-    assert story.audit(remade_at=15.0).broken() == {"twice": 1}
+    scenario.log.append(dataclasses.replace(scenario.log[0], offset=1))
+    assert scenario.audit(remade_at=15.0).broken() == {"twice": 1}
 
 
-def test_a_ledger_is_read_as_it_was_written(story: Story, tmp_path: Path) -> None:
-    story.sent()
-    story.send().failed(TimeoutError("no"), possibly_persisted=False)
-    story.send().abandoned()
-    story.send()
-    story.ledger.write(tmp_path / "ledger")
-    assert Ledger.read(tmp_path / "ledger") == story.entries
+def test_a_ledger_is_read_as_it_was_written(scenario: Scenario, tmp_path: Path) -> None:
+    scenario.sent()
+    scenario.send().failed(TimeoutError("no"), possibly_persisted=False)
+    scenario.send().abandoned()
+    scenario.send()
+    scenario.ledger.write(tmp_path / "ledger")
+    assert Ledger.read(tmp_path / "ledger") == scenario.entries
 
 
 def test_a_job_is_the_same_after_its_way_through_a_command_line() -> None:
@@ -230,12 +232,12 @@ def test_waits_are_measured_in_all_and_by_the_phase_that_they_mostly_passed_in()
     assert waits.series == [0.5, 4, 2, 0]
 
 
-def _results(story: Story) -> Results:
+def _results(scenario: Scenario) -> Results:
     phases = [
         Phase(fault.name, 10.0 * place, 10.0 * place + 10) for place, fault in enumerate(SHORT)
     ]
-    waits = measure_waits(story.entries, phases, slice_of=1)
-    ours = ClientResult("aioproducer", story.audit(), Findings(), waits)
+    waits = measure_waits(scenario.entries, phases, slice_of=1)
+    ours = ClientResult("aioproducer", scenario.audit(), Findings(), waits)
     peer = ClientResult(
         "aiokafka", Findings(missing=1), Findings(), waits, crash="ended with code 1"
     )
@@ -244,11 +246,11 @@ def _results(story: Story) -> Results:
     return results
 
 
-def test_what_a_peer_breaks_is_a_result_and_no_failure(story: Story) -> None:
-    story.sent()
-    assert _results(story).runs[0].broken() == {}
-    story.log.pop()
-    assert _results(story).runs[0].broken() == {"missing": 1}
+def test_what_a_peer_breaks_is_a_result_and_no_failure(scenario: Scenario) -> None:
+    scenario.sent()
+    assert _results(scenario).runs[0].broken() == {}
+    scenario.log.pop()
+    assert _results(scenario).runs[0].broken() == {"missing": 1}
 
 
 def test_a_crash_of_our_own_process_breaks_a_promise() -> None:
@@ -261,9 +263,9 @@ def test_a_crash_of_our_own_process_breaks_a_promise() -> None:
 
 
 def test_records_may_fail_while_their_topic_does_not_exist_but_not_go_missing_after(
-    story: Story,
+    scenario: Scenario,
 ) -> None:
-    ours = _results(story).runs[0].clients[0]
+    ours = _results(scenario).runs[0].clients[0]
     ours.second = Findings(failed=3)
     assert ours.broken() == {}
     ours.second.missing = 2
@@ -271,12 +273,12 @@ def test_records_may_fail_while_their_topic_does_not_exist_but_not_go_missing_af
 
 
 def test_the_results_are_stored_beside_the_benchmarks_and_not_taken_for_one(
-    story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.chaos.results.FOLDER", tmp_path)
     monkeypatch.setattr(benchmark_results, "FOLDER", tmp_path)
-    story.sent()
-    results = _results(story)
+    scenario.sent()
+    results = _results(scenario)
     whole, page = results.write()
     assert '"aiokafka"' in whole.read_text()
     assert "## All 2 runs" in page.read_text()

@@ -276,15 +276,15 @@ def test_the_demo_gets_the_address_of_kafka(
     monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    told: list[str] = []
+    passed: list[str] = []
 
     def run(bootstrap_servers: str) -> int:
-        told.append(bootstrap_servers)
+        passed.append(bootstrap_servers)
         return 7
 
     monkeypatch.setattr("tools.demo._run", run)
     assert demo.main() == 7
-    assert told == [passed_on]
+    assert passed == [passed_on]
 
 
 async def test_every_coroutine_test_runs_on_both_loops(request: pytest.FixtureRequest) -> None:

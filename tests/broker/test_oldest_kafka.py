@@ -16,7 +16,7 @@ from aioproducer.protocol.init_producer_id import INIT_PRODUCER_ID
 from aioproducer.protocol.metadata import METADATA
 from aioproducer.protocol.produce import PRODUCE
 from tests.broker.helpers import producer_for, stored_at
-from tests.broker.test_failures import Load, assert_exactly_once_in_order
+from tests.broker.test_broker_failures import Load, assert_exactly_once_in_order
 from tests.support.kafka import consume, create_topic
 from tools.kafka import NodeControl
 

@@ -78,19 +78,19 @@ def test_many_elements_that_are_read_over() -> None:
 
 
 def test_one_topic_again_and_again_in_metadata() -> None:
-    its = TopicsInUse()
-    its.put("t")
-    its.answer(*(MetadataResponseTopic(0, "t"),) * MANY, asked=["t"])
-    assert its.ask() == []
-    assert [*its.topics.by_name] == ["t"]
+    topics_in_use = TopicsInUse()
+    topics_in_use.put("t")
+    topics_in_use.answer(*(MetadataResponseTopic(0, "t"),) * MANY, asked=["t"])
+    assert topics_in_use.ask() == []
+    assert [*topics_in_use.topics.by_name] == ["t"]
 
 
 def test_many_topics_that_nobody_asked_about_in_metadata() -> None:
-    its = TopicsInUse()
-    its.put("t")
+    topics_in_use = TopicsInUse()
+    topics_in_use.put("t")
     answers = [MetadataResponseTopic(0, f"t{index}") for index in range(MANY)]
-    its.answer(*answers, asked=["t"])
-    assert [*its.topics.by_name] == ["t"]
+    topics_in_use.answer(*answers, asked=["t"])
+    assert [*topics_in_use.topics.by_name] == ["t"]
 
 
 def test_many_topics_and_partitions() -> None:

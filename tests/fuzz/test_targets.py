@@ -60,10 +60,10 @@ def _believes_a_count(data: bytes) -> object:
 @pytest.mark.parametrize("take", [_fails_at_a_marker, _believes_a_count])
 def test_a_wrong_decoder_is_found_and_shown(take: Callable[[bytes], object]) -> None:
     wrong = Target("wrong", st.binary(max_size=40), take, (ProtocolError,))
-    told: list[str] = []
-    assert run(1, told.append, [wrong]) == 1
-    assert told[0].startswith("fuzz: wrong broke with seed")
-    assert "takes_anything(" in told[1]
+    reported: list[str] = []
+    assert run(1, reported.append, [wrong]) == 1
+    assert reported[0].startswith("fuzz: wrong broke with seed")
+    assert "takes_anything(" in reported[1]
 
 
 def test_an_error_that_is_not_documented_is_a_finding() -> None:
@@ -72,6 +72,6 @@ def test_an_error_that_is_not_documented_is_a_finding() -> None:
 
 
 def test_sound_decoders_are_fuzzed_until_the_time_is_over() -> None:
-    told: list[str] = []
-    assert run(0.001, told.append, [TARGETS["frames"]]) == 0
-    assert told[-1].endswith("1 targets, no finding")
+    reported: list[str] = []
+    assert run(0.001, reported.append, [TARGETS["frames"]]) == 0
+    assert reported[-1].endswith("1 targets, no finding")

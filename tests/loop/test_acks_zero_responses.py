@@ -116,7 +116,7 @@ async def test_correlation_ids_begin_again_behind_the_largest_with_responses_und
 async def test_a_response_to_nothing_that_was_sent_costs_the_connection_with_acks_0_too(
     offset: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def answer_to_another(frame: bytes) -> bytes:
+    def response_to_another(frame: bytes) -> bytes:
         size, correlation_id = struct.unpack_from(">ii", frame)
         wrong = struct.pack(">ii", size, correlation_id + offset) + frame[8:]
         return wrong if offset else frame + frame
@@ -126,7 +126,7 @@ async def test_a_response_to_nothing_that_was_sent_costs_the_connection_with_ack
         producing(cluster, acks=0) as producer,
     ):
         await producer.send_and_wait(TOPIC, b"1")
-        cluster.answer_next("produce", answer_to_another, framed=True)
+        cluster.answer_next("produce", response_to_another, framed=True)
         await producer.send_and_wait(TOPIC, b"2")
         await until(lambda: "an answer that nothing asked for" in caplog.text)
         await producer.send_and_wait(TOPIC, b"3")
@@ -169,13 +169,13 @@ async def test_refused_records_are_logged_once_and_metadata_is_asked_for_again(
         await until(lambda: len(values(cluster)) == 4)
         await until(lambda: "accepts records again" in caplog.text)
         await until(lambda: values(cluster, partition=2) == [b"well"])
-    told = [(record.levelname, record.message) for record in caplog.records]
-    assert [level for level, _ in told] == ["WARNING", "WARNING", "INFO"]
-    assert "payments-0" in told[0][1]
-    assert "NOT_LEADER_OR_FOLLOWER" in told[0][1]
-    assert "they are lost, though they count as delivered" in told[0][1]
-    assert "TOPIC_AUTHORIZATION_FAILED" in told[1][1]
-    assert told[2][1] == f"{TOPIC} accepts records again"
+    logged = [(record.levelname, record.message) for record in caplog.records]
+    assert [level for level, _ in logged] == ["WARNING", "WARNING", "INFO"]
+    assert "payments-0" in logged[0][1]
+    assert "NOT_LEADER_OR_FOLLOWER" in logged[0][1]
+    assert "they are lost, though they count as delivered" in logged[0][1]
+    assert "TOPIC_AUTHORIZATION_FAILED" in logged[1][1]
+    assert logged[2][1] == f"{TOPIC} accepts records again"
 
 
 async def test_what_a_response_says_of_partitions_that_nobody_knows_is_not_kept(
@@ -270,14 +270,14 @@ class SlowBroker:
         there, back = await asyncio.open_connection("127.0.0.1", self._cluster.ports[0])
         with sock, contextlib.closing(back):
             try:
-                await self._answer_all(sock, there, back)
+                await self._respond_to_all(sock, there, back)
             except OSError as error:
                 self.error = error
             self.ended.set()
             if not self._closes:
                 await loop.create_future()
 
-    async def _answer_all(
+    async def _respond_to_all(
         self, sock: socket.socket, there: asyncio.StreamReader, back: asyncio.StreamWriter
     ) -> None:
         loop = asyncio.get_running_loop()

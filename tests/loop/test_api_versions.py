@@ -225,7 +225,7 @@ async def start_failing(address: str, **more: Unpack[ProducerOptions]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("greeting", "told"),
+    ("greeting", "expected"),
     [
         pytest.param(
             b"HTTP/1.1 400 Bad Request\r\n\r\n",
@@ -237,21 +237,21 @@ async def start_failing(address: str, **more: Unpack[ProducerOptions]) -> str:
     ],
 )
 async def test_a_peer_that_speaks_something_else_is_reported_as_such_and_not_asked_for_less(
-    greeting: bytes, told: str
+    greeting: bytes, expected: str
 ) -> None:
     async with peer(greeting) as (address, versions):
         error = await start_failing(address)
-        assert told in error
+        assert expected in error
         assert "SASL" not in error.replace("SASL_SSL", "")
         assert versions <= {4}
 
 
 @pytest.mark.parametrize(
-    ("timeout_ms", "max_block_ms", "told"),
+    ("timeout_ms", "max_block_ms", "expected"),
     [(50, 1_000, "gave no answer within 0.05 s: "), (10_000, 100, "gave no answer: ")],
 )
 async def test_a_port_that_accepts_and_says_nothing_is_reported_as_such(
-    timeout_ms: int, max_block_ms: int, told: str
+    timeout_ms: int, max_block_ms: int, expected: str
 ) -> None:
     # Also when `start` gives up before the attempt to connect does.
     async with peer(b"") as (address, _):
@@ -260,5 +260,5 @@ async def test_a_port_that_accepts_and_says_nothing_is_reported_as_such(
             socket_connection_setup_timeout_ms=timeout_ms,
             max_block_ms=max_block_ms,
         )
-    assert f"{address}: accepted the connection and {told}" in error
+    assert f"{address}: accepted the connection and {expected}" in error
     assert "is TLS or SASL expected there, is it no Kafka broker, or does it hang?" in error

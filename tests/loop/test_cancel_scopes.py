@@ -123,13 +123,13 @@ async def test_a_task_group_ends_the_waits_of_the_others_when_one_fails(
 async def test_the_message_of_a_cancellation_arrives(
     wait: Callable[[AnyProducer], Coroutine[Any, Any, None]],
 ) -> None:
-    told: list[tuple[object, ...]] = []
+    notified: list[tuple[object, ...]] = []
 
     async def waits(producer: AnyProducer) -> None:
         try:
             await wait(producer)
         except asyncio.CancelledError as error:
-            told.append(error.args)
+            notified.append(error.args)
             raise
 
     async with unanswered() as producer:
@@ -138,7 +138,7 @@ async def test_the_message_of_a_cancellation_arrives(
         task.cancel("why")
         await asyncio.wait([task])
         assert task.cancelled()
-        assert told == [("why",)]
+        assert notified == [("why",)]
 
 
 async def test_the_message_arrives_while_the_record_waits_for_buffer_space() -> None:
@@ -197,9 +197,9 @@ async def waits_for(delivery: Delivery) -> RecordMetadata:
 
 
 async def is_called_back(delivery: Delivery) -> RecordMetadata:
-    told: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
-    delivery.add_done_callback(told.set_result)
-    return (await told).result()
+    notified: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
+    delivery.add_done_callback(notified.set_result)
+    return (await notified).result()
 
 
 OTHERS: dict[str, Other] = {

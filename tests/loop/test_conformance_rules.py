@@ -26,7 +26,7 @@ from tests.support.producing import (
 )
 
 
-def lane_of(producer: Producer[bytes, bytes], partition: int = 0) -> PartitionQueue:
+def partition_queue_of(producer: Producer[bytes, bytes], partition: int = 0) -> PartitionQueue:
     sender = producer._sender  # pyright: ignore[reportPrivateUsage]
     assert sender is not None
     queues = sender.topics.by_name[TOPIC].partition_queues
@@ -101,7 +101,7 @@ async def test_with_one_request_in_flight_the_order_holds_across_a_leader_move()
         sender = producer._sender  # pyright: ignore[reportPrivateUsage]
         assert sender is not None
         sender.cluster.refresh()
-        await until(lambda: lane_of(producer).leader.node_id == 1)
+        await until(lambda: partition_queue_of(producer).leader.node_id == 1)
         rest = [producer.send_nowait(TOPIC, b"%d" % index, partition=0) for index in range(1, 4)]
         await asyncio.sleep(0)
         # The new leader gets nothing while the earlier one has not answered.
@@ -122,7 +122,7 @@ async def test_a_new_leader_gets_one_batch_until_it_acknowledged_one() -> None:
         sender = producer._sender  # pyright: ignore[reportPrivateUsage]
         assert sender is not None
         sender.cluster.refresh()
-        await until(lambda: lane_of(producer).leader.node_id == 1)
+        await until(lambda: partition_queue_of(producer).leader.node_id == 1)
         cluster.hang("produce", count=1)
         everything = [b"%d" % index for index in range(6)]
         deliveries = [producer.send_nowait(TOPIC, value) for value in everything]
@@ -143,7 +143,7 @@ async def test_the_sequences_wrap_without_a_gap(fault: ErrorCode | None) -> None
         producing(cluster, RECORD_BY_RECORD) as producer,
     ):
         await prove(producer)
-        queue = lane_of(producer)
+        queue = partition_queue_of(producer)
         # As after 2**31 - 3 records: the broker takes any first number of one it does not know.
         cluster.forget_producers(TOPIC, 0)
         queue.next_sequence, queue.last_acknowledged = 2**31 - 3, 2**31 - 4
@@ -163,8 +163,8 @@ async def test_a_batch_across_the_wrap_is_stored_once_though_its_response_was_lo
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         await prove(producer)
         cluster.forget_producers(TOPIC, 0)
-        lane_of(producer).next_sequence = 2**31 - 2
-        lane_of(producer).last_acknowledged = 2**31 - 3
+        partition_queue_of(producer).next_sequence = 2**31 - 2
+        partition_queue_of(producer).last_acknowledged = 2**31 - 3
         cluster.cut_next("produce", when="after")
         await producer.send_many(TOPIC, [b"%d" % index for index in range(5)])
         await prove(producer)
@@ -287,17 +287,17 @@ async def test_a_negative_close_timeout_is_refused() -> None:
 
 
 async def test_a_failed_record_has_no_metadata() -> None:
-    told: list[tuple[object, object]] = []
+    notified: list[tuple[object, object]] = []
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         cluster.fail_next("produce", ErrorCode.POLICY_VIOLATION)
         delivery = producer.send_nowait(
-            TOPIC, b"42", on_delivery=lambda metadata, error: told.append((metadata, error))
+            TOPIC, b"42", on_delivery=lambda metadata, error: notified.append((metadata, error))
         )
         error = await failure(delivery)
-        ((metadata, told_error),) = told
+        ((metadata, reported_error),) = notified
         assert metadata is None
-        assert isinstance(told_error, KafkaError)
-        assert told_error.code == error.code
+        assert isinstance(reported_error, KafkaError)
+        assert reported_error.code == error.code
 
 
 async def test_retries_of_an_earlier_epoch_and_new_records_land_in_order() -> None:

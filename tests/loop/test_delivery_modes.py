@@ -52,11 +52,11 @@ async def test_a_cancelled_wait_does_not_recall_the_record() -> None:
 
 
 async def test_callbacks_come_in_the_order_of_their_partition_through_retries() -> None:
-    told: list[tuple[int, int]] = []
+    notified: list[tuple[int, int]] = []
 
     def tell(metadata: RecordMetadata | None, error: KafkaError | None) -> None:
         assert metadata is not None
-        told.append((metadata.partition, metadata.offset))
+        notified.append((metadata.partition, metadata.offset))
 
     async with (
         FakeCluster(topics={TOPIC: 2}) as cluster,
@@ -68,7 +68,7 @@ async def test_callbacks_come_in_the_order_of_their_partition_through_retries() 
             await producer.send(TOPIC, b"x", partition=index % 2, on_delivery=tell)
         await producer.flush()
     for partition in range(2):
-        assert [o for p, o in told if p == partition] == list(range(20))
+        assert [o for p, o in notified if p == partition] == list(range(20))
 
 
 async def test_a_callback_that_raises_goes_to_the_loop_and_harms_nothing() -> None:
@@ -103,10 +103,12 @@ async def test_callbacks_may_send_again() -> None:
 
 
 async def test_on_error_is_called_once_per_failed_batch_with_its_records() -> None:
-    told: list[tuple[KafkaError, int]] = []
+    notified: list[tuple[KafkaError, int]] = []
     async with (
         FakeCluster(topics={TOPIC: 2}) as cluster,
-        producing(cluster, on_error=lambda error, count: told.append((error, count))) as producer,
+        producing(
+            cluster, on_error=lambda error, count: notified.append((error, count))
+        ) as producer,
     ):
         for partition in range(2):
             await prove(producer, partition)
@@ -115,7 +117,7 @@ async def test_on_error_is_called_once_per_failed_batch_with_its_records() -> No
             producer.send_nowait(TOPIC, b"x", partition=partition)
         await producer.flush()
         await asyncio.sleep(0)
-    assert [(str(error.topic_partition), count) for error, count in told] == [
+    assert [(str(error.topic_partition), count) for error, count in notified] == [
         (f"{TOPIC}-0", 3),
         (f"{TOPIC}-1", 1),
     ]

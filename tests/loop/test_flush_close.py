@@ -383,8 +383,8 @@ async def test_every_close_waits_for_the_hook_and_returns_the_same_records() -> 
 
 
 async def test_a_hook_that_the_end_of_the_loop_cancels_is_not_said_to_have_failed() -> None:
-    told: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     begun = asyncio.Event()
 
     async def store(records: Sequence[UndeliveredRecord]) -> None:
@@ -406,7 +406,7 @@ async def test_a_hook_that_the_end_of_the_loop_cancels_is_not_said_to_have_faile
         with pytest.raises(asyncio.CancelledError):
             await closing
         cluster.release()
-    assert told == []
+    assert reported == []
 
 
 def test_a_serializer_that_takes_two_arguments_is_refused_when_the_producer_is_made() -> None:

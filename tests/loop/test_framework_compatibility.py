@@ -90,11 +90,11 @@ async def test_a_patched_method_is_awaited() -> None:
 
 
 async def forget(producer: Producer[Any, Any], name: str) -> list[str]:
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         getattr(producer, name)(TOPIC, b"42")
         gc.collect()
-    return [str(each.message) for each in told if each.category is RuntimeWarning]
+    return [str(each.message) for each in caught if each.category is RuntimeWarning]
 
 
 @pytest.mark.parametrize("name", ["send", "send_and_wait"])

@@ -25,14 +25,14 @@ class Ends:
     def __init__(self, transport: asyncio.Transport, peer: socket.socket) -> None:
         self.peer = peer
         self.transport = transport
-        self.told: list[str] = []
+        self.notified: list[str] = []
         self.errors: list[OSError] = []
         self.writer = GatheringWriter(
             asyncio.get_running_loop(),
             transport,
             high=HIGH,
-            pause=lambda: self.told.append("pause"),
-            resume=lambda: self.told.append("resume"),
+            pause=lambda: self.notified.append("pause"),
+            resume=lambda: self.notified.append("resume"),
             failed=self.errors.append,
         )
 
@@ -65,7 +65,7 @@ async def test_what_the_socket_takes_is_written_at_once() -> None:
         ends.writer.writelines([b"one ", memoryview(b"two "), b"three"])
         assert ends.writer.get_write_buffer_size() == 0
         assert ends.peer.recv(100) == b"one two three"
-        assert ends.told == []
+        assert ends.notified == []
 
 
 @pytest.mark.parametrize("count", [1, 3, 5_000])
@@ -75,12 +75,12 @@ async def test_the_rest_follows_in_order_when_there_is_buffer_space(count: int) 
     async with connected() as ends:
         ends.writer.writelines(chunks)
         assert ends.writer.get_write_buffer_size() > HIGH
-        assert ends.told == ["pause"]
+        assert ends.notified == ["pause"]
         ends.writer.writelines([b"the end"])
         whole = b"".join([*chunks, b"the end"])
         assert await ends.read(len(whole)) == whole
         assert ends.writer.get_write_buffer_size() == 0
-        assert ends.told == ["pause", "resume"]
+        assert ends.notified == ["pause", "resume"]
 
 
 async def test_empty_buffers_are_no_obstacle() -> None:
@@ -115,7 +115,7 @@ async def test_close_lets_go_of_buffers_and_descriptor() -> None:
         while data := ends.peer.recv(65_536):
             received += len(data)
         assert 0 < received < 5_000_000
-        assert ends.told == ["pause"]
+        assert ends.notified == ["pause"]
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="asyncio does not join from 3.12 on")

@@ -11,7 +11,7 @@ import pytest
 
 from aioproducer import Producer
 from aioproducer.testing import LIBRDKAFKA_MOCK, FakeCluster
-from tests.loop.testing.test_habits import raw_answer
+from tests.loop.testing.test_habits import raw_response
 from tests.support.kafka import StoredRecord, consume
 from tests.support.kio_client import connected
 from tests.support.librdkafka_mock import librdkafka_mock
@@ -43,12 +43,12 @@ async def test_records_are_stored_once_where_their_metadata_says(mock: Kafka, to
             producer.send_nowait(topic, b"%d" % number, key=key, headers={"n": b"%d" % number})
             for number, key in enumerate(keys)
         ]
-        told = {
+        acknowledged = {
             (metadata.partition, metadata.offset): b"%d" % number
             for number, metadata in enumerate([await delivery for delivery in deliveries])
         }
     stored = await read_back(mock, topic)
-    assert {(record.partition, record.offset): record.value for record in stored} == told
+    assert {(record.partition, record.offset): record.value for record in stored} == acknowledged
     assert len({record.partition for record in stored}) > 1
     for key in set(keys):
         of_key = [int(record.value or b"") for record in stored if record.key == key]
@@ -91,5 +91,5 @@ async def test_it_refuses_api_versions_4_as_the_fake_does_that_plays_it(mock: Ka
         for servers in (mock.bootstrap_servers, cluster.bootstrap_servers):
             async with connected(servers.split(",")[0]) as client:
                 await client.send(api_versions(4))
-                refusals.append(await raw_answer(client))
+                refusals.append(await raw_response(client))
     assert refusals[0] == refusals[1]

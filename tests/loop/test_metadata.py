@@ -147,11 +147,11 @@ async def test_records_of_an_unknown_topic_are_stored_in_call_order_once_it_appe
 
 
 async def test_a_topic_that_never_appears_fails_its_records_and_says_what_to_do() -> None:
-    told: list[tuple[KafkaError, int]] = []
+    notified: list[tuple[KafkaError, int]] = []
     async with (
         FakeCluster(auto_create_topics=False) as cluster,
         producing(
-            cluster, max_block_ms=400, on_error=lambda error, count: told.append((error, count))
+            cluster, max_block_ms=400, on_error=lambda error, count: notified.append((error, count))
         ) as producer,
     ):
         deliveries = [producer.send_nowait(TOPIC, b"42") for _ in range(3)]
@@ -163,7 +163,7 @@ async def test_a_topic_that_never_appears_fails_its_records_and_says_what_to_do(
             assert "auto.create.topics.enable" in str(error)
             assert not error.possibly_persisted
         await asyncio.sleep(0)
-        assert [count for _, count in told] == [3]
+        assert [count for _, count in notified] == [3]
         assert producer.metrics()["record_error_total"] == 3
 
 

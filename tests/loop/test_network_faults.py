@@ -20,7 +20,7 @@ from aioproducer.config import ProducerOptions
 from aioproducer.errors import KafkaConnectionError, KafkaTimeoutError
 from aioproducer.testing import ApiName, FakeCluster
 from tests.support.producing import FAST, TOPIC, failure, outcome, producing, prove, values
-from tests.support.proxy import Ending, Wire, lying_wire
+from tests.support.proxy import Ending, FaultyNetwork, faulty_network
 
 PARTITIONS: Final = 4
 KEYS: Final = 12
@@ -41,16 +41,16 @@ BOUNDED: Final[ProducerOptions] = {**QUICK, "delivery_timeout_ms": 400, "max_blo
 @asynccontextmanager
 async def wired(
     options: ProducerOptions = QUICK, brokers: int = 2, **more: Unpack[ProducerOptions]
-) -> AsyncGenerator[tuple[FakeCluster, Wire, Producer[Any, Any]], None]:
+) -> AsyncGenerator[tuple[FakeCluster, FaultyNetwork, Producer[Any, Any]], None]:
     """A cluster, the wire to it, and a producer that every leader has acknowledged something to."""
     async with (
         FakeCluster(brokers=brokers, topics={TOPIC: PARTITIONS}) as cluster,
-        lying_wire(cluster) as wire,
+        faulty_network(cluster) as network,
         producing(cluster, options, **more) as producer,
     ):
         for partition in range(PARTITIONS):
             await prove(producer, partition)
-        yield cluster, wire, producer
+        yield cluster, network, producer
 
 
 class Load:
@@ -71,16 +71,16 @@ class Load:
 
     async def expect_exactly_once(self) -> None:
         """Wait for all; see that each is stored once, where it was told, in order of its key."""
-        told: dict[bytes, list[tuple[int, int, bytes]]] = {}
+        acknowledged: dict[bytes, list[tuple[int, int, bytes]]] = {}
         for key, value, delivery in self._deliveries:
             metadata = await delivery
-            told.setdefault(key, []).append((metadata.partition, metadata.offset, value))
+            acknowledged.setdefault(key, []).append((metadata.partition, metadata.offset, value))
         stored: dict[bytes, list[tuple[int, int, bytes]]] = {}
         for record in self._cluster.records(TOPIC):
             if record.key is not None:
                 entry = (record.partition, record.offset, record.value or b"")
                 stored.setdefault(record.key, []).append(entry)
-        assert stored == told
+        assert stored == acknowledged
 
     async def expect_no_lie(self) -> list[KafkaError]:
         """Wait for all; see that none is twice or out of order, and none called unsent is stored.
@@ -106,46 +106,46 @@ class Load:
 # ---- faults that end
 
 
-def _delay(wire: Wire) -> None:
-    for proxy in wire.values():
+def _delay(network: FaultyNetwork) -> None:
+    for proxy in network.values():
         proxy.requests.delay = proxy.answers.delay = 0.005
 
 
-def _drip_answers(wire: Wire) -> None:
-    for proxy in wire.values():
+def _drip_responses(network: FaultyNetwork) -> None:
+    for proxy in network.values():
         proxy.answers.piece_size = 1
 
 
-def _drip_requests(wire: Wire) -> None:
-    for proxy in wire.values():
+def _drip_requests(network: FaultyNetwork) -> None:
+    for proxy in network.values():
         proxy.requests.piece_size = 7
 
 
-def _reset(wire: Wire) -> None:
-    for proxy in wire.values():
+def _reset(network: FaultyNetwork) -> None:
+    for proxy in network.values():
         proxy.reset()
 
 
-def _half_close(wire: Wire) -> None:
-    for proxy in wire.values():
+def _half_close(network: FaultyNetwork) -> None:
+    for proxy in network.values():
         proxy.half_close()
 
 
-def _reset_one(wire: Wire) -> None:
-    wire[0].reset()
+def _reset_one(network: FaultyNetwork) -> None:
+    network[0].reset()
 
 
 @pytest.mark.parametrize(
-    "fault", [_delay, _drip_answers, _drip_requests, _reset, _half_close, _reset_one]
+    "fault", [_delay, _drip_responses, _drip_requests, _reset, _half_close, _reset_one]
 )
 async def test_a_slow_or_breaking_wire_loses_doubles_and_reorders_nothing(
-    fault: Callable[[Wire], None],
+    fault: Callable[[FaultyNetwork], None],
 ) -> None:
-    async with wired() as (cluster, wire, producer):
+    async with wired() as (cluster, network, producer):
         load = Load(cluster, producer)
         for _ in range(3):
             await load.send(40)
-            fault(wire)
+            fault(network)
             await load.send(40)
             await asyncio.sleep(0)
         await load.expect_exactly_once()
@@ -153,58 +153,58 @@ async def test_a_slow_or_breaking_wire_loses_doubles_and_reorders_nothing(
 
 @pytest.mark.parametrize("direction", ["requests", "answers"])
 async def test_a_stall_that_ends_in_time_costs_nothing(direction: str) -> None:
-    async with wired(request_timeout_ms=2_000) as (cluster, wire, producer):
+    async with wired(request_timeout_ms=2_000) as (cluster, network, producer):
         load = Load(cluster, producer)
-        way = getattr(wire[0], direction)
-        before = wire[0].accepted
+        way = getattr(network[0], direction)
+        before = network[0].accepted
         way.stall()
         await load.send()
         await way.until_happened("stalled")
         way.flow()
         await load.expect_exactly_once()
-        assert wire[0].accepted == before
+        assert network[0].accepted == before
 
 
 @pytest.mark.parametrize("direction", ["requests", "answers"])
 async def test_a_stall_beyond_the_request_timeout_costs_the_connection_and_nothing_else(
     direction: str,
 ) -> None:
-    async with wired() as (cluster, wire, producer):
+    async with wired() as (cluster, network, producer):
         load = Load(cluster, producer)
-        way = getattr(wire[0], direction)
+        way = getattr(network[0], direction)
         way.stall()
         await load.send()
         # The second connection to stall is made when the first one was given up; what the first
         # one still holds comes late, and for nobody.
         await way.until_happened("stalled", 2)
-        wire.heal()
+        network.heal()
         await load.expect_exactly_once()
 
 
 async def test_a_broker_in_a_black_hole_delays_no_other_and_gets_its_records_when_it_is_back() -> (
     None
 ):
-    async with wired() as (cluster, wire, producer):
+    async with wired() as (cluster, network, producer):
         load = Load(cluster, producer)
-        before = wire[0].accepted
-        wire[0].black_hole()
+        before = network[0].accepted
+        network[0].black_hole()
         await load.send()
         for partition in (1, 3):
             await producer.send_and_wait(TOPIC, b"other", partition=partition)
-        await wire[0].until_accepted(before + 2)
-        wire.heal()
+        await network[0].until_accepted(before + 2)
+        network.heal()
         await load.expect_exactly_once()
 
 
 async def test_a_broker_that_does_not_accept_gets_its_records_when_it_does() -> None:
-    async with wired() as (cluster, wire, producer):
+    async with wired() as (cluster, network, producer):
         load = Load(cluster, producer)
-        await wire[0].stop_accepting()
-        wire[0].reset()
+        await network[0].stop_accepting()
+        network[0].reset()
         await load.send()
         for partition in (1, 3):
             await producer.send_and_wait(TOPIC, b"other", partition=partition)
-        wire.heal()
+        network.heal()
         await load.expect_exactly_once()
 
 
@@ -216,39 +216,39 @@ async def test_a_broker_that_does_not_accept_gets_its_records_when_it_does() -> 
 async def test_cuts_under_load_lose_double_and_reorder_nothing(
     direction: str, ending: Ending
 ) -> None:
-    async with wired() as (cluster, wire, producer):
+    async with wired() as (cluster, network, producer):
         load = Load(cluster, producer)
         for after in (0, 5, 37, 150):
-            for proxy in wire.values():
+            for proxy in network.values():
                 getattr(proxy, direction).cut("produce", after, ending)
             await load.send(40)
-        for proxy in wire.values():
+        for proxy in network.values():
             await getattr(proxy, direction).until_happened("cut")
         await load.expect_exactly_once()
 
 
 @pytest.mark.parametrize("ending", ["close", "reset"])
 async def test_a_response_may_be_cut_behind_any_of_its_bytes(ending: Ending) -> None:
-    async with wired(brokers=1) as (cluster, wire, producer):
+    async with wired(brokers=1) as (cluster, network, producer):
         for after in range(70):
-            before = wire[0].answers.happened["cut"]
-            wire[0].answers.cut("produce", after, ending)
+            before = network[0].answers.happened["cut"]
+            network[0].answers.cut("produce", after, ending)
             metadata = await producer.send_and_wait(TOPIC, b"%d" % after, partition=0)
             assert metadata.offset == after + 1
-            assert wire[0].answers.happened["cut"] == before + 1
+            assert network[0].answers.happened["cut"] == before + 1
         assert values(cluster, partition=0) == [b"first", *(b"%d" % after for after in range(70))]
 
 
 @pytest.mark.parametrize("ending", ["close", "reset"])
 async def test_a_request_may_be_cut_behind_any_of_its_bytes(ending: Ending) -> None:
     everything = [*range(48), *range(48, 210, 9), 1_000]
-    async with wired(brokers=1) as (cluster, wire, producer):
+    async with wired(brokers=1) as (cluster, network, producer):
         for index, after in enumerate(everything):
-            before = wire[0].requests.happened["cut"]
-            wire[0].requests.cut("produce", after, ending)
+            before = network[0].requests.happened["cut"]
+            network[0].requests.cut("produce", after, ending)
             metadata = await producer.send_and_wait(TOPIC, b"%d" % after, partition=0)
             assert metadata.offset == index + 1
-            assert wire[0].requests.happened["cut"] == before + 1
+            assert network[0].requests.happened["cut"] == before + 1
         assert values(cluster, partition=0) == [b"first", *(b"%d" % after for after in everything)]
 
 
@@ -257,10 +257,10 @@ async def test_a_request_may_be_cut_behind_any_of_its_bytes(ending: Ending) -> N
 async def test_what_opens_a_connection_may_be_cut_anywhere(api: ApiName, direction: str) -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
-        lying_wire(cluster) as wire,
+        faulty_network(cluster) as network,
     ):
         for after in (0, 1, 3, 4, 6, 8, 11, 12, 14, 17, 25, 40, 1_000):
-            way = getattr(wire[0], direction)
+            way = getattr(network[0], direction)
             before = way.happened["cut"]
             way.cut(api, after)
             async with producing(cluster, QUICK) as producer:
@@ -271,12 +271,12 @@ async def test_what_opens_a_connection_may_be_cut_anywhere(api: ApiName, directi
 
 @pytest.mark.parametrize("after", [0, 30, 1_000])
 async def test_a_request_that_arrives_after_its_retry_is_not_stored_again(after: int) -> None:
-    async with wired(brokers=1) as (cluster, wire, producer):
-        wire[0].requests.cut("produce", after, "hold")
+    async with wired(brokers=1) as (cluster, network, producer):
+        network[0].requests.cut("produce", after, "hold")
         assert (await producer.send_and_wait(TOPIC, b"42", partition=0)).offset == 1
         before = len(cluster.requests_of("produce"))
         if after < 1_000:
-            wire[0].requests.let_go()
+            network[0].requests.let_go()
             await cluster.received("produce", before + 1)
         await producer.send_and_wait(TOPIC, b"next", partition=0)
         assert values(cluster, partition=0) == [b"first", b"42", b"next"]
@@ -285,14 +285,14 @@ async def test_a_request_that_arrives_after_its_retry_is_not_stored_again(after:
 async def test_a_request_that_arrives_after_its_record_expired_is_not_stored_behind_the_next() -> (
     None
 ):
-    async with wired(BOUNDED, brokers=1) as (cluster, wire, producer):
-        wire[0].requests.cut("produce", 30, "hold", count=None)
+    async with wired(BOUNDED, brokers=1) as (cluster, network, producer):
+        network[0].requests.cut("produce", 30, "hold", count=None)
         error = await failure(producer.send_nowait(TOPIC, b"lost", partition=0))
         assert error.possibly_persisted
-        wire[0].requests.flow()
+        network[0].requests.flow()
         await producer.send_and_wait(TOPIC, b"next", partition=0)
         before = len(cluster.requests_of("produce"))
-        wire[0].requests.let_go()
+        network[0].requests.let_go()
         await cluster.received("produce", before + 1)
         assert (await producer.send_and_wait(TOPIC, b"after", partition=0)).offset == 2
         assert values(cluster, partition=0) == [b"first", b"next", b"after"]
@@ -301,29 +301,29 @@ async def test_a_request_that_arrives_after_its_record_expired_is_not_stored_beh
 # ---- faults that do not end
 
 
-def _never_answer(wire: Wire) -> None:
-    wire[0].answers.stall()
+def _never_answer(network: FaultyNetwork) -> None:
+    network[0].answers.stall()
 
 
-def _never_read(wire: Wire) -> None:
-    wire[0].requests.stall()
+def _never_read(network: FaultyNetwork) -> None:
+    network[0].requests.stall()
 
 
-def _black_hole(wire: Wire) -> None:
-    wire[0].black_hole()
+def _black_hole(network: FaultyNetwork) -> None:
+    network[0].black_hole()
 
 
-def _cut_every_request(wire: Wire) -> None:
-    wire[0].requests.cut("produce", 40, count=None)
+def _cut_every_request(network: FaultyNetwork) -> None:
+    network[0].requests.cut("produce", 40, count=None)
 
 
-def _cut_every_answer(wire: Wire) -> None:
-    wire[0].answers.cut("produce", 10, count=None)
+def _cut_every_response(network: FaultyNetwork) -> None:
+    network[0].answers.cut("produce", 10, count=None)
 
 
-def _drip_too_slowly(wire: Wire) -> None:
-    wire[0].answers.piece_size = 1
-    wire[0].answers.delay = 0.05
+def _drip_too_slowly(network: FaultyNetwork) -> None:
+    network[0].answers.piece_size = 1
+    network[0].answers.delay = 0.05
 
 
 @pytest.mark.parametrize(
@@ -333,16 +333,16 @@ def _drip_too_slowly(wire: Wire) -> None:
         _never_read,
         _black_hole,
         _cut_every_request,
-        _cut_every_answer,
+        _cut_every_response,
         _drip_too_slowly,
     ],
 )
 async def test_a_fault_that_does_not_end_fails_the_records_of_its_broker_in_time_and_no_others(
-    fault: Callable[[Wire], None],
+    fault: Callable[[FaultyNetwork], None],
 ) -> None:
     loop = asyncio.get_running_loop()
-    async with wired(BOUNDED) as (cluster, wire, producer):
-        fault(wire)
+    async with wired(BOUNDED) as (cluster, network, producer):
+        fault(network)
         # Those of the other broker are stored, or this raises.
         lost = [producer.send_nowait(TOPIC, b"lost", partition=index) for index in (0, 2)]
         for partition in (1, 3):
@@ -363,15 +363,15 @@ async def test_a_fault_that_does_not_end_fails_the_records_of_its_broker_in_time
         assert all(isinstance(error, KafkaTimeoutError) for error in errors)
         assert loop.time() - started_at < 2
 
-        wire.heal()
+        network.heal()
         for partition in range(PARTITIONS):
             await producer.send_and_wait(TOPIC, b"next", partition=partition)
 
 
 async def test_a_broker_that_never_accepts_fails_its_records_in_time_as_not_stored() -> None:
-    async with wired(BOUNDED) as (cluster, wire, producer):
-        await wire[0].stop_accepting()
-        wire[0].reset()
+    async with wired(BOUNDED) as (cluster, network, producer):
+        await network[0].stop_accepting()
+        network[0].reset()
         lost = [producer.send_nowait(TOPIC, b"lost", partition=index) for index in (0, 2)]
         errors = [await failure(delivery) for delivery in lost]
         for error in errors:
@@ -379,16 +379,18 @@ async def test_a_broker_that_never_accepts_fails_its_records_in_time_as_not_stor
             assert isinstance(error.last_connect_error, KafkaConnectionError)
             assert "no answer within 0.15 s" in str(error)
         assert b"lost" not in values(cluster)
-        wire.heal()
+        network.heal()
         await producer.send_and_wait(TOPIC, b"next", partition=0)
 
 
-@pytest.mark.parametrize("fault", [_never_answer, _never_read, _black_hole, _cut_every_answer])
-async def test_close_is_in_time_whatever_the_wire_does(fault: Callable[[Wire], None]) -> None:
+@pytest.mark.parametrize("fault", [_never_answer, _never_read, _black_hole, _cut_every_response])
+async def test_close_is_in_time_whatever_the_wire_does(
+    fault: Callable[[FaultyNetwork], None],
+) -> None:
     loop = asyncio.get_running_loop()
-    async with wired() as (cluster, wire, producer):
+    async with wired() as (cluster, network, producer):
         for _ in range(2):
-            fault(wire)
+            fault(network)
         load = Load(cluster, producer)
         await load.send()
         started_at = loop.time()
@@ -399,8 +401,8 @@ async def test_close_is_in_time_whatever_the_wire_does(fault: Callable[[Wire], N
 
 
 async def test_a_buffer_behind_a_black_hole_stays_within_its_bound() -> None:
-    async with wired(BOUNDED, buffer_memory=8_192) as (_, wire, producer):
-        for proxy in wire.values():
+    async with wired(BOUNDED, buffer_memory=8_192) as (_, network, producer):
+        for proxy in network.values():
             proxy.black_hole()
 
         async def send() -> Delivery:
@@ -413,5 +415,5 @@ async def test_a_buffer_behind_a_black_hole_stays_within_its_bound() -> None:
         assert len(accepted) + sum(isinstance(each, KafkaTimeoutError) for each in results) == 60
         for delivery in accepted:
             await failure(delivery)
-        wire.heal()
+        network.heal()
         await producer.send_and_wait(TOPIC, b"next")

@@ -76,13 +76,13 @@ async def test_refused_records_with_others_behind_them_in_flight_leave_all_in_or
         async with producing(cluster, {**FAST, "batch_size": 400}) as producer:
             await producer.send_and_wait(TOPIC, b"warm", key=b"k")
             bad = {5, 17, 40, 41, 90}
-            told: list[int] = []
+            notified: list[int] = []
             deliveries = [
                 producer.send_nowait(
                     TOPIC,
                     b"%d" % n,
                     key=None if n in bad else b"k",
-                    on_delivery=lambda metadata, error, n=n: told.append(n),
+                    on_delivery=lambda metadata, error, n=n: notified.append(n),
                 )
                 for n in range(100)
             ]
@@ -92,7 +92,7 @@ async def test_refused_records_with_others_behind_them_in_flight_leave_all_in_or
             assert values(cluster)[1:] == [b"%d" % n for n in good]
             # Whoever awaits may be woken before the callbacks of the records behind its own.
             await asyncio.sleep(0)
-            assert [n for n in told if n not in bad] == good
+            assert [n for n in notified if n not in bad] == good
 
 
 async def test_without_idempotence_the_others_are_stored_once() -> None:

@@ -34,11 +34,11 @@ def raising(kind: type[BaseException]) -> Callable[..., Any]:
 
 def reports() -> list[BaseException]:
     """Return the list of what the loop is told from now on."""
-    told: list[BaseException] = []
+    reported: list[BaseException] = []
     asyncio.get_running_loop().set_exception_handler(
-        lambda _, context: told.append(context["exception"])
+        lambda _, context: reported.append(context["exception"])
     )
-    return told
+    return reported
 
 
 @RAISED
@@ -46,7 +46,7 @@ def reports() -> list[BaseException]:
 async def test_a_callback_costs_no_connection_and_no_other_record(
     kind: type[BaseException], how: str
 ) -> None:
-    told = reports()
+    reported = reports()
     async with (
         FakeCluster(topics={TOPIC: 4}) as cluster,
         # Sent again, a record would be stored twice.
@@ -70,8 +70,8 @@ async def test_a_callback_costs_no_connection_and_no_other_record(
         assert len(cluster.records(TOPIC)) == 8
         assert producer.metrics()["batch_retry_total"] == 0
         # Who waits for a record is woken before the callbacks of those behind it.
-        await until(lambda: len(told) == 4)
-        assert {type(error) for error in told} == {kind}
+        await until(lambda: len(reported) == 4)
+        assert {type(error) for error in reported} == {kind}
 
 
 @RAISED
@@ -119,7 +119,7 @@ async def test_a_serializer_fails_its_own_call_only(kind: type[BaseException]) -
 
 @RAISED
 async def test_hooks_that_raise_are_reported(kind: type[BaseException]) -> None:
-    told = reports()
+    reported = reports()
     async with FakeCluster(topics={TOPIC: 1}, auto_create_topics=False) as cluster:
         producer: AnyProducer = Producer(
             bootstrap_servers=cluster.bootstrap_servers,
@@ -136,7 +136,7 @@ async def test_hooks_that_raise_are_reported(kind: type[BaseException]) -> None:
         await asyncio.sleep(0)
         cluster.release()
     # The hook of errors for either loss, that of the close once.
-    assert [type(error) for error in told] == [kind] * 3
+    assert [type(error) for error in reported] == [kind] * 3
 
 
 def test_an_interrupt_from_a_partitioner_that_routes_passes_once_all_are_routed() -> None:
@@ -165,9 +165,9 @@ def test_an_interrupt_from_a_partitioner_that_routes_passes_once_all_are_routed(
 
 
 async def test_a_done_callback_that_is_no_function_of_one_argument_is_reported() -> None:
-    told = reports()
+    reported = reports()
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         delivery = producer.send_nowait(TOPIC, b"x")
         delivery.add_done_callback(lambda: None)  # type: ignore[arg-type,misc]  # pyright: ignore
         assert (await delivery).offset == 0
-        assert [type(error) for error in told] == [TypeError]
+        assert [type(error) for error in reported] == [TypeError]

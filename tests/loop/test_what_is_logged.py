@@ -25,7 +25,7 @@ def warnings(caplog: pytest.LogCaptureFixture, about: str = "") -> list[str]:
     ]
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+def warnings_and_errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [entry.getMessage() for entry in caplog.records if entry.levelname != "DEBUG"]
 
 
@@ -145,7 +145,7 @@ async def test_an_outage_is_a_line_for_each_change_of_state(
         await asyncio.sleep(2.5)
         await cluster.start_broker(0)
         await delivery
-        lines = told(caplog)
+        lines = warnings_and_errors(caplog)
         assert len(lines) <= 6, lines
         assert any("cannot be reached" in line for line in lines)
         assert any("reached again" in line for line in lines)
@@ -157,7 +157,7 @@ async def test_a_clean_life_is_quiet(caplog: pytest.LogCaptureFixture) -> None:
         for partition in range(2):
             await prove(producer, partition)
         await producer.send_many(TOPIC, [b"x"] * 100)
-    assert [line.partition(" ")[0] for line in told(caplog)] == ["Got"]
+    assert [line.partition(" ")[0] for line in warnings_and_errors(caplog)] == ["Got"]
 
 
 async def test_what_expires_while_the_producer_closes_is_in_its_report_and_in_the_log(

@@ -36,20 +36,20 @@ DecodedRecord = tuple[bytes | None, bytes | None, tuple[Header, ...], int]
 """Key, value, headers, timestamp in milliseconds."""
 
 
-def noting(told: list[T], item: T) -> Callable[..., None]:
+def append_to(seen: list[T], item: T) -> Callable[..., None]:
     """Return a callback that puts `item` on a list, whatever it is called with."""
 
     def note(*_: object) -> None:
-        told.append(item)
+        seen.append(item)
 
     return note
 
 
-def noting_outcome(told: list[Outcome]) -> OnDelivery:
+def append_outcome_to(seen: list[Outcome]) -> OnDelivery:
     """Return an `on_delivery` that puts what it is told on a list."""
 
     def note(metadata: RecordMetadata | None, error: KafkaError | None) -> None:
-        told.append((metadata, error))
+        seen.append((metadata, error))
 
     return note
 

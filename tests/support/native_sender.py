@@ -1,8 +1,8 @@
-"""The native half of the sender, with a broker whose side a test plays by hand.
+"""The native half of the sender, with a broker that the test plays.
 
-`Desk` has an accumulator, the `BrokerQueues` that take its batches, and one connection to broker 1,
-whose requests are decoded here and answered by the test. What native code leaves to Python is
-written down in `asked`.
+`NativeSender` has an accumulator, the `BrokerQueues` that take its batches, and one connection to
+broker 1. It decodes the requests, and the test responds to them. `asked` lists the calls in which
+native code asks Python to decide.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class Wire(CoreConnection):
         left: The frames that were no plain success.
     """
 
-    def __init__(self, desk: Desk) -> None:
-        super().__init__(desk.loop.time)
+    def __init__(self, sender: NativeSender) -> None:
+        super().__init__(sender.loop.time)
         self.sent: list[bytes] = []
         self.left: list[bytes] = []
         self._bytes = bytearray()
-        self._desk = desk
+        self._desk = sender
         self.begin(self, -1)
 
     def writelines(self, chunks: Any, /) -> None:
@@ -94,7 +94,7 @@ class AskedProducerId(CoreProducerId):
         self.asked.append("producer id")
 
 
-class Desk:
+class NativeSender:
     """See the module.
 
     Args:

@@ -1,6 +1,6 @@
 """A wire that lies: TCP proxies between a producer and the brokers of a FakeCluster.
 
-`lying_wire` puts one `Proxy` before each broker and has the cluster advertise it, so that every
+`faulty_network` puts one `Proxy` before each broker and has the cluster advertise it, so that every
 byte passes here. A proxy cuts both directions into Kafka frames, to know which API's request or
 answer a byte belongs to, and does to them what its test orders; it never makes a byte up.
 `until_happened` waits for what was ordered to come true, so no test has to sleep.
@@ -20,7 +20,7 @@ from typing import Final, Literal, TypeAlias
 
 from aioproducer.testing import ApiName, FakeCluster
 
-__all__ = ["Direction", "Ending", "Proxy", "Wire", "lying_wire"]
+__all__ = ["Direction", "Ending", "FaultyNetwork", "Proxy", "faulty_network"]
 
 HOST: Final = "127.0.0.1"
 _KEYS: Final[dict[int, ApiName]] = {
@@ -106,7 +106,7 @@ class Direction:
         async with self._changed:
             await self._changed.wait_for(lambda: self.happened[what] >= count)
 
-    async def _tell(self, what: str) -> None:
+    async def _notify(self, what: str) -> None:
         self.happened[what] += 1
         async with self._changed:
             self._changed.notify_all()
@@ -131,7 +131,7 @@ class Direction:
         await self._send(data, target)
         if cut is None:
             return None
-        await self._tell("cut")
+        await self._notify("cut")
         if cut.ending != "hold":
             return cut.ending
         await self._let_go.wait()
@@ -144,7 +144,7 @@ class Direction:
             if self.delay:
                 await asyncio.sleep(self.delay)
             if not self._is_flowing.is_set():
-                await self._tell("stalled")
+                await self._notify("stalled")
                 await self._is_flowing.wait()
             part = data[start : start + size]
             try:
@@ -365,7 +365,7 @@ class Proxy:
             target.shutdown(socket.SHUT_WR)
 
 
-class Wire(dict[int, Proxy]):
+class FaultyNetwork(dict[int, Proxy]):
     """The proxies by node id."""
 
     def heal(self) -> None:
@@ -386,14 +386,14 @@ def _reset_on_close(pair: list[socket.socket]) -> None:
 
 
 @asynccontextmanager
-async def lying_wire(cluster: FakeCluster) -> AsyncGenerator[Wire, None]:
+async def faulty_network(cluster: FakeCluster) -> AsyncGenerator[FaultyNetwork, None]:
     """Put a proxy before each broker of a started cluster."""
-    wire = Wire()
+    network = FaultyNetwork()
     try:
         for node_id, port in cluster.ports.items():
-            proxy = wire[node_id] = Proxy(port)
+            proxy = network[node_id] = Proxy(port)
             cluster.advertise(node_id, HOST, proxy.port)
-        yield wire
+        yield network
     finally:
-        for proxy in wire.values():
+        for proxy in network.values():
             await proxy.aclose()

@@ -28,7 +28,7 @@ OTHER_ID = bytes([2] * 16)
 BROKER = "1 at b:9092"
 
 
-def told(
+def topic_response(
     *leaders: tuple[int, int], name: str | None = "t", topic_id: bytes = ID, error_code: int = 0
 ) -> MetadataResponseTopic:
     """Answer for a topic with these leaders and epochs, by partition."""
@@ -136,7 +136,7 @@ class TopicsInUse:
     def know(self, *leaders: tuple[int, int], name: str = "t", topic_id: bytes = ID) -> Topic:
         """Make a topic known that got no record yet."""
         self.accumulator.topic(name)
-        self.answer(told(*leaders, name=name, topic_id=topic_id))
+        self.answer(topic_response(*leaders, name=name, topic_id=topic_id))
         return self.topic(name)
 
     # ---- the sender's part

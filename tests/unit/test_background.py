@@ -8,7 +8,7 @@ import contextvars
 import pytest
 
 from aioproducer.background import Background, Timer
-from tests.support.core import ManualLoop, noting
+from tests.support.core import ManualLoop, append_to
 
 request: contextvars.ContextVar[str] = contextvars.ContextVar("request", default="none")
 
@@ -33,58 +33,58 @@ class Timed:
 
 
 def test_a_timer_goes_off_once_at_its_time() -> None:
-    its = Timed()
-    its.timer.set(its.at(3))
-    its.loop.advance(2.9)
-    assert its.went_off == []
-    its.loop.advance(60)
-    assert its.went_off == [3]
-    assert its.timer.at is None
+    harness = Timed()
+    harness.timer.set(harness.at(3))
+    harness.loop.advance(2.9)
+    assert harness.went_off == []
+    harness.loop.advance(60)
+    assert harness.went_off == [3]
+    assert harness.timer.at is None
 
 
 def test_a_timer_that_is_not_set_does_not_go_off() -> None:
-    its = Timed()
-    assert its.timer.at is None
-    its.timer.cancel()
-    its.loop.advance(60)
-    assert its.went_off == []
+    harness = Timed()
+    assert harness.timer.at is None
+    harness.timer.cancel()
+    harness.loop.advance(60)
+    assert harness.went_off == []
 
 
 def test_a_timer_that_is_set_again_goes_off_at_the_new_time_only() -> None:
-    its = Timed()
+    harness = Timed()
     for seconds in (5, 2, 7):
-        its.timer.set(its.at(seconds))
-        assert its.timer.at == its.at(seconds)
-    its.loop.advance(60)
-    assert its.went_off == [7]
+        harness.timer.set(harness.at(seconds))
+        assert harness.timer.at == harness.at(seconds)
+    harness.loop.advance(60)
+    assert harness.went_off == [7]
 
 
 def test_a_timer_that_is_set_by_several_goes_off_at_the_earliest_time() -> None:
-    its = Timed()
+    harness = Timed()
     for seconds in (5, 2, 7):
-        its.timer.set_by(its.at(seconds))
-    assert its.timer.at == its.at(2)
-    its.loop.advance(60)
-    assert its.went_off == [2]
+        harness.timer.set_by(harness.at(seconds))
+    assert harness.timer.at == harness.at(2)
+    harness.loop.advance(60)
+    assert harness.went_off == [2]
 
 
 def test_setting_by_a_later_time_makes_no_other_timer_of_the_loop() -> None:
-    its = Timed()
-    its.timer.set_by(its.at(1))
+    harness = Timed()
+    harness.timer.set_by(harness.at(1))
     for seconds in range(2, 1_000):
-        its.timer.set_by(its.at(seconds))
-    assert its.loop.timers == [its.at(1)]
+        harness.timer.set_by(harness.at(seconds))
+    assert harness.loop.timers == [harness.at(1)]
 
 
 def test_a_cancelled_timer_does_not_go_off_and_can_be_set_again() -> None:
-    its = Timed()
-    its.timer.set(its.at(1))
-    its.timer.cancel()
-    assert its.timer.at is None
-    assert its.loop.timers == []
-    its.timer.set_by(its.at(4))
-    its.loop.advance(60)
-    assert its.went_off == [4]
+    harness = Timed()
+    harness.timer.set(harness.at(1))
+    harness.timer.cancel()
+    assert harness.timer.at is None
+    assert harness.loop.timers == []
+    harness.timer.set_by(harness.at(4))
+    harness.loop.advance(60)
+    assert harness.went_off == [4]
 
 
 def test_a_timer_may_be_set_by_what_it_calls() -> None:
@@ -105,67 +105,67 @@ def test_a_timer_may_be_set_by_what_it_calls() -> None:
 
 
 def test_a_timer_that_was_due_at_once_goes_off_in_a_turn_of_the_loop() -> None:
-    its = Timed()
-    its.timer.set(its.at(0))
-    assert its.went_off == []
-    its.loop.turn()
-    assert its.went_off == [0]
+    harness = Timed()
+    harness.timer.set(harness.at(0))
+    assert harness.went_off == []
+    harness.loop.turn()
+    assert harness.went_off == [0]
 
 
 # ---- a loop that was held
 
 
 def test_a_late_timer_lets_the_loop_read_first() -> None:
-    its = Timed()
-    its.timer.set(its.at(1))
-    its.loop.hold(30)
+    harness = Timed()
+    harness.timer.set(harness.at(1))
+    harness.loop.hold(30)
     turns = 0
-    while not its.went_off and turns < 100:
-        its.loop.turn()
+    while not harness.went_off and turns < 100:
+        harness.loop.turn()
         turns += 1
     # 256 KiB of each connection are read in one turn.
     assert turns > 10
-    assert its.went_off == [30]
+    assert harness.went_off == [30]
 
 
 def test_a_late_timer_that_what_is_read_cancels_does_not_go_off() -> None:
-    its = Timed()
-    its.timer.set(its.at(1))
-    its.loop.hold(30)
-    its.loop.turn()
-    its.timer.cancel()
-    its.loop.advance(60)
-    assert its.went_off == []
+    harness = Timed()
+    harness.timer.set(harness.at(1))
+    harness.loop.hold(30)
+    harness.loop.turn()
+    harness.timer.cancel()
+    harness.loop.advance(60)
+    assert harness.went_off == []
 
 
 def test_a_late_timer_that_what_is_read_moves_goes_off_at_the_new_time() -> None:
-    its = Timed()
-    its.timer.set(its.at(1))
-    its.loop.hold(30)
-    its.loop.turn()
-    its.timer.set(its.at(50))
-    its.loop.advance(60)
-    assert its.went_off == [50]
+    harness = Timed()
+    harness.timer.set(harness.at(1))
+    harness.loop.hold(30)
+    harness.loop.turn()
+    harness.timer.set(harness.at(50))
+    harness.loop.advance(60)
+    assert harness.went_off == [50]
 
 
 def test_a_late_timer_stays_set_for_the_time_at_which_it_was_due() -> None:
-    its = Timed()
-    its.timer.set(its.at(1))
-    its.loop.hold(30)
-    its.loop.turn()
-    assert its.timer.at == its.at(1)
-    its.timer.set_by(its.at(40))
-    assert its.timer.at == its.at(1)
-    its.loop.run_until_quiet()
-    assert its.went_off == [30]
+    harness = Timed()
+    harness.timer.set(harness.at(1))
+    harness.loop.hold(30)
+    harness.loop.turn()
+    assert harness.timer.at == harness.at(1)
+    harness.timer.set_by(harness.at(40))
+    assert harness.timer.at == harness.at(1)
+    harness.loop.run_until_quiet()
+    assert harness.went_off == [30]
 
 
 def test_a_timer_that_is_a_little_late_goes_off_at_once() -> None:
-    its = Timed()
-    its.timer.set(its.at(1))
-    its.loop.hold(1.04)
-    its.loop.turn()
-    assert its.went_off == [pytest.approx(1.04)]
+    harness = Timed()
+    harness.timer.set(harness.at(1))
+    harness.loop.hold(1.04)
+    harness.loop.turn()
+    assert harness.went_off == [pytest.approx(1.04)]
 
 
 # ---- whose context
@@ -220,11 +220,11 @@ def test_what_one_callback_sets_is_not_seen_by_another() -> None:
 def test_a_callback_that_was_cancelled_does_not_run() -> None:
     loop = ManualLoop()
     background = Background(loop.as_loop())
-    told: list[int] = []
-    background.call_soon(noting(told, 1)).cancel()
-    background.call_at(loop.now + 1, noting(told, 2)).cancel()
+    notified: list[int] = []
+    background.call_soon(append_to(notified, 1)).cancel()
+    background.call_at(loop.now + 1, append_to(notified, 2)).cancel()
     loop.advance(60)
-    assert told == []
+    assert notified == []
 
 
 def test_the_clock_is_that_of_the_loop() -> None:

@@ -134,7 +134,7 @@ def _bytes(send: Send, producer_id: int) -> bytes:
     return bytes(data[: send.cut]) * (1 + send.twice)
 
 
-async def _answers(
+async def _responses(
     client: KioClient, topic: str, topic_id: uuid.UUID, case: list[Send]
 ) -> list[dict[str, object]]:
     producer_id = (await client.ask(init_producer_id_request())).producer_id
@@ -150,24 +150,24 @@ async def _answers(
             version=send.version,
             acks=send.acks,
         )
-        answers.append(_told(answer))
+        answers.append(_outcome_of(answer))
     return answers
 
 
-def _told(answer: Any) -> dict[str, object]:
+def _outcome_of(answer: Any) -> dict[str, object]:
     """Return what two brokers must agree on."""
-    told: dict[str, object] = {
+    outcome: dict[str, object] = {
         name: getattr(answer, name)
         for name in ("error_code", "base_offset", "log_start_offset", "current_leader")
         if hasattr(answer, name)
     }
     appended = answer.log_append_time
     appended_ms = None if appended is None else int(appended.timestamp() * 1000)
-    told["appended"] = "now" if appended_ms and appended_ms > NOW_MS + 1000 else appended_ms
+    outcome["appended"] = "now" if appended_ms and appended_ms > NOW_MS + 1000 else appended_ms
     if hasattr(answer, "record_errors"):
-        told["bad_records"] = [error.batch_index for error in answer.record_errors]
-        told["says"] = answer.error_message
-    return told
+        outcome["bad_records"] = [error.batch_index for error in answer.record_errors]
+        outcome["says"] = answer.error_message
+    return outcome
 
 
 async def _id_of(client: KioClient, topic: str) -> uuid.UUID:
@@ -197,7 +197,7 @@ async def test_the_fake_answers_as_kafka_does(
 ) -> None:
     topic = create_topic(kafka, partitions=1, config=config)
     async with connected(kafka.bootstrap_servers) as client:
-        real = await _answers(client, topic, await _id_of(client, topic), case)
+        real = await _responses(client, topic, await _id_of(client, topic), case)
     async with FakeCluster(brokers=1, auto_create_topics=False) as cluster:
         topic_id = cluster.create_topic(
             topic,
@@ -209,5 +209,5 @@ async def test_the_fake_answers_as_kafka_does(
             compacted="cleanup.policy" in config,
         )
         async with connected(cluster.bootstrap_servers) as client:
-            fake = await _answers(client, topic, topic_id, case)
+            fake = await _responses(client, topic, topic_id, case)
     assert fake == real

@@ -26,13 +26,13 @@ def produce_with_librdkafka(servers: str, config: Mapping[str, Any]) -> list[str
     """Return the errors."""
     errors: list[str] = []
 
-    def told(error: object, message: Message) -> None:
+    def on_delivery(error: object, message: Message) -> None:
         if error is not None:
             errors.append(str(error))
 
     producer = Producer({"bootstrap.servers": servers, "linger.ms": 20, **config})
     for n in range(COUNT):
-        producer.produce("t", b"v%d" % n, key=b"k%d" % (n % 7), on_delivery=told)
+        producer.produce("t", b"v%d" % n, key=b"k%d" % (n % 7), on_delivery=on_delivery)
     left = producer.flush(15)
     return [*errors, *(["not flushed"] if left else [])]
 

@@ -166,8 +166,8 @@ async def test_another_address_may_be_advertised_than_the_one_listened_on() -> N
             metadata = await client.ask(asked(12, ["t"]))
             cluster.move_leader("t", 0, 1)
             answer = await client.ask(produce_request({("t", 0): batch()}))
-        told = [(broker.node_id, broker.host, broker.port) for broker in metadata.brokers]
-        assert told == [(0, "127.0.0.1", cluster.ports[0]), (1, "proxy.test", 1234)]
+        addresses = [(broker.node_id, broker.host, broker.port) for broker in metadata.brokers]
+        assert addresses == [(0, "127.0.0.1", cluster.ports[0]), (1, "proxy.test", 1234)]
         (hint,) = answer.node_endpoints
         assert (hint.node_id, hint.host, hint.port) == (1, "proxy.test", 1234)
         assert cluster.bootstrap_servers == f"{true},proxy.test:1234"

@@ -20,7 +20,7 @@ from tests.unit.testing.apis.test_metadata import asked
 from tests.unit.testing.apis.test_small_apis import api_versions
 
 
-async def raw_answer(client: KioClient) -> bytes:
+async def raw_response(client: KioClient) -> bytes:
     """The body of the next answer, which no client can read."""
     (size,) = struct.unpack(">i", await client.reader.readexactly(4))
     return (await client.reader.readexactly(size))[4:]
@@ -40,7 +40,7 @@ async def test_a_version_of_api_versions_is_refused_as_the_broker_does(
 ) -> None:
     async with FakeCluster(habits=habits) as cluster, connected(address(cluster)) as client:
         await client.send(api_versions(4))
-        assert await raw_answer(client) == bytes.fromhex(refusal)
+        assert await raw_response(client) == bytes.fromhex(refusal)
         offered = {api.api_key for api in (await client.ask(api_versions(0))).api_keys}
         assert 18 in offered
         cluster.expect_clean()

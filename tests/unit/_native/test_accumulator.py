@@ -22,7 +22,7 @@ from aioproducer.errors import (
 )
 from aioproducer.hooks import Partitioner
 from tests.support import kafka_python
-from tests.support.core import NO_LIMIT, TOPIC, Core, noting, records_of
+from tests.support.core import NO_LIMIT, TOPIC, Core, append_to, records_of
 
 quick = settings(max_examples=50, deadline=None, database=None)
 
@@ -600,17 +600,17 @@ def test_the_deliveries_of_waiting_records_get_their_offsets() -> None:
 
 def test_who_waits_for_a_waiting_record_waits_for_its_batch_after_the_routing() -> None:
     core = unknown()
-    told: list[str] = []
-    core.put(partition=0, on_delivery=noting(told, "first"))
+    notified: list[str] = []
+    core.put(partition=0, on_delivery=append_to(notified, "first"))
     delivery = core.put(partition=1)
-    delivery.add_done_callback(noting(told, "second"))
+    delivery.add_done_callback(append_to(notified, "second"))
     core.route(2)
     for partition in (0, 1):
         batch = core.take(partition)
         assert batch.waiter_count == 1
         batch.complete(0)
         batch.wake(True)
-    assert told == ["first", "second"]
+    assert notified == ["first", "second"]
 
 
 def test_who_waits_is_woken_when_the_batch_is_done_while_it_is_filled(
@@ -625,12 +625,12 @@ def test_who_waits_is_woken_when_the_batch_is_done_while_it_is_filled(
         batch.wake(False)
 
     monkeypatch.setattr(core.events, "batch_closed", send_at_once)
-    told: list[int] = []
+    notified: list[int] = []
     for index in range(3):
-        core.put(bytes(60), on_delivery=noting(told, index))
+        core.put(bytes(60), on_delivery=append_to(notified, index))
     core.route()
     core.manual.run_once()
-    assert told == [0, 1, 2]
+    assert notified == [0, 1, 2]
 
 
 def test_waiting_records_count_against_the_buffer() -> None:
@@ -661,14 +661,14 @@ def test_a_waiting_record_is_counted_once() -> None:
 
 def test_a_waiting_record_for_a_partition_that_is_not_there_fails_alone() -> None:
     core = unknown()
-    told: list[KafkaError | None] = []
-    bad = core.put(partition=5, on_delivery=lambda _, error: told.append(error))
+    notified: list[KafkaError | None] = []
+    bad = core.put(partition=5, on_delivery=lambda _, error: notified.append(error))
     good = core.put(partition=0)
     core.set_partitions(TOPIC, 1)
     _, ((failed, _),) = core.accumulator.route(core.topic(), NO_LIMIT)
     failed.wake(True)
     assert isinstance(bad.exception(), InvalidPartitionError)
-    assert [type(error) for error in told] == [InvalidPartitionError]
+    assert [type(error) for error in notified] == [InvalidPartitionError]
     assert not good.done()
     assert core.values() == [b"v"]
 
@@ -728,12 +728,12 @@ def test_failing_all_that_waits_gives_every_byte_back() -> None:
 
 def test_records_that_fail_together_notify_each_of_their_waiters() -> None:
     core = unknown()
-    told: list[int] = []
+    notified: list[int] = []
     for index in range(3):
-        core.put(on_delivery=noting(told, index))
+        core.put(on_delivery=append_to(notified, index))
     give_up(core, core.topic().waiting[0])
     core.manual.run_once()
-    assert told == [0, 1, 2]
+    assert notified == [0, 1, 2]
 
 
 def test_the_record_after_failed_ones_waits_and_asks_again() -> None:
@@ -885,21 +885,21 @@ def test_records_that_came_together_are_over_when_the_last_of_them_is_routed() -
 
 def test_of_records_that_came_together_only_those_that_still_wait_fail() -> None:
     core = unknown()
-    told: list[int] = []
-    deliveries = [core.put(on_delivery=noting(told, index)) for index in range(4)]
+    notified: list[int] = []
+    deliveries = [core.put(on_delivery=append_to(notified, index)) for index in range(4)]
     (waiting,) = core.topic().waiting
     core.route(limit=2)
     assert waiting.count == 2
     assert len(waiting.left()) == 2
     give_up(core, waiting)
     core.manual.run_once()
-    assert told == [2, 3]
+    assert notified == [2, 3]
     assert waiting.batch.record_count == 2
     batch = core.take()
     batch.complete(5)
     batch.wake(False)
     core.manual.run_once()
-    assert told == [2, 3, 0, 1]
+    assert notified == [2, 3, 0, 1]
     assert [delivery.result().offset for delivery in deliveries[:2]] == [5, 6]
 
 

@@ -27,15 +27,15 @@ from aioproducer.protocol.produce import (
 )
 from aioproducer.testing.batch import BatchHeader, records_of
 from tests.support.core import TOPIC
-from tests.support.native_sender import TOPIC_ID, Desk
+from tests.support.native_sender import TOPIC_ID, NativeSender
 
 NATIVE = range(9, 14)
 
 
-def one_in_flight(desk: Desk, partition: int = 0) -> Delivery:
+def one_in_flight(sender: NativeSender, partition: int = 0) -> Delivery:
     """Have a record of one partition be in flight."""
-    delivery = desk.core.put(partition=partition)
-    desk.loop.run_once()
+    delivery = sender.core.put(partition=partition)
+    sender.loop.run_once()
     return delivery
 
 
@@ -44,14 +44,14 @@ def one_in_flight(desk: Desk, partition: int = 0) -> Delivery:
 
 @pytest.mark.parametrize("version", NATIVE)
 def test_a_request_says_what_the_generic_codec_would_say(version: int) -> None:
-    desk = Desk(version=version)
-    desk.know("views", 2, bytes(range(1, 17)))
-    desk.core.put(b"a" * 5_000, partition=0)
-    desk.core.put(b"b", partition=2, key=b"k", headers=[("h", b"v")])
-    desk.core.put(b"c", topic="views", partition=1)
-    desk.core.put(b"d" * 3_000, partition=0)
-    desk.loop.run_once()
-    request = desk.request()
+    sender = NativeSender(version=version)
+    sender.know("views", 2, bytes(range(1, 17)))
+    sender.core.put(b"a" * 5_000, partition=0)
+    sender.core.put(b"b", partition=2, key=b"k", headers=[("h", b"v")])
+    sender.core.put(b"c", topic="views", partition=1)
+    sender.core.put(b"d" * 3_000, partition=0)
+    sender.loop.run_once()
+    request = sender.request()
     assert (request.transactional_id, request.acks, request.timeout_ms) == (None, -1, 30_000)
     if version >= 13:
         assert [topic.topic_id for topic in request.topic_data] == [TOPIC_ID, bytes(range(1, 17))]
@@ -78,105 +78,105 @@ def test_a_request_says_what_the_generic_codec_would_say(version: int) -> None:
         (TOPIC, 2): [b"b"],
         ("views", 1): [b"c"],
     }
-    assert "send" not in desk.asked
+    assert "send" not in sender.asked
 
 
 @pytest.mark.parametrize("version", [7, 8])
 def test_a_broker_of_old_gets_its_request_from_python(version: int) -> None:
-    desk = Desk(version=version)
-    one_in_flight(desk)
-    assert desk.asked.count("send") == 1
-    assert desk.wire.sent == []
+    sender = NativeSender(version=version)
+    one_in_flight(sender)
+    assert sender.asked.count("send") == 1
+    assert sender.wire.sent == []
 
 
 def test_a_topic_without_id_is_sent_by_python_to_a_broker_that_takes_ids() -> None:
-    desk = Desk()
-    desk.core.topic().topic_id = bytes(16)
-    one_in_flight(desk)
-    assert "send" in desk.asked
+    sender = NativeSender()
+    sender.core.topic().topic_id = bytes(16)
+    one_in_flight(sender)
+    assert "send" in sender.asked
 
 
 @pytest.mark.parametrize("acks", [0])
 def test_without_acks_python_sends(acks: int) -> None:
-    desk = Desk(acks=acks, enable_idempotence=False)
-    one_in_flight(desk)
-    assert desk.asked[-2:] == ["send", "sent_without_response"]
+    sender = NativeSender(acks=acks, enable_idempotence=False)
+    one_in_flight(sender)
+    assert sender.asked[-2:] == ["send", "sent_without_response"]
 
 
 def test_what_is_accepted_in_one_turn_leaves_at_its_end_in_one_request() -> None:
-    desk = Desk()
+    sender = NativeSender()
     for partition in (0, 1, 0, 2):
-        desk.core.put(partition=partition)
-    assert desk.wire.sent == []
-    desk.loop.run_once()
-    assert len(desk.wire.sent) == 1
-    assert [batch.record_count for batch in desk.last().batches] == [2, 1, 1]
+        sender.core.put(partition=partition)
+    assert sender.wire.sent == []
+    sender.loop.run_once()
+    assert len(sender.wire.sent) == 1
+    assert [batch.record_count for batch in sender.last().batches] == [2, 1, 1]
 
 
 def test_a_partition_that_nothing_was_stored_of_has_one_batch_in_flight() -> None:
-    desk = Desk()
-    one_in_flight(desk)
-    one_in_flight(desk)
-    assert len(desk.wire.pending) == 1
-    desk.answer(desk.last())
-    assert [batch.base_sequence for batch in desk.last().batches] == [1]
+    sender = NativeSender()
+    one_in_flight(sender)
+    one_in_flight(sender)
+    assert len(sender.wire.pending) == 1
+    sender.answer(sender.last())
+    assert [batch.base_sequence for batch in sender.last().batches] == [1]
 
 
 def test_a_partition_without_leader_asks_for_one() -> None:
-    desk = Desk()
-    queue = desk.core.queue()
+    sender = NativeSender()
+    queue = sender.core.queue()
     queue.leader = PartitionLeader(NO_LEADER, -1)
-    one_in_flight(desk)
-    assert "lacks_leader" in desk.asked
-    assert desk.wire.sent == []
+    one_in_flight(sender)
+    assert "lacks_leader" in sender.asked
+    assert sender.wire.sent == []
 
 
 def test_what_a_woken_task_sends_leaves_in_the_same_callback() -> None:
-    desk = Desk()
-    desk.prove(0)
-    first = desk.core.put(partition=0)
-    first.add_done_callback(lambda _: desk.core.put(b"next", partition=0))
-    desk.loop.run_once()
-    desk.answer(desk.last())
-    assert [batch.record_count for batch in desk.last().batches] == [1]
+    sender = NativeSender()
+    sender.prove(0)
+    first = sender.core.put(partition=0)
+    first.add_done_callback(lambda _: sender.core.put(b"next", partition=0))
+    sender.loop.run_once()
+    sender.answer(sender.last())
+    assert [batch.record_count for batch in sender.last().batches] == [1]
 
 
 def test_what_a_loop_in_a_woken_task_sends_leaves_with_that_loop() -> None:
-    desk = Desk()
-    desk.prove(0)
+    sender = NativeSender()
+    sender.prove(0)
 
     def nest(_: Delivery) -> None:
-        desk.core.put(b"nested", partition=1)
-        desk.loop.run_once()
-        assert len(desk.wire.pending) == 1
+        sender.core.put(b"nested", partition=1)
+        sender.loop.run_once()
+        assert len(sender.wire.pending) == 1
 
-    desk.core.put(partition=0).add_done_callback(nest)
-    desk.loop.run_once()
-    desk.answer(desk.last())
-    assert [batch.partition for batch in desk.last().batches] == [1]
+    sender.core.put(partition=0).add_done_callback(nest)
+    sender.loop.run_once()
+    sender.answer(sender.last())
+    assert [batch.partition for batch in sender.last().batches] == [1]
 
 
 def test_a_partition_that_moves_lingers_no_longer_at_its_former_leader() -> None:
-    desk = Desk()
-    desk.prove(0)
-    one_in_flight(desk)
-    desk.core.put(partition=1)
-    desk.loop.run_once()
-    former = desk.broker_queues.of(1)
+    sender = NativeSender()
+    sender.prove(0)
+    one_in_flight(sender)
+    sender.core.put(partition=1)
+    sender.loop.run_once()
+    former = sender.broker_queues.of(1)
     assert former.lingering_count == 1
-    former.withdraw(desk.core.queue(1))
+    former.withdraw(sender.core.queue(1))
     assert former.lingering_count == 0
 
 
 def test_without_acks_a_batch_keeps_no_request() -> None:
-    desk = Desk(acks=0, enable_idempotence=False)
-    one_in_flight(desk)
+    sender = NativeSender(acks=0, enable_idempotence=False)
+    one_in_flight(sender)
     gc.collect()
     gc.disable()
     try:
         before = sum(isinstance(one, SentRequest) for one in gc.get_objects())
         for _ in range(10):
-            one_in_flight(desk)
+            one_in_flight(sender)
         assert sum(isinstance(one, SentRequest) for one in gc.get_objects()) <= before + 1
     finally:
         gc.enable()
@@ -186,72 +186,72 @@ def test_without_acks_a_batch_keeps_no_request() -> None:
 
 
 def test_one_caller_alone_never_waits() -> None:
-    desk = Desk()
+    sender = NativeSender()
     for _ in range(20):
-        one_in_flight(desk)
-        assert len(desk.wire.pending) == 1
-        desk.answer(desk.last())
+        one_in_flight(sender)
+        assert len(sender.wire.pending) == 1
+        sender.answer(sender.last())
 
 
 def test_a_small_batch_goes_with_the_response_that_is_due() -> None:
-    desk = Desk()
-    desk.prove(0, 1)
-    one_in_flight(desk, 0)
-    one_in_flight(desk, 1)
-    assert len(desk.wire.pending) == 1
-    desk.answer(desk.last())
-    assert [batch.partition for batch in desk.last().batches] == [1]
+    sender = NativeSender()
+    sender.prove(0, 1)
+    one_in_flight(sender, 0)
+    one_in_flight(sender, 1)
+    assert len(sender.wire.pending) == 1
+    sender.answer(sender.last())
+    assert [batch.partition for batch in sender.last().batches] == [1]
 
 
 def test_a_small_batch_waits_no_longer_than_half_a_response_time() -> None:
-    desk = Desk()
-    desk.prove(0, 1)
-    one_in_flight(desk, 0)
-    one_in_flight(desk, 1)
-    desk.loop.advance(0.2)
-    assert len(desk.wire.pending) == 2
+    sender = NativeSender()
+    sender.prove(0, 1)
+    one_in_flight(sender, 0)
+    one_in_flight(sender, 1)
+    sender.loop.advance(0.2)
+    assert len(sender.wire.pending) == 2
 
 
-def ten_callers() -> Desk:
+def ten_callers() -> NativeSender:
     """Have ten callers wait for a record each, time and again."""
-    desk = Desk(partitions=1)
-    desk.prove(0)
+    sender = NativeSender(partitions=1)
+    sender.prove(0)
     for _ in range(30):
         for _ in range(10):
-            desk.core.put(partition=0)
-        desk.loop.run_until_quiet()
-        assert [batch.record_count for batch in desk.last().batches] == [10]
-        desk.answer(desk.last())
-    return desk
+            sender.core.put(partition=0)
+        sender.loop.run_until_quiet()
+        assert [batch.record_count for batch in sender.last().batches] == [10]
+        sender.answer(sender.last())
+    return sender
 
 
 def test_callers_who_come_back_make_one_request() -> None:
-    desk = ten_callers()
+    sender = ten_callers()
     # They come one by one, a turn of the loop each; nine of ten count for all.
     for number in range(9):
-        assert not desk.wire.pending, number
-        desk.core.put(partition=0)
-        desk.loop.run_once()
-    assert [batch.record_count for batch in desk.last().batches] == [9]
+        assert not sender.wire.pending, number
+        sender.core.put(partition=0)
+        sender.loop.run_once()
+    assert [batch.record_count for batch in sender.last().batches] == [9]
 
 
 def test_two_quiet_turns_say_that_nobody_is_coming() -> None:
-    desk = ten_callers()
-    desk.core.put(partition=0)
-    desk.loop.run_once()
-    assert not desk.wire.pending
-    desk.loop.run_until_quiet()
-    assert [batch.record_count for batch in desk.last().batches] == [1]
+    sender = ten_callers()
+    sender.core.put(partition=0)
+    sender.loop.run_once()
+    assert not sender.wire.pending
+    sender.loop.run_until_quiet()
+    assert [batch.record_count for batch in sender.last().batches] == [1]
 
 
 def test_closing_lets_go_of_the_timer_of_what_is_held_back() -> None:
-    desk = Desk()
-    desk.prove(0, 1)
-    one_in_flight(desk, 0)
-    one_in_flight(desk, 1)
-    assert desk.loop.timers
-    desk.broker_queues.close()
-    assert not desk.loop.timers
+    sender = NativeSender()
+    sender.prove(0, 1)
+    one_in_flight(sender, 0)
+    one_in_flight(sender, 1)
+    assert sender.loop.timers
+    sender.broker_queues.close()
+    assert not sender.loop.timers
 
 
 # ---- a plain success
@@ -259,61 +259,61 @@ def test_closing_lets_go_of_the_timer_of_what_is_held_back() -> None:
 
 @pytest.mark.parametrize("version", NATIVE)
 def test_a_plain_success_completes_every_batch_without_python(version: int) -> None:
-    desk = Desk(version=version)
-    deliveries = [desk.core.put(partition=partition) for partition in (0, 1, 2)]
-    desk.loop.run_once()
-    desk.answer(desk.last(), desk.success(desk.last(), base_offset=41))
+    sender = NativeSender(version=version)
+    deliveries = [sender.core.put(partition=partition) for partition in (0, 1, 2)]
+    sender.loop.run_once()
+    sender.answer(sender.last(), sender.success(sender.last(), base_offset=41))
     assert [delivery.result().offset for delivery in deliveries] == [41, 41, 41]
-    assert desk.answers == []
-    assert desk.wire.left == []
-    assert desk.core.accumulator.buffer_used == 0
-    assert desk.broker_queues.counters.records_delivered == 3
-    assert desk.broker_queues.active == []
-    assert desk.broker_queues.of(1).is_idle
+    assert sender.answers == []
+    assert sender.wire.left == []
+    assert sender.core.accumulator.buffer_used == 0
+    assert sender.broker_queues.counters.records_delivered == 3
+    assert sender.broker_queues.active == []
+    assert sender.broker_queues.of(1).is_idle
 
 
 def test_the_time_of_the_broker_is_taken() -> None:
-    desk = Desk()
-    delivery = one_in_flight(desk)
-    response = desk.success(desk.last())
+    sender = NativeSender()
+    delivery = one_in_flight(sender)
+    response = sender.success(sender.last())
     partition = response.responses[0].partition_responses[0]
     stamped = partition._replace(log_append_time_ms=1_234)
     topic = response.responses[0]._replace(partition_responses=[stamped])
-    desk.answer(desk.last(), ProduceResponse([topic]))
+    sender.answer(sender.last(), ProduceResponse([topic]))
     assert delivery.result().timestamp_ms == 1_234
     assert delivery.result().is_log_append_time
 
 
 def test_a_response_in_another_order_is_a_plain_success() -> None:
-    desk = Desk(partitions=20)
-    desk.know("views", 20, bytes(range(1, 17)))
+    sender = NativeSender(partitions=20)
+    sender.know("views", 20, bytes(range(1, 17)))
     for partition in range(20):
-        desk.core.put(partition=partition)
-        desk.core.put(partition=partition, topic="views")
-    desk.loop.run_once()
-    response = desk.success(desk.last())
+        sender.core.put(partition=partition)
+        sender.core.put(partition=partition, topic="views")
+    sender.loop.run_once()
+    response = sender.success(sender.last())
     mixed = [
         topic._replace(partition_responses=[*reversed(topic.partition_responses)])
         for topic in reversed(response.responses)
     ]
-    desk.answer(desk.last(), ProduceResponse(mixed))
-    assert desk.answers == []
-    assert desk.broker_queues.counters.records_delivered == 40
+    sender.answer(sender.last(), ProduceResponse(mixed))
+    assert sender.answers == []
+    assert sender.broker_queues.counters.records_delivered == 40
 
 
 def test_two_responses_read_at_once_are_each_taken() -> None:
-    desk = Desk()
-    desk.prove(0)
-    first, second = one_in_flight(desk), one_in_flight(desk)
+    sender = NativeSender()
+    sender.prove(0)
+    first, second = one_in_flight(sender), one_in_flight(sender)
     # It would be held back for a moment.
-    desk.broker_queues.make_due(desk.core.queue())
-    desk.broker_queues.drain_offered()
-    sent = [*desk.wire.pending]
+    sender.broker_queues.make_due(sender.core.queue())
+    sender.broker_queues.drain_offered()
+    sent = [*sender.wire.pending]
     assert len(sent) == 2
-    frames = b"".join(desk.frame(one, desk.success(one)) for one in sent)
-    desk.wire.data_received(frames)
-    for frame in desk.wire.left:
-        assert desk.wire.take_plain_success(frame)
+    frames = b"".join(sender.frame(one, sender.success(one)) for one in sent)
+    sender.wire.data_received(frames)
+    for frame in sender.wire.left:
+        assert sender.wire.take_plain_success(frame)
     assert first.done()
     assert second.done()
 
@@ -325,9 +325,9 @@ def changed(response: ProduceResponse, **fields: object) -> ProduceResponse:
     """A response that says something else of its first partition."""
     topic = response.responses[0]
     first, *others = topic.partition_responses
-    told = [first._replace(**fields), *others]  # type: ignore[arg-type]
+    reported_partitions = [first._replace(**fields), *others]  # type: ignore[arg-type]
     return response._replace(
-        responses=[topic._replace(partition_responses=told), *response.responses[1:]]
+        responses=[topic._replace(partition_responses=reported_partitions), *response.responses[1:]]
     )
 
 
@@ -338,14 +338,14 @@ def of_a_stranger(response: ProduceResponse) -> ProduceResponse:
 
 def twice(response: ProduceResponse) -> ProduceResponse:
     topic = response.responses[0]
-    told = [topic.partition_responses[0], topic.partition_responses[0]]
-    return response._replace(responses=[topic._replace(partition_responses=told)])
+    reported_partitions = [topic.partition_responses[0], topic.partition_responses[0]]
+    return response._replace(responses=[topic._replace(partition_responses=reported_partitions)])
 
 
 def without_one(response: ProduceResponse) -> ProduceResponse:
     topic = response.responses[0]
-    told = topic.partition_responses[1:]
-    return response._replace(responses=[topic._replace(partition_responses=told)])
+    reported_partitions = topic.partition_responses[1:]
+    return response._replace(responses=[topic._replace(partition_responses=reported_partitions)])
 
 
 def hinted(response: ProduceResponse) -> ProduceResponse:
@@ -375,53 +375,53 @@ CHANGES: dict[str, Change] = {
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("version", [10, 13])
 def test_a_response_that_is_no_plain_success_changes_nothing(version: int, change: str) -> None:
-    desk = Desk(version=version)
-    deliveries = [desk.core.put(partition=partition) for partition in (0, 1)]
-    desk.loop.run_once()
-    sent = desk.last()
-    before = desk.core.accumulator.buffer_used
-    desk.answer(sent, CHANGES[change](desk.success(sent)))
-    assert len(desk.wire.left) == 1
-    assert not desk.wire.take_plain_success(desk.wire.left[0])
-    assert [*desk.wire.pending] == [sent]
+    sender = NativeSender(version=version)
+    deliveries = [sender.core.put(partition=partition) for partition in (0, 1)]
+    sender.loop.run_once()
+    sent = sender.last()
+    before = sender.core.accumulator.buffer_used
+    sender.answer(sent, CHANGES[change](sender.success(sent)))
+    assert len(sender.wire.left) == 1
+    assert not sender.wire.take_plain_success(sender.wire.left[0])
+    assert [*sender.wire.pending] == [sent]
     assert not any(delivery.done() for delivery in deliveries)
-    assert desk.core.accumulator.buffer_used == before
+    assert sender.core.accumulator.buffer_used == before
     # And so the true one is still taken.
-    desk.answer(sent)
+    sender.answer(sent)
     assert all(delivery.done() for delivery in deliveries)
 
 
 def test_a_batch_that_was_sent_before_is_pythons() -> None:
-    desk = Desk()
-    one_in_flight(desk)
-    (batch,) = desk.last().batches
+    sender = NativeSender()
+    one_in_flight(sender)
+    (batch,) = sender.last().batches
     batch.attempts = 2
-    desk.answer(desk.last())
-    assert len(desk.wire.left) == 1
+    sender.answer(sender.last())
+    assert len(sender.wire.left) == 1
 
 
 def test_a_partition_that_failed_before_is_pythons() -> None:
-    desk = Desk()
-    one_in_flight(desk)
-    desk.core.queue().failures_logged = True
-    desk.answer(desk.last())
-    assert len(desk.wire.left) == 1
+    sender = NativeSender()
+    one_in_flight(sender)
+    sender.core.queue().failures_logged = True
+    sender.answer(sender.last())
+    assert len(sender.wire.left) == 1
 
 
 def test_a_batch_that_expired_meanwhile_is_pythons() -> None:
-    desk = Desk()
-    one_in_flight(desk)
-    (batch,) = desk.last().batches
+    sender = NativeSender()
+    one_in_flight(sender)
+    (batch,) = sender.last().batches
     batch.complete(0)
-    desk.answer(desk.last())
-    assert len(desk.wire.left) == 1
+    sender.answer(sender.last())
+    assert len(sender.wire.left) == 1
 
 
 def test_on_the_slow_path_every_response_is_pythons(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIOPRODUCER_SLOW_PATH", "1")
-    desk = Desk()
-    one_in_flight(desk)
-    assert "send" in desk.asked
+    sender = NativeSender()
+    one_in_flight(sender)
+    assert "send" in sender.asked
 
 
 @settings(max_examples=300, deadline=None)
@@ -430,11 +430,11 @@ def test_a_damaged_response_is_taken_only_if_it_still_is_a_plain_success(
     seed: int, version: int
 ) -> None:
     rng = random.Random(seed)
-    desk = Desk(version=version)
-    deliveries = [desk.core.put(partition=partition) for partition in range(3)]
-    desk.loop.run_once()
-    sent = desk.last()
-    frame = bytearray(desk.frame(sent, desk.success(sent, base_offset=5))[4:])
+    sender = NativeSender(version=version)
+    deliveries = [sender.core.put(partition=partition) for partition in range(3)]
+    sender.loop.run_once()
+    sent = sender.last()
+    frame = bytearray(sender.frame(sent, sender.success(sent, base_offset=5))[4:])
     for _ in range(rng.randint(1, 3)):
         position = rng.randrange(4, len(frame))
         kind = rng.randrange(3)
@@ -446,12 +446,12 @@ def test_a_damaged_response_is_taken_only_if_it_still_is_a_plain_success(
             frame.insert(position, rng.randrange(256))
         if len(frame) <= 4:
             break
-    if not desk.wire.take_plain_success(bytes(frame)):
+    if not sender.wire.take_plain_success(bytes(frame)):
         assert not any(delivery.done() for delivery in deliveries)
-        assert [*desk.wire.pending] == [sent]
+        assert [*sender.wire.pending] == [sent]
         return
-    told = desk.decoded(bytes(frame), version)
-    answers = [one for topic in told.responses for one in topic.partition_responses]
+    reported_partitions = sender.decoded(bytes(frame), version)
+    answers = [one for topic in reported_partitions.responses for one in topic.partition_responses]
     assert sorted(one.index for one in answers) == [0, 1, 2]
     assert {one.error_code for one in answers} == {0}
     offsets = {one.index: one.base_offset for one in answers}

@@ -18,7 +18,7 @@ import pytest
 from aioproducer._native.record_batch import Delivery, RecordBatch
 from aioproducer.errors import NetworkError
 from aioproducer.records import RecordMetadata
-from tests.support.core import TOPIC, Core, Outcome, noting, noting_outcome
+from tests.support.core import TOPIC, Core, Outcome, append_outcome_to, append_to
 from tests.support.deliveries import (
     STORED,
     complete,
@@ -464,16 +464,16 @@ async def test_a_task_that_waits_again_after_its_cancellation_gets_the_outcome()
 
 async def test_a_delivery_itself_cannot_be_cancelled() -> None:
     delivery, batch = one()
-    told: list[Delivery] = []
-    delivery.add_done_callback(told.append)
+    notified: list[Delivery] = []
+    delivery.add_done_callback(notified.append)
     assert not delivery.cancel()
     assert not delivery.cancel("why")
     assert not delivery.cancelled()
     await turn()
-    assert told == []
+    assert notified == []
     from_the_loop(lambda: complete(batch))
     assert await delivery == STORED
-    assert told == [delivery]
+    assert notified == [delivery]
 
 
 async def test_cancelling_a_delivery_with_an_outcome_does_nothing() -> None:
@@ -485,17 +485,17 @@ async def test_cancelling_a_delivery_with_an_outcome_does_nothing() -> None:
 
 
 async def test_on_delivery_gets_the_true_outcome_after_a_cancelled_wait() -> None:
-    told: list[Outcome] = []
+    notified: list[Outcome] = []
     core = Core(asyncio.get_running_loop())
-    delivery = core.put(on_delivery=noting_outcome(told))
+    delivery = core.put(on_delivery=append_outcome_to(notified))
     batch = core.take()
     task = waiting(delivery)
     await turn()
     task.cancel()
     await turn()
-    assert told == []
+    assert notified == []
     complete(batch)
-    assert told == [(STORED, None)]
+    assert notified == [(STORED, None)]
 
 
 # ---- result and exception
@@ -592,46 +592,46 @@ def result(delivery: Delivery) -> RecordMetadata:
 
 async def test_a_done_callback_is_called_with_the_delivery() -> None:
     delivery, batch = one()
-    told: list[Delivery] = []
-    delivery.add_done_callback(told.append)
+    notified: list[Delivery] = []
+    delivery.add_done_callback(notified.append)
     complete(batch)
-    assert told == [delivery]
+    assert notified == [delivery]
 
 
 async def test_a_done_callback_added_late_is_called_by_the_loop() -> None:
     delivery, batch = one()
     complete(batch)
-    told: list[Delivery] = []
-    delivery.add_done_callback(told.append)
-    assert told == []
+    notified: list[Delivery] = []
+    delivery.add_done_callback(notified.append)
+    assert notified == []
     await turn()
-    assert told == [delivery]
+    assert notified == [delivery]
 
 
 async def test_done_callbacks_run_in_the_order_in_which_they_were_added() -> None:
     delivery, batch = one()
-    told: list[int] = []
+    notified: list[int] = []
     for index in range(3):
-        delivery.add_done_callback(noting(told, index))
+        delivery.add_done_callback(append_to(notified, index))
     complete(batch, direct=False)
     await turn()
-    assert told == [0, 1, 2]
+    assert notified == [0, 1, 2]
 
 
 async def test_a_removed_callback_is_not_called() -> None:
     delivery, batch = one()
-    told: list[str] = []
+    notified: list[str] = []
 
     def unwanted(_: Delivery) -> None:
-        told.append("unwanted")
+        notified.append("unwanted")
 
     delivery.add_done_callback(unwanted)
-    delivery.add_done_callback(lambda _: told.append("wanted"))
+    delivery.add_done_callback(lambda _: notified.append("wanted"))
     delivery.add_done_callback(unwanted)
     assert delivery.remove_done_callback(unwanted) == 2
     assert delivery.remove_done_callback(unwanted) == 0
     complete(batch)
-    assert told == ["wanted"]
+    assert notified == ["wanted"]
 
 
 async def test_removing_from_a_delivery_without_callbacks_removes_none() -> None:
@@ -684,16 +684,16 @@ async def test_a_callback_that_raises_is_reported_and_harms_nothing_else() -> No
     core.loop.set_exception_handler(lambda _, context: reported.append(context))
     first, second = core.put(), core.put()
     batch = core.take()
-    told: list[Delivery] = []
+    notified: list[Delivery] = []
 
     def breaks(_: Delivery) -> None:
         raise ValueError("mine")
 
     first.add_done_callback(breaks)
-    first.add_done_callback(told.append)
-    second.add_done_callback(told.append)
+    first.add_done_callback(notified.append)
+    second.add_done_callback(notified.append)
     complete(batch)
-    assert told == [first, second]
+    assert notified == [first, second]
     assert [str(context["exception"]) for context in reported] == ["mine"]
 
 
@@ -702,45 +702,45 @@ async def test_an_on_delivery_that_raises_is_reported_and_harms_nothing_else(dir
     core = Core(asyncio.get_running_loop())
     reported: list[dict[str, Any]] = []
     core.loop.set_exception_handler(lambda _, context: reported.append(context))
-    told: list[int] = []
+    notified: list[int] = []
 
     def breaks(*_: object) -> None:
         raise ValueError("mine")
 
     core.put(on_delivery=breaks)
-    core.put(on_delivery=noting(told, 1))
+    core.put(on_delivery=append_to(notified, 1))
     complete(core.take(), direct=direct)
     await turn()
-    assert told == [1]
+    assert notified == [1]
     assert [str(context["exception"]) for context in reported] == ["mine"]
 
 
 @pytest.mark.parametrize("direct", [True, False])
 async def test_on_delivery_runs_in_the_order_of_the_records(direct: bool) -> None:
     core = Core(asyncio.get_running_loop())
-    told: list[int] = []
+    notified: list[int] = []
     for index in range(20):
-        core.put(on_delivery=noting(told, index))
+        core.put(on_delivery=append_to(notified, index))
     complete(core.take(), direct=direct)
     await turn()
-    assert told == list(range(20))
+    assert notified == list(range(20))
 
 
 async def test_on_delivery_runs_before_whoever_waits_for_the_same_record() -> None:
     core = Core(asyncio.get_running_loop())
-    told: list[str] = []
-    delivery = core.put(on_delivery=noting(told, "on_delivery"))
-    delivery.add_done_callback(lambda _: told.append("waiter"))
+    notified: list[str] = []
+    delivery = core.put(on_delivery=append_to(notified, "on_delivery"))
+    delivery.add_done_callback(lambda _: notified.append("waiter"))
     complete(core.take())
-    assert told == ["on_delivery", "waiter"]
+    assert notified == ["on_delivery", "waiter"]
 
 
 async def test_on_delivery_gets_the_error_of_a_failed_record() -> None:
     core = Core(asyncio.get_running_loop())
-    told: list[Outcome] = []
-    delivery = core.put(on_delivery=noting_outcome(told))
+    notified: list[Outcome] = []
+    delivery = core.put(on_delivery=append_outcome_to(notified))
     fail(core.take())
-    assert [(metadata, str(error)) for metadata, error in told] == [
+    assert [(metadata, str(error)) for metadata, error in notified] == [
         (None, str(delivery.exception()))
     ]
 
@@ -773,23 +773,23 @@ async def test_what_on_delivery_sets_in_its_context_is_seen_by_nobody_else(direc
 
 async def test_on_delivery_is_called_once() -> None:
     core = Core(asyncio.get_running_loop())
-    told: list[Outcome] = []
-    core.put(on_delivery=noting_outcome(told))
+    notified: list[Outcome] = []
+    core.put(on_delivery=append_outcome_to(notified))
     batch = core.take()
     complete(batch)
     batch.wake(True)
-    assert len(told) == 1
+    assert len(notified) == 1
 
 
 async def test_a_callback_may_wait_for_the_next_record() -> None:
     core = Core(asyncio.get_running_loop())
-    told: list[str] = []
+    notified: list[str] = []
     first, second = core.put(), core.put()
     batch = core.take()
-    first.add_done_callback(lambda _: second.add_done_callback(lambda _: told.append("second")))
+    first.add_done_callback(lambda _: second.add_done_callback(lambda _: notified.append("second")))
     complete(batch)
     await turn()
-    assert told == ["second"]
+    assert notified == ["second"]
 
 
 class Escape(BaseException):
@@ -803,7 +803,7 @@ def test_what_a_callback_raises_is_reported_and_costs_nobody_else_anything(
     kind: type[BaseException], by: str, direct: bool
 ) -> None:
     core = Core()
-    told: list[int] = []
+    notified: list[int] = []
 
     def breaks(*_: object) -> None:
         raise kind("mine")
@@ -813,11 +813,11 @@ def test_what_a_callback_raises_is_reported_and_costs_nobody_else_anything(
     else:
         delivery = core.put()
         delivery.add_done_callback(breaks)
-    delivery.add_done_callback(noting(told, 1))
-    core.put(on_delivery=noting(told, 2))
+    delivery.add_done_callback(append_to(notified, 1))
+    core.put(on_delivery=append_to(notified, 2))
     complete(core.take(), direct=direct)
     core.manual.run_once()
-    assert told == [1, 2]
+    assert notified == [1, 2]
     (reported,) = core.manual.reported
     assert isinstance(reported["exception"], kind)
     assert reported["exception"].args == ("mine",)
@@ -842,52 +842,52 @@ def test_an_interrupt_in_a_callback_leaves_the_others_to_the_loop(
     kind: type[BaseException],
 ) -> None:
     core = Core()
-    told: list[int] = []
+    notified: list[int] = []
 
     def interrupts(*_: object) -> None:
         raise kind
 
-    core.put(on_delivery=noting(told, 0))
+    core.put(on_delivery=append_to(notified, 0))
     core.put(on_delivery=interrupts)
-    core.put(on_delivery=noting(told, 2))
+    core.put(on_delivery=append_to(notified, 2))
     with pytest.raises(kind):
         complete(core.take())
-    assert told == [0]
+    assert notified == [0]
     assert core.manual.reported == []
     core.manual.run_once()
-    assert told == [0, 2]
+    assert notified == [0, 2]
 
 
 def test_an_interrupt_in_one_of_several_callbacks_leaves_the_others_to_the_loop() -> None:
     core = Core()
-    told: list[int] = []
+    notified: list[int] = []
 
     def interrupts(*_: object) -> None:
         raise KeyboardInterrupt
 
     delivery = core.put()
-    for callback in (noting(told, 0), interrupts, noting(told, 2)):
+    for callback in (append_to(notified, 0), interrupts, append_to(notified, 2)):
         delivery.add_done_callback(callback)
     with pytest.raises(KeyboardInterrupt):
         complete(core.take())
-    assert told == [0]
+    assert notified == [0]
     core.manual.run_once()
-    assert told == [0, 2]
+    assert notified == [0, 2]
 
 
 def test_an_interrupt_in_a_callback_leaves_the_records_other_callbacks_to_the_loop() -> None:
     core = Core()
-    told: list[Delivery] = []
+    notified: list[Delivery] = []
 
     def interrupts(*_: object) -> None:
         raise KeyboardInterrupt
 
     delivery = core.put(on_delivery=interrupts)
-    delivery.add_done_callback(told.append)
+    delivery.add_done_callback(notified.append)
     with pytest.raises(KeyboardInterrupt):
         complete(core.take())
     core.manual.run_once()
-    assert told == [delivery]
+    assert notified == [delivery]
 
 
 # ---- a loop that is run inside of what it wakes
@@ -897,16 +897,16 @@ def test_a_read_callback_may_be_entered_again_by_what_it_wakes() -> None:
     # nest_asyncio runs the loop inside of a task, and asyncio runs the reader of a socket in one
     # context, which can be entered only once at a time.
     core = Core()
-    told: list[str] = []
+    notified: list[str] = []
     first, second = core.put(), core.put()
     outer = core.take()
     third, inner = one(core)
     reader = contextvars.copy_context()
     first.add_done_callback(lambda _: reader.run(complete, inner))
-    second.add_done_callback(noting(told, "second"))
-    third.add_done_callback(noting(told, "third"))
+    second.add_done_callback(append_to(notified, "second"))
+    third.add_done_callback(append_to(notified, "third"))
     reader.run(complete, outer)
-    assert told == ["third", "second"]
+    assert notified == ["third", "second"]
     assert core.manual.reported == []
 
 
@@ -952,31 +952,33 @@ def test_the_read_callback_is_in_its_context_again_after_an_interrupt_too(
 
 def test_a_callback_whose_context_is_in_use_further_up_is_left_to_the_loop() -> None:
     core = Core()
-    told: list[Delivery] = []
+    notified: list[Delivery] = []
     delivery, batch = one(core)
     busy = contextvars.copy_context()
-    delivery.add_done_callback(told.append, context=busy)
+    delivery.add_done_callback(notified.append, context=busy)
     busy.run(lambda: contextvars.copy_context().run(complete, batch))
-    assert told == []
+    assert notified == []
     core.manual.run_once()
-    assert told == [delivery]
+    assert notified == [delivery]
 
 
 def test_an_on_delivery_whose_context_is_in_use_further_up_runs_in_a_copy_of_it() -> None:
     core = Core()
-    told: list[Outcome] = []
+    notified: list[Outcome] = []
     busy = contextvars.copy_context()
-    core.accumulator.accept_record(TOPIC, None, b"v", None, None, 0, (noting_outcome(told), busy))
+    core.accumulator.accept_record(
+        TOPIC, None, b"v", None, None, 0, (append_outcome_to(notified), busy)
+    )
     batch = core.take()
     busy.run(lambda: contextvars.copy_context().run(complete, batch))
-    assert told == [(STORED, None)]
+    assert notified == [(STORED, None)]
 
 
 def test_waking_works_outside_of_any_context_that_was_entered() -> None:
     core = Core()
-    told: list[Delivery] = []
+    notified: list[Delivery] = []
     delivery, batch = one(core)
-    delivery.add_done_callback(told.append)
+    delivery.add_done_callback(notified.append)
 
     def bare() -> None:
         complete(batch)
@@ -984,7 +986,7 @@ def test_waking_works_outside_of_any_context_that_was_entered() -> None:
     thread = threading.Thread(target=bare)
     thread.start()
     thread.join()
-    assert told == [delivery]
+    assert notified == [delivery]
 
 
 # ---- what is left behind
@@ -1023,7 +1025,7 @@ async def failed_and_looked_at(core: Core, canary: Canary) -> None:
         assert canary
 
 
-async def told_by_callback(core: Core, canary: Canary) -> None:
+async def notified_by_callback(core: Core, canary: Canary) -> None:
     delivery = core.put(on_delivery=lambda metadata, error: canary)
     delivery.add_done_callback(lambda _: (canary, delivery))
     complete(core.take())
@@ -1050,7 +1052,7 @@ async def cancelled(core: Core, canary: Canary) -> None:
         stored_and_awaited,
         failed_and_awaited,
         failed_and_looked_at,
-        told_by_callback,
+        notified_by_callback,
         cancelled,
     ],
 )

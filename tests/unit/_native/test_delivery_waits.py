@@ -17,7 +17,7 @@ import pytest
 from aioproducer._native.record_batch import Delivery, DeliveryWait
 from aioproducer.errors import NetworkError
 from aioproducer.records import RecordMetadata
-from tests.support.core import Core, noting
+from tests.support.core import Core, append_to
 from tests.support.deliveries import (
     STORED,
     begin,
@@ -39,20 +39,20 @@ number: contextvars.ContextVar[int] = contextvars.ContextVar("number")
 
 async def test_the_message_of_a_cancellation_reaches_the_one_who_awaits() -> None:
     delivery, batch = one()
-    told: list[object] = []
+    notified: list[object] = []
 
     async def waits() -> None:
         try:
             await delivery
         except asyncio.CancelledError as error:
-            told.append(error.args)
+            notified.append(error.args)
             raise
 
     task = asyncio.create_task(waits())
     await turn()
     task.cancel("why")
     await turn()
-    assert told == [("why",)]
+    assert notified == [("why",)]
     complete(batch)
 
 
@@ -211,11 +211,11 @@ def test_a_wait_knows_the_loop_of_the_producer() -> None:
 def test_a_wait_is_woken_by_the_outcome_and_its_next_step_gives_it() -> None:
     delivery, batch = one(Core())
     wait = begin(delivery)
-    told: list[DeliveryWait] = []
-    wait.add_done_callback(told.append)
+    notified: list[DeliveryWait] = []
+    wait.add_done_callback(notified.append)
     assert not wait.done()
     complete(batch)
-    assert told == [wait]
+    assert notified == [wait]
     assert wait.done()
     assert not wait.cancelled()
     assert wait.result() is None  # type: ignore[func-returns-value]
@@ -227,7 +227,7 @@ def test_a_wait_is_woken_by_the_outcome_and_its_next_step_gives_it() -> None:
 def test_the_next_step_of_a_wait_for_a_failed_record_raises_its_error() -> None:
     delivery, batch = one(Core())
     wait = begin(delivery)
-    wait.add_done_callback(noting([], 0))
+    wait.add_done_callback(append_to([], 0))
     fail(batch)
     with pytest.raises(NetworkError, match="gone"):
         next(wait)
@@ -237,26 +237,26 @@ def test_a_wait_can_be_cancelled_once() -> None:
     core = Core()
     delivery, batch = one(core)
     wait = begin(delivery)
-    told: list[DeliveryWait] = []
-    wait.add_done_callback(told.append)
+    notified: list[DeliveryWait] = []
+    wait.add_done_callback(notified.append)
     assert wait.cancel("why")
     assert not wait.cancel("again")
     assert (wait.cancelled(), wait.done()) == (True, True)
-    assert told == []
+    assert notified == []
     core.manual.run_once()
-    assert told == [wait]
+    assert notified == [wait]
     with pytest.raises(asyncio.CancelledError) as caught:
         wait.result()
     assert caught.value.args == ("why",)
     complete(batch)
     core.manual.run_once()
-    assert told == [wait]
+    assert notified == [wait]
 
 
 def test_a_wait_that_was_woken_cannot_be_cancelled() -> None:
     delivery, batch = one(Core())
     wait = begin(delivery)
-    wait.add_done_callback(noting([], 0))
+    wait.add_done_callback(append_to([], 0))
     complete(batch)
     assert not wait.cancel()
     assert not wait.cancelled()
@@ -266,15 +266,15 @@ def test_a_wait_that_was_cancelled_can_be_begun_again() -> None:
     core = Core()
     delivery, batch = one(core)
     wait = begin(delivery)
-    wait.add_done_callback(noting([], 0))
+    wait.add_done_callback(append_to([], 0))
     wait.cancel()
     core.manual.run_once()
     assert next(wait) is wait
     assert not wait.cancelled()
-    told: list[DeliveryWait] = []
-    wait.add_done_callback(told.append)
+    notified: list[DeliveryWait] = []
+    wait.add_done_callback(notified.append)
     complete(batch)
-    assert told == [wait]
+    assert notified == [wait]
 
 
 @pytest.mark.parametrize("end", ["outcome", "cancellation"])
@@ -282,19 +282,19 @@ def test_every_callback_of_a_wait_is_called_once(end: str) -> None:
     core = Core()
     delivery, batch = one(core)
     wait = begin(delivery)
-    told: list[int] = []
+    notified: list[int] = []
     for index in range(3):
-        wait.add_done_callback(noting(told, index))
+        wait.add_done_callback(append_to(notified, index))
     if end == "outcome":
         complete(batch)
     else:
         wait.cancel()
     core.manual.run_once()
-    assert told == [0, 1, 2]
+    assert notified == [0, 1, 2]
     if end == "cancellation":
         complete(batch)
         core.manual.run_once()
-    assert told == [0, 1, 2]
+    assert notified == [0, 1, 2]
 
 
 @pytest.mark.parametrize("end", ["outcome", "cancellation"])
@@ -339,30 +339,30 @@ def test_a_callback_that_comes_after_the_end_of_a_wait_is_called_by_the_loop(end
     if end == "outcome":
         complete(batch)
     else:
-        wait.add_done_callback(noting([], 0))
+        wait.add_done_callback(append_to([], 0))
         wait.cancel()
         core.manual.run_once()
-    told: list[DeliveryWait] = []
-    wait.add_done_callback(told.append)
-    assert told == []
+    notified: list[DeliveryWait] = []
+    wait.add_done_callback(notified.append)
+    assert notified == []
     core.manual.run_once()
-    assert told == [wait]
+    assert notified == [wait]
 
 
 @pytest.mark.parametrize("kind", [asyncio.CancelledError, GeneratorExit, ValueError, BaseException])
 def test_what_a_wait_wakes_harms_nobody_else_by_what_it_raises(kind: type[BaseException]) -> None:
     core = Core()
-    told: list[int] = []
+    notified: list[int] = []
 
     def breaks(_: DeliveryWait) -> None:
         raise kind("mine")
 
     delivery = core.put()
-    for callback in (noting(told, 0), breaks, noting(told, 2)):
+    for callback in (append_to(notified, 0), breaks, append_to(notified, 2)):
         begin(delivery).add_done_callback(callback)
-    begin(core.put()).add_done_callback(noting(told, 3))
+    begin(core.put()).add_done_callback(append_to(notified, 3))
     complete(core.take())
-    assert told == [0, 2, 3]
+    assert notified == [0, 2, 3]
     assert [type(context["exception"]) for context in core.manual.reported] == [kind]
 
 
@@ -371,7 +371,7 @@ def test_an_interrupt_of_what_a_wait_wakes_leaves_the_others_to_the_loop(
     kind: type[BaseException],
 ) -> None:
     core = Core()
-    told: list[int] = []
+    notified: list[int] = []
 
     def interrupts(_: DeliveryWait) -> None:
         raise kind
@@ -379,15 +379,15 @@ def test_an_interrupt_of_what_a_wait_wakes_leaves_the_others_to_the_loop(
     first, second = core.put(), core.put()
     for delivery, callback in (
         (first, interrupts),
-        (first, noting(told, 1)),
-        (second, noting(told, 2)),
+        (first, append_to(notified, 1)),
+        (second, append_to(notified, 2)),
     ):
         begin(delivery).add_done_callback(callback)
     with pytest.raises(kind):
         complete(core.take())
-    assert told == []
+    assert notified == []
     core.manual.run_once()
-    assert told == [1, 2]
+    assert notified == [1, 2]
 
 
 # ---- a wait as a coroutine
@@ -397,13 +397,13 @@ def test_what_is_thrown_into_a_wait_comes_out_and_ends_it() -> None:
     core = Core()
     delivery, batch = one(core)
     wait = begin(delivery)
-    told: list[int] = []
-    wait.add_done_callback(noting(told, 0))
+    notified: list[int] = []
+    wait.add_done_callback(append_to(notified, 0))
     with pytest.raises(KeyError, match="mine"):
         wait.throw(KeyError("mine"))
     complete(batch)
     core.manual.run_once()
-    assert told == []
+    assert notified == []
 
 
 @pytest.mark.parametrize("value", [None, "mine", KeyError("mine")])
@@ -418,19 +418,19 @@ def test_a_wait_that_is_closed_is_not_woken() -> None:
     core = Core()
     delivery, batch = one(core)
     wait = begin(delivery)
-    told: list[int] = []
-    wait.add_done_callback(noting(told, 0))
+    notified: list[int] = []
+    wait.add_done_callback(append_to(notified, 0))
     wait.close()
     wait.close()
     complete(batch)
     core.manual.run_once()
-    assert told == []
+    assert notified == []
 
 
 def test_one_wait_is_not_awaited_by_two_at_a_time() -> None:
     delivery, _ = one(Core())
     wait = begin(delivery)
-    wait.add_done_callback(noting([], 0))
+    wait.add_done_callback(append_to([], 0))
     with pytest.raises(RuntimeError, match="awaited already"):
         next(wait)
 

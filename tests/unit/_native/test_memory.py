@@ -15,7 +15,7 @@ import pytest
 
 from aioproducer._native.record_batch import Delivery, RecordBatch
 from aioproducer.errors import KafkaError, NetworkError
-from tests.support.core import NO_LIMIT, Core, noting, records_of
+from tests.support.core import NO_LIMIT, Core, append_to, records_of
 from tests.support.deliveries import begin
 
 # Each counts thousands of records, after collections that look at all that other tests left.
@@ -66,16 +66,16 @@ def _deliver_unseen(core: Core) -> None:
 
 
 def _call_back(core: Core) -> None:
-    told: list[int] = []
+    notified: list[int] = []
     for number in range(RECORDS):
-        delivery = core.put(on_delivery=noting(told, number))
-        delivery.add_done_callback(noting(told, number))
-        delivery.add_done_callback(noting(told, number))
+        delivery = core.put(on_delivery=append_to(notified, number))
+        delivery.add_done_callback(append_to(notified, number))
+        delivery.add_done_callback(append_to(notified, number))
     batch = core.take()
     batch.complete(7)
     batch.wake(False)
     core.manual.run_once()
-    assert len(told) == 3 * RECORDS
+    assert len(notified) == 3 * RECORDS
 
 
 def _fail(core: Core) -> None:
@@ -86,35 +86,35 @@ def _fail(core: Core) -> None:
 
 def _wait(core: Core) -> None:
     batch, deliveries = _filled(core)
-    told: list[int] = []
+    notified: list[int] = []
     for number, delivery in enumerate(deliveries):
         for _ in range(2):
-            begin(delivery).add_done_callback(noting(told, number))
+            begin(delivery).add_done_callback(append_to(notified, number))
     batch.complete(7)
     batch.wake(True)
-    assert len(told) == 2 * RECORDS
+    assert len(notified) == 2 * RECORDS
 
 
 def _cancel(core: Core) -> None:
     batch, deliveries = _filled(core)
-    told: list[int] = []
+    notified: list[int] = []
     for number, delivery in enumerate(deliveries):
         for is_cancelled in (True, False):
             wait = begin(delivery)
-            wait.add_done_callback(noting(told, number))
+            wait.add_done_callback(append_to(notified, number))
             if is_cancelled:
                 wait.cancel("why")
     core.manual.run_once()
     batch.complete(7)
     batch.wake(True)
-    assert len(told) == 2 * RECORDS
+    assert len(notified) == 2 * RECORDS
 
 
 def _leave(core: Core) -> None:
     batch, deliveries = _filled(core)
     for delivery in deliveries:
         wait = begin(delivery)
-        wait.add_done_callback(noting([], 0))
+        wait.add_done_callback(append_to([], 0))
         wait.close()
     batch.complete(7)
     batch.wake(True)
@@ -178,7 +178,7 @@ def _wait_for_metadata(core: Core) -> None:
 
 
 @pytest.mark.parametrize(
-    "fate",
+    "use",
     [
         _deliver,
         _deliver_unseen,
@@ -195,16 +195,16 @@ def _wait_for_metadata(core: Core) -> None:
     ],
 )
 def test_a_record_leaves_no_memory_behind_whatever_becomes_of_it(
-    fate: Callable[[Core], None],
+    use: Callable[[Core], None],
 ) -> None:
     core = Core()
     # As often as it is counted, so that the most that waits for a collection was there before.
     for _ in range(ROUNDS):
-        fate(core)
+        use(core)
     gc.collect()
     blocks, in_c = sys.getallocatedblocks(), _malloc_bytes()
     for _ in range(ROUNDS):
-        fate(core)
+        use(core)
     gc.collect()
     assert sys.getallocatedblocks() - blocks < ROUNDS / 2
     assert _malloc_bytes() - in_c < 500 * ROUNDS

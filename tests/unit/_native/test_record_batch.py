@@ -22,7 +22,7 @@ from aioproducer._native.record_batch import (
 )
 from aioproducer.errors import KafkaError, NetworkError
 from tests.support import kafka_python, reference_batch
-from tests.support.core import Core, Outcome, noting_outcome, records_of
+from tests.support.core import Core, Outcome, append_outcome_to, records_of
 from tests.support.reference_batch import Record, encode_batch, encode_records
 
 quick = settings(max_examples=60, deadline=None, database=None)
@@ -470,10 +470,10 @@ def test_the_parts_of_a_split_keep_the_creation_time_and_the_attempts_but_the_la
 
 
 def test_who_waits_for_a_record_waits_for_its_part_after_a_split() -> None:
-    told: list[Outcome] = []
+    notified: list[Outcome] = []
     core = Core()
     for index in range(4):
-        core.put(b"x" * 40, timestamp_ms=index, on_delivery=noting_outcome(told))
+        core.put(b"x" * 40, timestamp_ms=index, on_delivery=append_outcome_to(notified))
     batch = core.take()
     first, second = batch.split(BATCH_HEADER_SIZE + 100)
     assert (batch.waiter_count, first.waiter_count, second.waiter_count) == (0, 2, 2)
@@ -481,7 +481,7 @@ def test_who_waits_for_a_record_waits_for_its_part_after_a_split() -> None:
     second.wake(True)
     first.complete(1)
     first.wake(True)
-    offsets = [(m.timestamp_ms, m.offset) for m, _ in told if m is not None]
+    offsets = [(m.timestamp_ms, m.offset) for m, _ in notified if m is not None]
     assert offsets == [(2, 7), (3, 8), (0, 1), (1, 2)]
 
 
@@ -547,19 +547,19 @@ def test_refusing_none_moves_all_records_to_the_new_batch() -> None:
 
 
 def test_who_waits_for_a_refused_record_is_notified_with_the_refused_batches() -> None:
-    told: list[Outcome] = []
+    notified: list[Outcome] = []
     core = Core()
     for index in range(3):
-        core.put(timestamp_ms=index, on_delivery=noting_outcome(told))
+        core.put(timestamp_ms=index, on_delivery=append_outcome_to(notified))
     batch = core.take()
     others, (refused,) = batch.refuse({1: KafkaError("bad")})
     assert others is not None
     assert (batch.waiter_count, others.waiter_count, refused.waiter_count) == (0, 2, 1)
     refused.wake(True)
-    assert [(metadata, str(error)) for metadata, error in told] == [(None, "bad.")]
+    assert [(metadata, str(error)) for metadata, error in notified] == [(None, "bad.")]
     others.complete(7)
     others.wake(True)
-    assert [m.timestamp_ms for m, _ in told if m is not None] == [0, 2]
+    assert [m.timestamp_ms for m, _ in notified if m is not None] == [0, 2]
 
 
 def test_what_is_left_after_a_refusal_can_be_refused_and_split_again() -> None:

@@ -25,7 +25,7 @@ from aioproducer._native.record_batch import Delivery
 from aioproducer._native.send_path import SendPath
 from aioproducer.hooks import OnDelivery
 from aioproducer.records import ProducerRecord, RecordMetadata
-from tests.support.core import TOPIC, Core, noting, records_of
+from tests.support.core import TOPIC, Core, append_to, records_of
 
 RECORDS_PER_TURN = 2000
 
@@ -111,9 +111,9 @@ def path(
     return Path(Core(), serialize_key, serialize_value)
 
 
-def sent(its: Path) -> list[object]:
+def sent(harness: Path) -> list[object]:
     """Return the records accepted, as (key, value, headers, timestamp)."""
-    return [*records_of(its.core.take())]
+    return [*records_of(harness.core.take())]
 
 
 def utf8(topic: str, value: str) -> bytes:
@@ -124,73 +124,73 @@ def utf8(topic: str, value: str) -> bytes:
 
 
 def test_key_value_headers_and_timestamp_are_taken() -> None:
-    its = path()
-    its.send_nowait(TOPIC, b"v", key=b"k", headers=[("h", b"x"), ("h", None)], timestamp_ms=4)
-    assert sent(its) == [(b"k", b"v", (("h", b"x"), ("h", None)), 4)]
+    harness = path()
+    harness.send_nowait(TOPIC, b"v", key=b"k", headers=[("h", b"x"), ("h", None)], timestamp_ms=4)
+    assert sent(harness) == [(b"k", b"v", (("h", b"x"), ("h", None)), 4)]
 
 
 def test_key_and_value_may_both_be_none() -> None:
-    its = path()
-    its.send_nowait(TOPIC, timestamp_ms=0)
-    assert sent(its) == [(None, None, (), 0)]
+    harness = path()
+    harness.send_nowait(TOPIC, timestamp_ms=0)
+    assert sent(harness) == [(None, None, (), 0)]
 
 
 @pytest.mark.parametrize("kind", [bytearray, memoryview])
 def test_other_buffers_are_copied(kind: Callable[[bytes], Any]) -> None:
-    its = path()
-    its.send_nowait(TOPIC, kind(b"v"), key=kind(b"k"), timestamp_ms=0)
-    assert sent(its) == [(b"k", b"v", (), 0)]
+    harness = path()
+    harness.send_nowait(TOPIC, kind(b"v"), key=kind(b"k"), timestamp_ms=0)
+    assert sent(harness) == [(b"k", b"v", (), 0)]
 
 
 def test_a_buffer_may_be_reused_after_the_call() -> None:
-    its = path()
+    harness = path()
     value = bytearray(b"1")
-    its.send_nowait(TOPIC, value, timestamp_ms=0)
+    harness.send_nowait(TOPIC, value, timestamp_ms=0)
     value[:] = b"2"
-    its.send_nowait(TOPIC, value, timestamp_ms=0)
-    assert sent(its) == [(None, b"1", (), 0), (None, b"2", (), 0)]
+    harness.send_nowait(TOPIC, value, timestamp_ms=0)
+    assert sent(harness) == [(None, b"1", (), 0), (None, b"2", (), 0)]
 
 
 def test_headers_may_be_a_dict() -> None:
-    its = path()
+    harness = path()
     headers: Any = {"a": b"1", "b": None}
-    its.send_nowait(TOPIC, b"", headers=headers, timestamp_ms=0)
-    assert sent(its) == [(None, b"", (("a", b"1"), ("b", None)), 0)]
+    harness.send_nowait(TOPIC, b"", headers=headers, timestamp_ms=0)
+    assert sent(harness) == [(None, b"", (("a", b"1"), ("b", None)), 0)]
 
 
 @pytest.mark.parametrize("headers", [[], (), {}, None])
 def test_no_headers_can_be_said_in_several_ways(headers: Any) -> None:
-    its = path()
-    its.send_nowait(TOPIC, b"", headers=headers, timestamp_ms=0)
-    assert sent(its) == [(None, b"", (), 0)]
+    harness = path()
+    harness.send_nowait(TOPIC, b"", headers=headers, timestamp_ms=0)
+    assert sent(harness) == [(None, b"", (), 0)]
 
 
 def test_a_record_carries_everything_itself() -> None:
-    its = path()
+    harness = path()
     record = ProducerRecord(TOPIC, b"v", b"k", partition=0, headers=(("h", b"x"),), timestamp_ms=4)
-    its.send_nowait(record)
-    assert sent(its) == [(b"k", b"v", (("h", b"x"),), 4)]
+    harness.send_nowait(record)
+    assert sent(harness) == [(b"k", b"v", (("h", b"x"),), 4)]
 
 
 def test_a_records_partition_is_respected() -> None:
-    its = Path(Core(partitions=3))
-    its.send_nowait(ProducerRecord(TOPIC, b"v", partition=2))
-    assert its.core.values(2) == [b"v"]
+    harness = Path(Core(partitions=3))
+    harness.send_nowait(ProducerRecord(TOPIC, b"v", partition=2))
+    assert harness.core.values(2) == [b"v"]
 
 
 def test_on_delivery_goes_along_with_a_record() -> None:
-    its = path()
-    told: list[object] = []
-    its.send_nowait(ProducerRecord(TOPIC, b"v"), on_delivery=noting(told, 1))
-    batch = its.core.take()
+    harness = path()
+    notified: list[object] = []
+    harness.send_nowait(ProducerRecord(TOPIC, b"v"), on_delivery=append_to(notified, 1))
+    batch = harness.core.take()
     batch.complete(0)
     batch.wake(True)
-    assert told == [1]
+    assert notified == [1]
 
 
 @pytest.mark.parametrize("direct", [True, False])
 def test_one_function_runs_in_the_context_of_each_of_its_calls(direct: bool) -> None:
-    its = path()
+    harness = path()
     seen: list[str] = []
 
     def note(*_: object) -> None:
@@ -198,12 +198,12 @@ def test_one_function_runs_in_the_context_of_each_of_its_calls(direct: bool) -> 
 
     for request in ("a", "a", "b", "a", "b"):
         request_id.set(request)
-        its.send_nowait(TOPIC, b"v", on_delivery=note)
+        harness.send_nowait(TOPIC, b"v", on_delivery=note)
     request_id.set("of whoever opened the connection")
-    batch = its.core.take()
+    batch = harness.core.take()
     batch.complete(0)
     batch.wake(direct)
-    its.core.manual.run_once()
+    harness.core.manual.run_once()
     assert seen == ["a", "a", "b", "a", "b"]
 
 
@@ -211,7 +211,7 @@ def test_one_function_runs_in_the_context_of_each_of_its_calls(direct: bool) -> 
 def test_what_an_on_delivery_sets_is_not_seen_by_the_next_one_of_the_same_context(
     direct: bool,
 ) -> None:
-    its = path()
+    harness = path()
     seen: list[str] = []
 
     def note_and_change(*_: object) -> None:
@@ -220,74 +220,76 @@ def test_what_an_on_delivery_sets_is_not_seen_by_the_next_one_of_the_same_contex
 
     request_id.set("a")
     for _ in range(3):
-        its.send_nowait(TOPIC, b"v", on_delivery=note_and_change)
-    batch = its.core.take()
+        harness.send_nowait(TOPIC, b"v", on_delivery=note_and_change)
+    batch = harness.core.take()
     batch.complete(0)
     batch.wake(direct)
-    its.core.manual.run_once()
+    harness.core.manual.run_once()
     assert seen == ["a", "a", "a"]
     assert request_id.get() == "a"
 
 
 def test_on_delivery_works_in_a_thread_without_any_context() -> None:
-    told: list[int] = []
+    notified: list[int] = []
 
     def send() -> None:
-        its = path()
+        harness = path()
         for _ in range(2):
-            its.send_nowait(TOPIC, b"v", on_delivery=noting(told, 1))
-        batch = its.core.take()
+            harness.send_nowait(TOPIC, b"v", on_delivery=append_to(notified, 1))
+        batch = harness.core.take()
         batch.complete(0)
         batch.wake(True)
 
     thread = threading.Thread(target=send)
     thread.start()
     thread.join()
-    assert told == [1, 1]
+    assert notified == [1, 1]
 
 
 @pytest.mark.parametrize("direct", [True, False])
 def test_on_delivery_runs_in_the_context_of_the_call(direct: bool) -> None:
-    its = path()
+    harness = path()
     seen: list[str] = []
     for request in ("a", "b"):
         request_id.set(request)
-        its.send_nowait(
+        harness.send_nowait(
             TOPIC, b"v", on_delivery=lambda metadata, error: seen.append(request_id.get())
         )
     request_id.set("of whoever opened the connection")
-    batch = its.core.take()
+    batch = harness.core.take()
     batch.complete(0)
     batch.wake(direct)
-    its.core.manual.run_once()
+    harness.core.manual.run_once()
     assert seen == ["a", "b"]
 
 
 def test_on_delivery_keeps_the_context_of_the_call_while_the_topic_is_not_known() -> None:
-    its = Path(Core(partitions=0))
+    harness = Path(Core(partitions=0))
     seen: list[str] = []
     request_id.set("a")
-    its.send_nowait(TOPIC, b"v", on_delivery=lambda metadata, error: seen.append(request_id.get()))
+    harness.send_nowait(
+        TOPIC, b"v", on_delivery=lambda metadata, error: seen.append(request_id.get())
+    )
     request_id.set("b")
-    its.core.route()
-    batch = its.core.take()
+    harness.core.route()
+    batch = harness.core.take()
     batch.complete(0)
     batch.wake(True)
     assert seen == ["a"]
 
 
 async def test_on_delivery_keeps_the_context_of_the_call_while_the_buffer_is_full() -> None:
-    its = on_this_loop()
-    its.core.accumulator.has_blocked = its.core.accumulator.is_full = True
+    harness = on_this_loop()
+    harness.core.accumulator.has_blocked = harness.core.accumulator.is_full = True
     request_id.set("a")
-    await its.send(TOPIC, b"v", on_delivery=print)
+    await harness.send(TOPIC, b"v", on_delivery=print)
     request_id.set("b")
-    callback, context = cast("tuple[object, contextvars.Context]", its.blocked[0][6])
+    callback, context = cast("tuple[object, contextvars.Context]", harness.blocked[0][6])
     assert callback is print
     assert context[request_id] == "a"
 
 
-class Told:
+class CallableObject:
     """A callable object, with a method that is one as well."""
 
     def __init__(self) -> None:
@@ -300,24 +302,24 @@ class Told:
         self.count += 1
 
 
-def as_object(told: Told) -> OnDelivery:
-    return told
+def as_object(notified: CallableObject) -> OnDelivery:
+    return notified
 
 
-def as_method(told: Told) -> OnDelivery:
-    return told.method
+def as_method(notified: CallableObject) -> OnDelivery:
+    return notified.method
 
 
-def as_partial(told: Told) -> OnDelivery:
-    return partial(told.method)
+def as_partial(notified: CallableObject) -> OnDelivery:
+    return partial(notified.method)
 
 
-def as_partial_of_a_partial(told: Told) -> OnDelivery:
-    return partial(partial(told))
+def as_partial_of_a_partial(notified: CallableObject) -> OnDelivery:
+    return partial(partial(notified))
 
 
-def as_function(told: Told) -> OnDelivery:
-    return lambda metadata, error: told()
+def as_function(notified: CallableObject) -> OnDelivery:
+    return lambda metadata, error: notified()
 
 
 @pytest.mark.parametrize(
@@ -325,30 +327,30 @@ def as_function(told: Told) -> OnDelivery:
     [as_object, as_method, as_partial, as_partial_of_a_partial, as_function],
 )
 def test_on_delivery_may_be_anything_that_can_be_called(
-    callback_of: Callable[[Told], OnDelivery],
+    callback_of: Callable[[CallableObject], OnDelivery],
 ) -> None:
-    its = path()
-    told = Told()
-    its.send_nowait(TOPIC, b"v", on_delivery=callback_of(told))
-    batch = its.core.take()
+    harness = path()
+    notified = CallableObject()
+    harness.send_nowait(TOPIC, b"v", on_delivery=callback_of(notified))
+    batch = harness.core.take()
     batch.complete(0)
     batch.wake(True)
-    assert told.count == 1
+    assert notified.count == 1
 
 
 def test_on_delivery_may_be_a_builtin_or_a_mock() -> None:
-    its = path()
-    told: list[object] = []
+    harness = path()
+    notified: list[object] = []
     noted: list[object] = []
     builtin: Any = noted.append
-    its.send_nowait(TOPIC, b"v", on_delivery=Mock(side_effect=noting(told, 1)))
-    its.send_nowait(TOPIC, b"v", on_delivery=builtin)
-    batch = its.core.take()
+    harness.send_nowait(TOPIC, b"v", on_delivery=Mock(side_effect=append_to(notified, 1)))
+    harness.send_nowait(TOPIC, b"v", on_delivery=builtin)
+    batch = harness.core.take()
     batch.complete(0)
     batch.wake(True)
-    assert told == [1]
+    assert notified == [1]
     # It was called with two arguments.
-    assert [type(context["exception"]) for context in its.core.manual.reported] == [TypeError]
+    assert [type(context["exception"]) for context in harness.core.manual.reported] == [TypeError]
 
 
 async def later(*_: object) -> None:
@@ -395,34 +397,34 @@ class Awaited:
 def test_an_on_delivery_that_would_have_to_be_awaited_is_refused(
     call: str, on_delivery: object
 ) -> None:
-    its = path()
+    harness = path()
     with pytest.raises(TypeError, match="pass a plain function"):
-        getattr(its, call)(TOPIC, b"v", on_delivery=on_delivery)
-    assert its.core.queue().open is None
+        getattr(harness, call)(TOPIC, b"v", on_delivery=on_delivery)
+    assert harness.core.queue().open is None
 
 
 @pytest.mark.parametrize("on_delivery", [3, "text", [print], object()])
 def test_an_on_delivery_that_cannot_be_called_is_refused(on_delivery: Any) -> None:
-    its = path()
+    harness = path()
     with pytest.raises(TypeError, match=f"not a {type(on_delivery).__name__}"):
-        its.send_nowait(TOPIC, b"v", on_delivery=on_delivery)
-    assert its.core.queue().open is None
+        harness.send_nowait(TOPIC, b"v", on_delivery=on_delivery)
+    assert harness.core.queue().open is None
 
 
 def test_several_values_are_accepted_in_order() -> None:
-    its = path()
+    harness = path()
     deliveries: list[Delivery] = []
     values = [b"1", ProducerRecord(TOPIC, b"2"), b"3"]
-    assert its._accept_many(TOPIC, values, 0, deliveries) == 3
-    assert its.core.values() == [b"1", b"2", b"3"]
+    assert harness._accept_many(TOPIC, values, 0, deliveries) == 3
+    assert harness.core.values() == [b"1", b"2", b"3"]
     assert len(deliveries) == 3
 
 
 def test_several_values_are_accepted_until_the_buffer_is_full() -> None:
-    its = Path(Core(buffer_memory=400))
+    harness = Path(Core(buffer_memory=400))
     deliveries: list[Delivery] = []
     values: list[Any] = [bytes(100)] * 5
-    stopped = its._accept_many(TOPIC, values, 1, deliveries)
+    stopped = harness._accept_many(TOPIC, values, 1, deliveries)
     assert 1 < stopped < 5
     assert len(deliveries) == stopped - 1
 
@@ -441,11 +443,11 @@ def test_several_values_are_accepted_until_the_buffer_is_full() -> None:
     ],
 )
 def test_a_record_with_keywords_beside_it_is_refused(keywords: dict[str, Any]) -> None:
-    its = path()
-    send: Any = its.send_nowait
+    harness = path()
+    send: Any = harness.send_nowait
     with pytest.raises(TypeError, match="ProducerRecord alone"):
         send(ProducerRecord(TOPIC, b"v"), **keywords)
-    assert its.core.queue().open is None
+    assert harness.core.queue().open is None
 
 
 @pytest.mark.parametrize("topic", [None, b"clicks", 3])
@@ -458,12 +460,12 @@ def test_a_topic_is_a_str(topic: Any) -> None:
 @pytest.mark.parametrize("wrong", ["text", 3, 1.5, [b"v"], object])
 @pytest.mark.parametrize("field", ["key", "value"])
 def test_without_serializer_only_bytes_are_taken(field: str, wrong: object) -> None:
-    its = path()
+    harness = path()
     record: dict[str, Any] = {"topic": TOPIC, field: wrong}
     with pytest.raises(Refused) as caught:
-        its.send_nowait(**record)
+        harness.send_nowait(**record)
     assert caught.value.args == (TOPIC, field, wrong, None)
-    assert its.core.queue().open is None
+    assert harness.core.queue().open is None
 
 
 @pytest.mark.parametrize(
@@ -480,12 +482,12 @@ def test_without_serializer_only_bytes_are_taken(field: str, wrong: object) -> N
     ],
 )
 def test_a_header_is_a_pair_of_str_and_bytes_or_none(header: object) -> None:
-    its = path()
+    harness = path()
     headers: Any = [("good", b""), header]
     with pytest.raises(Refused) as caught:
-        its.send_nowait(TOPIC, b"v", headers=headers)
+        harness.send_nowait(TOPIC, b"v", headers=headers)
     assert caught.value.args == (TOPIC, "header", 1, header)
-    assert its.core.queue().open is None
+    assert harness.core.queue().open is None
 
 
 @pytest.mark.parametrize("headers", ["h", b"h", 3, {"h"}])
@@ -498,60 +500,60 @@ def test_headers_are_a_list_or_a_tuple(headers: Any) -> None:
 @pytest.mark.parametrize("wrong", ["0", 1.0, 1.7, True, -1, 2**31, 2**70, -(2**70)])
 @pytest.mark.parametrize("call", ["send", "send_nowait", "send_and_wait"])
 def test_a_partition_is_a_whole_number_within_32_bits(call: str, wrong: object) -> None:
-    its = path()
+    harness = path()
     with pytest.raises(Refused) as caught:
-        getattr(its, call)(TOPIC, b"v", partition=wrong)
+        getattr(harness, call)(TOPIC, b"v", partition=wrong)
     assert caught.value.args == ("partition", TOPIC, wrong)
-    assert its.core.queue().open is None
+    assert harness.core.queue().open is None
 
 
 @pytest.mark.parametrize("wrong", ["0", 1.0, 1.7, True, -1, 2**62 + 1, 2**70, -(2**70)])
 @pytest.mark.parametrize("call", ["send", "send_nowait", "send_and_wait"])
 def test_a_timestamp_is_a_whole_number_within_64_bits(call: str, wrong: object) -> None:
-    its = path()
+    harness = path()
     with pytest.raises(Refused) as caught:
-        getattr(its, call)(TOPIC, b"v", timestamp_ms=wrong)
+        getattr(harness, call)(TOPIC, b"v", timestamp_ms=wrong)
     assert caught.value.args == ("timestamp", wrong)
-    assert its.core.queue().open is None
+    assert harness.core.queue().open is None
 
 
 @pytest.mark.parametrize("timestamp_ms", [0, 1, 2**31, 2**62])
 def test_timestamps_up_to_the_highest_are_taken(timestamp_ms: int) -> None:
-    its = path()
-    its.send_nowait(TOPIC, b"v", timestamp_ms=timestamp_ms)
-    assert sent(its) == [(None, b"v", (), timestamp_ms)]
+    harness = path()
+    harness.send_nowait(TOPIC, b"v", timestamp_ms=timestamp_ms)
+    assert sent(harness) == [(None, b"v", (), timestamp_ms)]
 
 
 @pytest.mark.parametrize("timestamp_ms", [1_000_000_000, 1_767_225_600, 4_000_000_000])
 def test_timestamps_that_can_only_be_seconds_are_warned_of_once(timestamp_ms: int) -> None:
-    its = path()
+    harness = path()
     for _ in range(3):
-        its.send_nowait(TOPIC, b"v", timestamp_ms=timestamp_ms)
-        its.send_nowait(ProducerRecord(TOPIC, b"v", timestamp_ms=timestamp_ms))
-    assert its.warned == [(TOPIC, timestamp_ms)]
-    assert its.core.count() == 6
+        harness.send_nowait(TOPIC, b"v", timestamp_ms=timestamp_ms)
+        harness.send_nowait(ProducerRecord(TOPIC, b"v", timestamp_ms=timestamp_ms))
+    assert harness.warned == [(TOPIC, timestamp_ms)]
+    assert harness.core.count() == 6
 
 
 @pytest.mark.parametrize("timestamp_ms", [None, 0, 5, 978_307_200, 1_767_225_600_000, 2**62])
 def test_timestamps_that_may_be_milliseconds_are_not_warned_of(timestamp_ms: int | None) -> None:
-    its = path()
-    its.send_nowait(TOPIC, b"v", timestamp_ms=timestamp_ms)
-    assert its.warned == []
+    harness = path()
+    harness.send_nowait(TOPIC, b"v", timestamp_ms=timestamp_ms)
+    assert harness.warned == []
 
 
 def test_the_highest_partition_is_taken_for_a_topic_that_is_not_known_yet() -> None:
-    its = Path(Core(partitions=0))
-    its.send_nowait(TOPIC, b"v", partition=2**31 - 1)
-    assert its.core.topic().waiting_count == 1
+    harness = Path(Core(partitions=0))
+    harness.send_nowait(TOPIC, b"v", partition=2**31 - 1)
+    assert harness.core.topic().waiting_count == 1
 
 
 def test_a_call_from_another_thread_is_refused() -> None:
-    its = path()
+    harness = path()
     caught: list[BaseException] = []
 
     def call() -> None:
         try:
-            its.send_nowait(TOPIC, b"v")
+            harness.send_nowait(TOPIC, b"v")
         except Refused as error:
             caught.append(error)
 
@@ -559,60 +561,60 @@ def test_a_call_from_another_thread_is_refused() -> None:
     thread.start()
     thread.join()
     assert [error.args for error in caught] == [("call",)]
-    assert its.core.queue().open is None
+    assert harness.core.queue().open is None
 
 
 async def test_a_call_looks_at_the_running_loop_once_per_context() -> None:
-    its = on_this_loop()
+    harness = on_this_loop()
 
     async def send_twice() -> None:
-        its.send_nowait(TOPIC, b"v")
+        harness.send_nowait(TOPIC, b"v")
         await asyncio.sleep(0)
-        its.send_nowait(TOPIC, b"v")
+        harness.send_nowait(TOPIC, b"v")
 
     for task_count in (1, 2):
         await asyncio.create_task(send_twice())
-        assert its.looked == task_count
+        assert harness.looked == task_count
 
 
 @pytest.mark.parametrize("call", ["send", "send_nowait", "send_and_wait"])
 def test_a_call_from_another_loop_is_refused(call: str) -> None:
-    its = path()
-    its.runs = "another"
+    harness = path()
+    harness.runs = "another"
     with pytest.raises(Refused, match="loop"):
-        getattr(its, call)(TOPIC, b"v")
-    assert its.core.queue().open is None
+        getattr(harness, call)(TOPIC, b"v")
+    assert harness.core.queue().open is None
 
 
 def test_a_call_from_another_loop_is_refused_for_a_topic_that_is_not_known_yet() -> None:
-    its = Path(Core(partitions=0))
-    its.runs = "another"
+    harness = Path(Core(partitions=0))
+    harness.runs = "another"
     with pytest.raises(Refused, match="loop"):
-        its.send_nowait(TOPIC, b"v")
-    assert its.core.accumulator.topics_by_name == {}
+        harness.send_nowait(TOPIC, b"v")
+    assert harness.core.accumulator.topics_by_name == {}
 
 
 def test_a_call_from_another_loop_is_refused_after_one_from_its_own() -> None:
-    its = path()
-    contextvars.copy_context().run(its.send_nowait, TOPIC, b"ours")
-    its.runs = "another"
+    harness = path()
+    contextvars.copy_context().run(harness.send_nowait, TOPIC, b"ours")
+    harness.runs = "another"
     with pytest.raises(Refused, match="loop"):
-        contextvars.copy_context().run(its.send_nowait, TOPIC, b"another's")
-    assert its.core.values() == [b"ours"]
+        contextvars.copy_context().run(harness.send_nowait, TOPIC, b"another's")
+    assert harness.core.values() == [b"ours"]
 
 
 def test_without_a_running_loop_each_call_looks_again() -> None:
-    its = path()
-    its.runs = "none"
-    its.send_nowait(TOPIC, b"1")
-    its.send_nowait(TOPIC, b"2")
-    assert its.looked == 2
-    its.runs = "another"
+    harness = path()
+    harness.runs = "none"
+    harness.send_nowait(TOPIC, b"1")
+    harness.send_nowait(TOPIC, b"2")
+    assert harness.looked == 2
+    harness.runs = "another"
     with pytest.raises(Refused, match="loop"):
-        its.send_nowait(TOPIC, b"3")
+        harness.send_nowait(TOPIC, b"3")
 
 
-@pytest.mark.parametrize("on_delivery", [None, noting([], 1)])
+@pytest.mark.parametrize("on_delivery", [None, append_to([], 1)])
 def test_contexts_of_calls_are_forgotten_when_the_path_is_closed(
     on_delivery: OnDelivery | None,
 ) -> None:
@@ -620,71 +622,71 @@ def test_contexts_of_calls_are_forgotten_when_the_path_is_closed(
         """Something that a context holds."""
 
     variable: contextvars.ContextVar[Canary] = contextvars.ContextVar("variable")
-    its = path()
+    harness = path()
 
     def send() -> weakref.ref[Canary]:
         canary = Canary()
         variable.set(canary)
-        its.send_nowait(TOPIC, b"v", on_delivery=on_delivery)
+        harness.send_nowait(TOPIC, b"v", on_delivery=on_delivery)
         return weakref.ref(canary)
 
     gone = contextvars.copy_context().run(send)
-    batch = its.core.take()
+    batch = harness.core.take()
     batch.complete(0)
     batch.wake(True)
-    its._close_path()
+    harness._close_path()
     gc.collect()
     assert gone() is None
 
 
 def test_a_call_after_the_close_is_refused() -> None:
-    its = path()
-    its._close_path()
+    harness = path()
+    harness._close_path()
     with pytest.raises(Refused, match="call"):
-        its.send_nowait(TOPIC, b"v")
+        harness.send_nowait(TOPIC, b"v")
 
 
 def test_without_buffer_space_send_nowait_raises() -> None:
-    its = Path(Core(buffer_memory=300))
-    its.send_nowait(TOPIC, bytes(150))
+    harness = Path(Core(buffer_memory=300))
+    harness.send_nowait(TOPIC, bytes(150))
     with pytest.raises(Refused, match="room"):
-        its.send_nowait(TOPIC, bytes(150))
+        harness.send_nowait(TOPIC, bytes(150))
 
 
 def test_nobody_passes_a_caller_who_waits_for_buffer_space_for_the_same_partition() -> None:
-    its = Path(Core(partitions=2))
+    harness = Path(Core(partitions=2))
     for partition in (0, 1):
-        its.send_nowait(TOPIC, b"v", partition=partition)
-    accumulator = its.core.accumulator
+        harness.send_nowait(TOPIC, b"v", partition=partition)
+    accumulator = harness.core.accumulator
     accumulator.has_blocked = True
-    accumulator.lines[its.core.queue(0)] = 1
+    accumulator.lines[harness.core.queue(0)] = 1
     with pytest.raises(Refused, match="room"):
-        its.send_nowait(TOPIC, b"v", partition=0)
-    assert accumulator.refused_line is its.core.queue(0)
-    its.send_nowait(TOPIC, b"v", partition=1)
-    assert its.core.count(1) == 2
+        harness.send_nowait(TOPIC, b"v", partition=0)
+    assert accumulator.refused_line is harness.core.queue(0)
+    harness.send_nowait(TOPIC, b"v", partition=1)
+    assert harness.core.count(1) == 2
 
 
 def test_nobody_passes_a_caller_who_waits_for_buffer_space_for_the_same_unknown_topic() -> None:
-    its = Path(Core(partitions=0))
+    harness = Path(Core(partitions=0))
     for topic in (TOPIC, "other"):
-        its.send_nowait(topic, b"v")
-    accumulator = its.core.accumulator
+        harness.send_nowait(topic, b"v")
+    accumulator = harness.core.accumulator
     accumulator.has_blocked = True
-    accumulator.lines[its.core.topic()] = 1
+    accumulator.lines[harness.core.topic()] = 1
     with pytest.raises(Refused, match="room"):
-        its.send_nowait(TOPIC, b"v")
-    its.send_nowait("other", b"v")
-    assert its.core.topic("other").waiting_count == 2
+        harness.send_nowait(TOPIC, b"v")
+    harness.send_nowait("other", b"v")
+    assert harness.core.topic("other").waiting_count == 2
 
 
 @pytest.mark.parametrize("partition", [None, 0, 1])
 def test_nobody_passes_a_caller_who_waits_for_the_buffer_itself(partition: int | None) -> None:
-    its = Path(Core(partitions=2))
-    its.core.accumulator.has_blocked = its.core.accumulator.is_full = True
+    harness = Path(Core(partitions=2))
+    harness.core.accumulator.has_blocked = harness.core.accumulator.is_full = True
     with pytest.raises(Refused, match="room"):
-        its.send_nowait(TOPIC, b"v", partition=partition)
-    assert its.core.accumulator.refused_share is None
+        harness.send_nowait(TOPIC, b"v", partition=partition)
+    assert harness.core.accumulator.refused_share is None
 
 
 async def test_a_partitioner_is_asked_once_for_a_record_that_has_to_wait() -> None:
@@ -694,66 +696,66 @@ async def test_a_partitioner_is_asked_once_for_a_record_that_has_to_wait() -> No
         asked.append(1)
         return 1
 
-    its = Path(Core(asyncio.get_running_loop(), partitions=2, partitioner=choose))
-    its.core.accumulator.has_blocked = its.core.accumulator.is_full = True
-    await its.send(TOPIC, b"v")
-    its.core.accumulator.has_blocked = its.core.accumulator.is_full = False
-    ((_, _, _, partition, *_),) = its.blocked
+    harness = Path(Core(asyncio.get_running_loop(), partitions=2, partitioner=choose))
+    harness.core.accumulator.has_blocked = harness.core.accumulator.is_full = True
+    await harness.send(TOPIC, b"v")
+    harness.core.accumulator.has_blocked = harness.core.accumulator.is_full = False
+    ((_, _, _, partition, *_),) = harness.blocked
     assert (partition, asked) == (1, [1])
 
 
 def test_nobody_passes_a_caller_who_waits_for_buffer_space() -> None:
-    its = path()
-    its.core.accumulator.has_blocked = its.core.accumulator.is_full = True
+    harness = path()
+    harness.core.accumulator.has_blocked = harness.core.accumulator.is_full = True
     with pytest.raises(Refused, match="room"):
-        its.send_nowait(TOPIC, b"v")
-    assert its.core.queue().open is None
+        harness.send_nowait(TOPIC, b"v")
+    assert harness.core.queue().open is None
 
 
 # ---- serializers
 
 
 def test_serializers_make_the_bytes() -> None:
-    its = path(serialize_key=utf8, serialize_value=utf8)
-    its.send_nowait(TOPIC, "välue", key="köy", timestamp_ms=0)
-    assert sent(its) == [("köy".encode(), "välue".encode(), (), 0)]
+    harness = path(serialize_key=utf8, serialize_value=utf8)
+    harness.send_nowait(TOPIC, "välue", key="köy", timestamp_ms=0)
+    assert sent(harness) == [("köy".encode(), "välue".encode(), (), 0)]
 
 
 def test_a_serializer_gets_the_topic() -> None:
-    its = path(serialize_value=lambda topic, value: f"{topic}:{value}".encode())
-    its.send_nowait(TOPIC, 3, timestamp_ms=0)
-    assert sent(its) == [(None, b"clicks:3", (), 0)]
+    harness = path(serialize_value=lambda topic, value: f"{topic}:{value}".encode())
+    harness.send_nowait(TOPIC, 3, timestamp_ms=0)
+    assert sent(harness) == [(None, b"clicks:3", (), 0)]
 
 
 def test_none_bypasses_the_serializers() -> None:
     def never(topic: str, value: object) -> bytes:
         raise AssertionError
 
-    its = path(serialize_key=never, serialize_value=never)
-    its.send_nowait(TOPIC, timestamp_ms=0)
-    assert sent(its) == [(None, None, (), 0)]
+    harness = path(serialize_key=never, serialize_value=never)
+    harness.send_nowait(TOPIC, timestamp_ms=0)
+    assert sent(harness) == [(None, None, (), 0)]
 
 
 def test_a_serializer_may_return_another_buffer() -> None:
     def to_buffer(topic: str, value: bytes) -> Any:
         return bytearray(value)
 
-    its = path(serialize_value=to_buffer)
-    its.send_nowait(TOPIC, b"v", timestamp_ms=0)
-    assert sent(its) == [(None, b"v", (), 0)]
+    harness = path(serialize_value=to_buffer)
+    harness.send_nowait(TOPIC, b"v", timestamp_ms=0)
+    assert sent(harness) == [(None, b"v", (), 0)]
 
 
 @pytest.mark.parametrize("field", ["key", "value"])
 def test_a_serializer_that_raises_fails_the_call_and_is_its_cause(field: str) -> None:
-    its = path(serialize_key=utf8, serialize_value=utf8)
+    harness = path(serialize_key=utf8, serialize_value=utf8)
     record: dict[str, Any] = {"topic": TOPIC, field: 3}
     with pytest.raises(Refused) as caught:
-        its.send_nowait(**record)
+        harness.send_nowait(**record)
     topic, name, given, cause = caught.value.args
     assert (topic, name, given) == (TOPIC, field, 3)
     assert isinstance(cause, AttributeError)
     assert caught.value.__cause__ is cause
-    assert its.core.queue().open is None
+    assert harness.core.queue().open is None
 
 
 @pytest.mark.parametrize("kind", [asyncio.CancelledError, GeneratorExit, BaseException])
@@ -763,11 +765,11 @@ def test_whatever_a_serializer_raises_is_the_cause_of_one_refusal(
     def breaks(topic: str, value: object) -> bytes:
         raise kind("mine")
 
-    its = path(serialize_value=breaks)
+    harness = path(serialize_value=breaks)
     with pytest.raises(Refused) as caught:
-        its.send_nowait(TOPIC, 3)
+        harness.send_nowait(TOPIC, 3)
     assert type(caught.value.__cause__) is kind
-    assert its.core.queue().open is None
+    assert harness.core.queue().open is None
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
@@ -777,27 +779,27 @@ def test_an_interrupt_of_a_serializer_passes_and_nothing_is_accepted(
     def interrupts(topic: str, value: object) -> bytes:
         raise kind
 
-    its = path(serialize_value=interrupts)
+    harness = path(serialize_value=interrupts)
     with pytest.raises(kind):
-        its.send_nowait(TOPIC, 3)
-    assert its.core.queue().open is None
+        harness.send_nowait(TOPIC, 3)
+    assert harness.core.queue().open is None
 
 
 def test_what_a_serializer_returns_is_checked() -> None:
     def to_text(topic: str, value: object) -> Any:
         return "text"
 
-    its = path(serialize_value=to_text)
+    harness = path(serialize_value=to_text)
     with pytest.raises(Refused) as caught:
-        its.send_nowait(TOPIC, 3)
+        harness.send_nowait(TOPIC, 3)
     assert caught.value.args[:3] == (TOPIC, "value", "text")
 
 
 # ---- what is awaited
 
 
-async def finish(its: Path) -> None:
-    batch = its.core.take()
+async def finish(harness: Path) -> None:
+    batch = harness.core.take()
     batch.complete(7)
     batch.wake(False)
 
@@ -810,43 +812,43 @@ STORED = RecordMetadata(TOPIC, 0, 7, 0)
 
 
 async def test_send_takes_the_record_at_the_call() -> None:
-    its = on_this_loop()
-    admission = its.send(TOPIC, b"v")
-    assert its.core.values() == [b"v"]
+    harness = on_this_loop()
+    admission = harness.send(TOPIC, b"v")
+    assert harness.core.values() == [b"v"]
     assert isinstance(await admission, Delivery)
 
 
 @pytest.mark.parametrize("call", ["send", "send_and_wait"])
 async def test_a_call_that_is_never_awaited_warns_and_the_record_goes_on(call: str) -> None:
-    its = on_this_loop()
+    harness = on_this_loop()
     name = f"coroutine 'Producer.{call}' was never awaited: its record is sent"
     with pytest.warns(RuntimeWarning, match=name):
-        getattr(its, call)(TOPIC, b"v")
-    assert its.core.values() == [b"v"]
+        getattr(harness, call)(TOPIC, b"v")
+    assert harness.core.values() == [b"v"]
 
 
 @pytest.mark.parametrize("call", ["send", "send_and_wait"])
 async def test_a_warning_of_a_call_that_is_never_awaited_names_the_line_that_drops_it(
     call: str,
 ) -> None:
-    its = on_this_loop()
+    harness = on_this_loop()
     with pytest.warns(RuntimeWarning) as caught:
-        getattr(its, call)(TOPIC, b"v")
+        getattr(harness, call)(TOPIC, b"v")
     assert caught[0].filename == __file__
 
 
 @pytest.mark.parametrize("call", ["send", "send_and_wait"])
 @pytest.mark.parametrize("how", ["await", "task", "close", "throw", "cancelled task"])
 async def test_a_call_that_somebody_looked_after_does_not_warn(call: str, how: str) -> None:
-    its = on_this_loop()
-    coroutine: Any = getattr(its, call)(TOPIC, b"v")
+    harness = on_this_loop()
+    coroutine: Any = getattr(harness, call)(TOPIC, b"v")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         if how == "await":
-            await finish(its)
+            await finish(harness)
             await coroutine
         elif how == "task":
-            await finish(its)
+            await finish(harness)
             await asyncio.create_task(coroutine)
         elif how == "close":
             coroutine.close()
@@ -858,16 +860,16 @@ async def test_a_call_that_somebody_looked_after_does_not_warn(call: str, how: s
             task.cancel()
             await asyncio.wait([task])
         del coroutine
-    assert len(its.core.topic().queues) == 1
+    assert len(harness.core.topic().queues) == 1
 
 
 @pytest.mark.parametrize("call", ["send", "send_and_wait"])
 async def test_a_never_awaited_warning_that_is_an_error_leaves_what_was_raised(call: str) -> None:
-    its = on_this_loop()
+    harness = on_this_loop()
     unraisable: list[Any] = []
 
     def drops_it() -> None:
-        coroutine: Any = getattr(its, call)(TOPIC, b"v")
+        coroutine: Any = getattr(harness, call)(TOPIC, b"v")
         assert coroutine
         raise KeyError("mine")
 
@@ -886,11 +888,11 @@ async def test_a_never_awaited_warning_that_is_an_error_leaves_what_was_raised(c
 
 
 def test_a_call_that_is_refused_warns_of_nothing() -> None:
-    its = path()
+    harness = path()
     wrong: Any = "text"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for call in (its.send, its.send_and_wait):
+        for call in (harness.send, harness.send_and_wait):
             with pytest.raises(Refused):
                 call(TOPIC, wrong)
 
@@ -898,12 +900,12 @@ def test_a_call_that_is_refused_warns_of_nothing() -> None:
 @pytest.mark.parametrize("name", ["send", "send_and_wait"])
 @pytest.mark.parametrize("of", ["class", "instance", "subclass", "partial"])
 def test_what_is_to_be_awaited_counts_as_a_coroutine_function(name: str, of: str) -> None:
-    its = path()
+    harness = path()
     found: dict[str, Any] = {
         "class": getattr(SendPath, name),
         "subclass": getattr(Path, name),
-        "instance": getattr(its, name),
-        "partial": partial(getattr(its, name), TOPIC),
+        "instance": getattr(harness, name),
+        "partial": partial(getattr(harness, name), TOPIC),
     }
     assert inspect.iscoroutinefunction(found[of])
     # Starlette's and others' test, until Python 3.16.
@@ -947,10 +949,10 @@ def test_an_admission_cannot_be_copied(duplicate: Callable[[object], object]) ->
 
 
 async def test_the_message_of_a_cancellation_reaches_who_awaits_a_send_and_wait() -> None:
-    its = on_this_loop()
+    harness = on_this_loop()
 
     async def sends() -> None:
-        await its.send_and_wait(TOPIC, b"v")
+        await harness.send_and_wait(TOPIC, b"v")
 
     task = asyncio.create_task(sends())
     await asyncio.sleep(0)
@@ -961,126 +963,126 @@ async def test_the_message_of_a_cancellation_reaches_who_awaits_a_send_and_wait(
 
 
 async def test_an_admission_is_a_coroutine_to_create_task() -> None:
-    its = on_this_loop()
-    delivery = await asyncio.create_task(its.send(TOPIC, b"v", timestamp_ms=0))
-    await finish(its)
+    harness = on_this_loop()
+    delivery = await asyncio.create_task(harness.send(TOPIC, b"v", timestamp_ms=0))
+    await finish(harness)
     assert await delivery == STORED
 
 
 async def test_admissions_can_be_gathered() -> None:
-    its = on_this_loop()
-    deliveries = await asyncio.gather(*(its.send(TOPIC, b"%d" % index) for index in range(3)))
-    assert its.core.values() == [b"0", b"1", b"2"]
-    await finish(its)
+    harness = on_this_loop()
+    deliveries = await asyncio.gather(*(harness.send(TOPIC, b"%d" % index) for index in range(3)))
+    assert harness.core.values() == [b"0", b"1", b"2"]
+    await finish(harness)
     assert [(await delivery).offset for delivery in deliveries] == [7, 8, 9]
 
 
 async def test_cancelling_the_task_of_an_admission_leaves_the_record_accepted() -> None:
-    its = on_this_loop()
-    task = asyncio.create_task(its.send(TOPIC, b"v"))
+    harness = on_this_loop()
+    task = asyncio.create_task(harness.send(TOPIC, b"v"))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert its.core.values() == [b"v"]
+    assert harness.core.values() == [b"v"]
 
 
 async def test_sending_without_pause_lets_others_run_now_and_then() -> None:
-    its = on_this_loop()
+    harness = on_this_loop()
     turns: list[int] = []
 
     def count() -> None:
-        turns.append(its.core.count())
+        turns.append(harness.core.count())
         asyncio.get_running_loop().call_soon(count) if len(turns) < 3 else None
 
     asyncio.get_running_loop().call_soon(count)
     for _ in range(2 * RECORDS_PER_TURN + 1):
-        await its.send(TOPIC, b"v", timestamp_ms=0)
+        await harness.send(TOPIC, b"v", timestamp_ms=0)
     assert turns == [RECORDS_PER_TURN, 2 * RECORDS_PER_TURN]
     await asyncio.sleep(0)
 
 
 async def test_a_new_turn_of_the_sender_starts_the_count_again() -> None:
-    its = on_this_loop()
+    harness = on_this_loop()
     turns: list[int] = []
     asyncio.get_running_loop().call_soon(turns.append, 1)
     for _ in range(RECORDS_PER_TURN - 1):
-        await its.send(TOPIC, b"v")
-    its.core.accumulator.take_touched()
+        await harness.send(TOPIC, b"v")
+    harness.core.accumulator.take_touched()
     for _ in range(RECORDS_PER_TURN - 1):
-        await its.send(TOPIC, b"v")
+        await harness.send(TOPIC, b"v")
     assert turns == []
 
 
 async def test_without_buffer_space_send_waits_for_it() -> None:
-    its = Path(Core(asyncio.get_running_loop()))
-    its.core.accumulator.has_blocked = its.core.accumulator.is_full = True
-    waiting: Any = its.send(TOPIC, b"v", key=b"k", partition=0, headers=[("h", None)])
+    harness = Path(Core(asyncio.get_running_loop()))
+    harness.core.accumulator.has_blocked = harness.core.accumulator.is_full = True
+    waiting: Any = harness.send(TOPIC, b"v", key=b"k", partition=0, headers=[("h", None)])
     assert await waiting == "admitted later"
-    ((topic, key, value, partition, headers, timestamp_ms, on_delivery),) = its.blocked
+    ((topic, key, value, partition, headers, timestamp_ms, on_delivery),) = harness.blocked
     assert (topic, key, value, partition) == (TOPIC, b"k", b"v", 0)
     assert [*(headers if isinstance(headers, (list, tuple)) else ())] == [("h", None)]
     assert (timestamp_ms, on_delivery) == (None, None)
 
 
 async def test_send_and_wait_gives_the_metadata() -> None:
-    its = on_this_loop()
-    storing = its.send_and_wait(TOPIC, b"v", timestamp_ms=0)
-    await finish(its)
+    harness = on_this_loop()
+    storing = harness.send_and_wait(TOPIC, b"v", timestamp_ms=0)
+    await finish(harness)
     assert await storing == STORED
 
 
 async def test_send_and_wait_is_a_coroutine_to_create_task() -> None:
-    its = on_this_loop()
-    task = asyncio.create_task(its.send_and_wait(TOPIC, b"v", timestamp_ms=0))
-    await finish(its)
+    harness = on_this_loop()
+    task = asyncio.create_task(harness.send_and_wait(TOPIC, b"v", timestamp_ms=0))
+    await finish(harness)
     assert await task == STORED
 
 
 async def test_a_task_of_send_and_wait_can_be_cancelled_and_the_record_goes_on() -> None:
-    its = on_this_loop()
-    task = asyncio.create_task(its.send_and_wait(TOPIC, b"v", timestamp_ms=0))
+    harness = on_this_loop()
+    task = asyncio.create_task(harness.send_and_wait(TOPIC, b"v", timestamp_ms=0))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert sent(its) == [(None, b"v", (), 0)]
+    assert sent(harness) == [(None, b"v", (), 0)]
 
 
 async def test_send_and_wait_takes_a_record() -> None:
-    its = on_this_loop()
-    storing = its.send_and_wait(ProducerRecord(TOPIC, b"v", timestamp_ms=0))
-    await finish(its)
+    harness = on_this_loop()
+    storing = harness.send_and_wait(ProducerRecord(TOPIC, b"v", timestamp_ms=0))
+    await finish(harness)
     assert await storing == STORED
 
 
 async def test_send_and_wait_with_a_timeout_is_left_to_the_producer() -> None:
-    its = on_this_loop()
-    storing: Any = its.send_and_wait(TOPIC, b"v", timestamp_ms=0, timeout=3)
-    await finish(its)
+    harness = on_this_loop()
+    storing: Any = harness.send_and_wait(TOPIC, b"v", timestamp_ms=0, timeout=3)
+    await finish(harness)
     assert await storing == (STORED, TOPIC, 3)
 
 
 async def test_send_and_wait_without_buffer_space_waits_for_it_first() -> None:
-    its = on_this_loop()
-    its.core.accumulator.has_blocked = its.core.accumulator.is_full = True
-    storing: Any = its.send_and_wait(TOPIC, b"v")
+    harness = on_this_loop()
+    harness.core.accumulator.has_blocked = harness.core.accumulator.is_full = True
+    storing: Any = harness.send_and_wait(TOPIC, b"v")
     assert await storing == ("admitted later", TOPIC, None)
-    assert len(its.blocked) == 1
+    assert len(harness.blocked) == 1
 
 
 def test_headers_changed_after_the_call_are_not_sent() -> None:
-    its = Path(Core(partitions=0))
+    harness = Path(Core(partitions=0))
     headers: list[tuple[str, bytes | None]] = [("h", b"as it was")]
-    its.send_nowait(TOPIC, b"v", headers=headers, timestamp_ms=0)
+    harness.send_nowait(TOPIC, b"v", headers=headers, timestamp_ms=0)
     headers[0] = ("h", b"as it is")
-    its.core.route()
-    assert sent(its) == [(None, b"v", (("h", b"as it was"),), 0)]
+    harness.core.route()
+    assert sent(harness) == [(None, b"v", (("h", b"as it was"),), 0)]
 
 
 def test_a_header_name_that_is_no_unicode_is_refused() -> None:
-    its = path()
+    harness = path()
     with pytest.raises(Refused) as caught:
-        its.send_nowait(TOPIC, b"v", headers=[("\ud800", b"")])
+        harness.send_nowait(TOPIC, b"v", headers=[("\ud800", b"")])
     assert caught.value.args[:2] == (TOPIC, "headers")
 
 
@@ -1091,37 +1093,37 @@ def test_a_partitioner_that_changes_the_headers_changes_nothing() -> None:
         headers.append(("g", b"y" * 1000))
         return 0
 
-    its = Path(Core(partitions=1, partitioner=adds_a_header))
-    its.send_nowait(TOPIC, b"v", headers=headers, timestamp_ms=0)
-    assert sent(its) == [(None, b"v", (("h", b"x"),), 0)]
+    harness = Path(Core(partitions=1, partitioner=adds_a_header))
+    harness.send_nowait(TOPIC, b"v", headers=headers, timestamp_ms=0)
+    assert sent(harness) == [(None, b"v", (("h", b"x"),), 0)]
 
 
 def test_a_topic_may_be_of_a_kind_of_str() -> None:
     class Topics(enum.StrEnum):
         PAYMENTS = TOPIC
 
-    its = Path(Core())
-    its.send_nowait(Topics.PAYMENTS, b"v", timestamp_ms=0)
-    assert sent(its) == [(None, b"v", (), 0)]
+    harness = Path(Core())
+    harness.send_nowait(Topics.PAYMENTS, b"v", timestamp_ms=0)
+    assert sent(harness) == [(None, b"v", (), 0)]
 
 
 @pytest.mark.parametrize("call", ["send", "send_nowait", "send_and_wait"])
 def test_a_serializer_that_closes_the_producer_has_the_call_refused(call: str) -> None:
     def close(topic: str, value: bytes) -> bytes:
-        its._close_path()
+        harness._close_path()
         return value
 
-    its = path(serialize_value=close)
+    harness = path(serialize_value=close)
     with pytest.raises(Refused, match="call"):
-        getattr(its, call)(TOPIC, b"v")
+        getattr(harness, call)(TOPIC, b"v")
 
 
 async def test_a_partitioner_that_closes_the_producer_leaves_the_record_accepted() -> None:
     def close(
         topic: str, key: bytes | None, partitions: Sequence[int], available: Sequence[int]
     ) -> int:
-        its._close_path()
+        harness._close_path()
         return 0
 
-    its = Path(Core(partitioner=close))
-    assert isinstance(await its.send(TOPIC, b"v"), Delivery)
+    harness = Path(Core(partitioner=close))
+    assert isinstance(await harness.send(TOPIC, b"v"), Delivery)

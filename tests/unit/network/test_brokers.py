@@ -68,7 +68,7 @@ class Wire:
             self.on_drained()
 
 
-class Its:
+class BrokersHarness:
     """Brokers that are reached, or not, as a test says; and what their owner hears.
 
     Attributes:
@@ -161,9 +161,9 @@ async def turn() -> None:
 
 
 @pytest_asyncio.fixture
-async def its(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Its]:
+async def harness(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[BrokersHarness]:
     monkeypatch.setattr(random, "random", lambda: 0.5)
-    made = Its()
+    made = BrokersHarness()
     monkeypatch.setattr(brokers_module, "connect", made.connect)
     yield made
     await made.brokers.close()
@@ -172,286 +172,308 @@ async def its(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Its]:
 # ---- connecting
 
 
-async def test_a_broker_is_connected_when_its_connection_is_asked_for(its: Its) -> None:
-    its.update(A, B)
+async def test_a_broker_is_connected_when_its_connection_is_asked_for(
+    harness: BrokersHarness,
+) -> None:
+    harness.update(A, B)
     await turn()
-    assert its.tried == []
-    assert its.brokers.connection(1) is None
+    assert harness.tried == []
+    assert harness.brokers.connection(1) is None
     await turn()
-    assert its.heard == ["1 ready"]
-    assert its.brokers.connection(1) is its.brokers[1].connection
-    assert [address for _, address in its.tried] == [A]
+    assert harness.heard == ["1 ready"]
+    assert harness.brokers.connection(1) is harness.brokers[1].connection
+    assert [address for _, address in harness.tried] == [A]
 
 
-async def test_asking_again_while_a_connection_is_made_makes_no_other(its: Its) -> None:
-    its.takes = 1.0
-    its.update(A)
+async def test_asking_again_while_a_connection_is_made_makes_no_other(
+    harness: BrokersHarness,
+) -> None:
+    harness.takes = 1.0
+    harness.update(A)
     for _ in range(5):
-        assert its.brokers.connection(1) is None
+        assert harness.brokers.connection(1) is None
         await turn()
     await asyncio.sleep(2)
-    assert len(its.tried) == 1
+    assert len(harness.tried) == 1
 
 
-async def test_brokers_are_connected_side_by_side(its: Its) -> None:
-    its.takes = 1.0
-    its.update(A, B)
-    its.brokers.connection(1)
-    its.brokers.connection(2)
+async def test_brokers_are_connected_side_by_side(harness: BrokersHarness) -> None:
+    harness.takes = 1.0
+    harness.update(A, B)
+    harness.brokers.connection(1)
+    harness.brokers.connection(2)
     await asyncio.sleep(1.1)
-    assert its.heard == ["1 ready", "2 ready"]
+    assert harness.heard == ["1 ready", "2 ready"]
 
 
-async def test_a_broker_that_is_wanted_is_tried_again_with_growing_pauses(its: Its) -> None:
-    its.unreachable.add(A)
-    its.wanted.add(1)
-    its.update(A)
-    its.brokers.connection(1)
+async def test_a_broker_that_is_wanted_is_tried_again_with_growing_pauses(
+    harness: BrokersHarness,
+) -> None:
+    harness.unreachable.add(A)
+    harness.wanted.add(1)
+    harness.update(A)
+    harness.brokers.connection(1)
     await asyncio.sleep(4)
-    times = [at for at, _ in its.tried]
+    times = [at for at, _ in harness.tried]
     pauses = [round(after - before, 3) for before, after in itertools.pairwise(times)]
     assert pauses[:6] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
-    its.unreachable.clear()
+    harness.unreachable.clear()
     await asyncio.sleep(1.1)
-    assert its.heard == ["1 ready"]
+    assert harness.heard == ["1 ready"]
 
 
-async def test_a_broker_that_nobody_wants_any_more_is_not_tried_again(its: Its) -> None:
-    its.unreachable.add(A)
-    its.update(A)
-    its.brokers.connection(1)
+async def test_a_broker_that_nobody_wants_any_more_is_not_tried_again(
+    harness: BrokersHarness,
+) -> None:
+    harness.unreachable.add(A)
+    harness.update(A)
+    harness.brokers.connection(1)
     await asyncio.sleep(60)
-    assert len(its.tried) == 1
-    its.brokers.connection(1)
+    assert len(harness.tried) == 1
+    harness.brokers.connection(1)
     await turn()
-    assert len(its.tried) == 2
+    assert len(harness.tried) == 2
 
 
-async def test_each_failed_attempt_calls_the_metadata_stale(its: Its) -> None:
-    its.unreachable.add(A)
-    its.wanted.add(1)
-    its.update(A)
-    its.brokers.connection(1)
+async def test_each_failed_attempt_calls_the_metadata_stale(harness: BrokersHarness) -> None:
+    harness.unreachable.add(A)
+    harness.wanted.add(1)
+    harness.update(A)
+    harness.brokers.connection(1)
     await asyncio.sleep(1)
-    assert its.lost == len(its.tried) > 2
+    assert harness.lost == len(harness.tried) > 2
 
 
-async def test_a_broker_that_fell_is_connected_again_if_it_is_wanted(its: Its) -> None:
-    wire = await its.reach()
-    its.wanted.add(1)
+async def test_a_broker_that_fell_is_connected_again_if_it_is_wanted(
+    harness: BrokersHarness,
+) -> None:
+    wire = await harness.reach()
+    harness.wanted.add(1)
     await asyncio.sleep(10)
     wire.abort(NetworkError("reset"))
     await asyncio.sleep(1)
-    assert its.heard == ["1 ready", "1 ready"]
-    assert its.lost == 1
+    assert harness.heard == ["1 ready", "1 ready"]
+    assert harness.lost == 1
 
 
-async def test_a_broker_that_fell_and_is_not_wanted_is_left_alone(its: Its) -> None:
-    wire = await its.reach()
+async def test_a_broker_that_fell_and_is_not_wanted_is_left_alone(harness: BrokersHarness) -> None:
+    wire = await harness.reach()
     wire.abort(NetworkError("reset"))
     await asyncio.sleep(60)
-    assert len(its.tried) == 1
-    assert its.brokers[1].connection is None
+    assert len(harness.tried) == 1
+    assert harness.brokers[1].connection is None
 
 
-async def test_a_broker_that_hangs_up_at_once_is_tried_again_with_growing_pauses(its: Its) -> None:
-    its.hangs_up = True
-    its.wanted.add(1)
-    its.update(A)
-    its.brokers.connection(1)
+async def test_a_broker_that_hangs_up_at_once_is_tried_again_with_growing_pauses(
+    harness: BrokersHarness,
+) -> None:
+    harness.hangs_up = True
+    harness.wanted.add(1)
+    harness.update(A)
+    harness.brokers.connection(1)
     await asyncio.sleep(5)
-    times = [at for at, _ in its.tried]
+    times = [at for at, _ in harness.tried]
     pauses = [round(after - before, 1) for before, after in itertools.pairwise(times)]
     assert pauses[:6] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
 
 
-async def test_a_connection_that_lasted_ends_the_growing_of_the_pauses(its: Its) -> None:
-    its.unreachable.add(A)
-    its.wanted.add(1)
-    its.update(A)
-    its.brokers.connection(1)
+async def test_a_connection_that_lasted_ends_the_growing_of_the_pauses(
+    harness: BrokersHarness,
+) -> None:
+    harness.unreachable.add(A)
+    harness.wanted.add(1)
+    harness.update(A)
+    harness.brokers.connection(1)
     await asyncio.sleep(5)
-    its.unreachable.clear()
+    harness.unreachable.clear()
     await asyncio.sleep(5)
-    its.wires[-1].abort(NetworkError("reset"))
+    harness.wires[-1].abort(NetworkError("reset"))
     await turn()
-    assert its.brokers[1].failures == 1
+    assert harness.brokers[1].failures == 1
 
 
-async def test_an_attempt_by_hand_takes_what_is_open_or_tries_once(its: Its) -> None:
-    wire = await its.reach()
-    assert await its.brokers.connect(its.brokers[1]) is cast("Connection", wire)
-    its.update(A, B)
-    its.unreachable.add(B)
+async def test_an_attempt_by_hand_takes_what_is_open_or_tries_once(harness: BrokersHarness) -> None:
+    wire = await harness.reach()
+    assert await harness.brokers.connect(harness.brokers[1]) is cast("Connection", wire)
+    harness.update(A, B)
+    harness.unreachable.add(B)
     with pytest.raises(KafkaConnectionError, match="connection refused"):
-        await its.brokers.connect(its.brokers[2])
-    assert [address for _, address in its.tried] == [A, B]
+        await harness.brokers.connect(harness.brokers[2])
+    assert [address for _, address in harness.tried] == [A, B]
 
 
-async def test_of_two_attempts_at_a_time_one_connection_is_kept(its: Its) -> None:
-    its.takes = 1.0
-    its.update(A)
-    its.brokers.connection(1)
-    by_hand = await its.brokers.connect(its.brokers[1])
+async def test_of_two_attempts_at_a_time_one_connection_is_kept(harness: BrokersHarness) -> None:
+    harness.takes = 1.0
+    harness.update(A)
+    harness.brokers.connection(1)
+    by_hand = await harness.brokers.connect(harness.brokers[1])
     await turn()
-    assert its.brokers[1].connection is by_hand
-    assert [wire.is_open for wire in its.wires].count(True) == 1
+    assert harness.brokers[1].connection is by_hand
+    assert [wire.is_open for wire in harness.wires].count(True) == 1
 
 
 async def test_what_an_address_that_was_reached_leads_to_is_verified_the_next_time(
-    its: Its,
+    harness: BrokersHarness,
 ) -> None:
-    wire = await its.reach()
-    its.foreign.add(A)
+    wire = await harness.reach()
+    harness.foreign.add(A)
     await asyncio.sleep(10)
     wire.abort(NetworkError("reset"))
     await turn()
     with pytest.raises(KafkaConnectionError, match="foreign"):
-        await its.brokers.connect(its.brokers[1])
-    assert not its.wires[-1].is_open
-    assert its.brokers[1].connection is None
+        await harness.brokers.connect(harness.brokers[1])
+    assert not harness.wires[-1].is_open
+    assert harness.brokers[1].connection is None
 
 
-async def test_the_owner_hears_of_its_connections(its: Its) -> None:
-    wire = await its.reach()
+async def test_the_owner_hears_of_its_connections(harness: BrokersHarness) -> None:
+    wire = await harness.reach()
     assert wire.on_writable is not None
     assert wire.on_unneeded_response is not None
     wire.on_writable()
     wire.on_unneeded_response("all the same")
-    assert its.heard == ["1 ready", "1 writable", "1 answered all the same"]
+    assert harness.heard == ["1 ready", "1 writable", "1 answered all the same"]
 
 
 async def test_a_bootstrap_connection_is_kept_as_that_of_the_broker_with_its_address(
-    its: Its,
+    harness: BrokersHarness,
 ) -> None:
-    its.update(A, B)
+    harness.update(A, B)
     seed = cast("Connection", Wire(BrokerAddress(-1, "b", 9092)))
-    assert its.brokers.adopt(seed)
-    assert its.brokers[2].connection is seed
-    assert not its.brokers.adopt(cast("Connection", Wire(BrokerAddress(-1, "b", 9092))))
-    assert not its.brokers.adopt(cast("Connection", Wire(BrokerAddress(-1, "c", 9092))))
+    assert harness.brokers.adopt(seed)
+    assert harness.brokers[2].connection is seed
+    assert not harness.brokers.adopt(cast("Connection", Wire(BrokerAddress(-1, "b", 9092))))
+    assert not harness.brokers.adopt(cast("Connection", Wire(BrokerAddress(-1, "c", 9092))))
 
 
 # ---- what the metadata says
 
 
-async def test_a_response_that_says_what_is_known_is_no_news(its: Its) -> None:
-    assert its.update(A, B)
-    assert not its.update(B, A)
-    assert its.update(A)
-    assert its.update(A_MOVED)
+async def test_a_response_that_says_what_is_known_is_no_news(harness: BrokersHarness) -> None:
+    assert harness.update(A, B)
+    assert not harness.update(B, A)
+    assert harness.update(A)
+    assert harness.update(A_MOVED)
 
 
-async def test_brokers_that_a_response_leaves_out_are_gone(its: Its) -> None:
-    its.update(A, B)
-    its.update(B)
-    assert [*its.brokers] == [2]
-    assert 1 not in its.brokers
-    assert its.brokers.name(1) == "1"
+async def test_brokers_that_a_response_leaves_out_are_gone(harness: BrokersHarness) -> None:
+    harness.update(A, B)
+    harness.update(B)
+    assert [*harness.brokers] == [2]
+    assert 1 not in harness.brokers
+    assert harness.brokers.name(1) == "1"
 
 
-async def test_an_idle_connection_to_a_broker_that_is_left_out_is_closed(its: Its) -> None:
-    wire = await its.reach()
-    its.update(B)
+async def test_an_idle_connection_to_a_broker_that_is_left_out_is_closed(
+    harness: BrokersHarness,
+) -> None:
+    wire = await harness.reach()
+    harness.update(B)
     assert not wire.is_open
     await turn()
-    assert its.lost == 0
+    assert harness.lost == 0
 
 
 async def test_requests_in_flight_to_a_broker_that_is_left_out_are_answered_first(
-    its: Its,
+    harness: BrokersHarness,
 ) -> None:
-    wire = await its.reach()
+    wire = await harness.reach()
     wire.pending_count = 2
-    its.update(B)
+    harness.update(B)
     was_open = [wire.is_open]
-    assert its.brokers.name(1) == "1 at a:9092"
-    assert its.brokers.open_connections() == []
+    assert harness.brokers.name(1) == "1 at a:9092"
+    assert harness.brokers.open_connections() == []
     wire.drained()
     was_open.append(wire.is_open)
     assert was_open == [True, False]
-    assert its.brokers.name(1) == "1"
+    assert harness.brokers.name(1) == "1"
 
 
-async def test_a_broker_that_was_left_out_by_mistake_goes_on_with_its_connection(its: Its) -> None:
-    wire = await its.reach()
+async def test_a_broker_that_was_left_out_by_mistake_goes_on_with_its_connection(
+    harness: BrokersHarness,
+) -> None:
+    wire = await harness.reach()
     wire.pending_count = 1
-    its.update(B)
-    its.update(A, B)
+    harness.update(B)
+    harness.update(A, B)
     wire.drained()
     assert wire.is_open
-    assert its.brokers.connection(1) is cast("Connection", wire)
+    assert harness.brokers.connection(1) is cast("Connection", wire)
 
 
 async def test_a_broker_with_a_new_address_is_connected_there_once_its_requests_are_over(
-    its: Its,
+    harness: BrokersHarness,
 ) -> None:
-    wire = await its.reach()
-    its.wanted.add(1)
+    wire = await harness.reach()
+    harness.wanted.add(1)
     wire.pending_count = 1
-    its.update(A_MOVED)
-    assert its.brokers.connection(1) is None
+    harness.update(A_MOVED)
+    assert harness.brokers.connection(1) is None
     await asyncio.sleep(10)
-    assert [address for _, address in its.tried] == [A]
+    assert [address for _, address in harness.tried] == [A]
     wire.drained()
     await asyncio.sleep(1)
-    assert [address for _, address in its.tried] == [A, A_MOVED]
-    assert its.brokers.name(1) == "1 at a2:9092"
-    assert len(its.brokers.open_connections()) == 1
+    assert [address for _, address in harness.tried] == [A, A_MOVED]
+    assert harness.brokers.name(1) == "1 at a2:9092"
+    assert len(harness.brokers.open_connections()) == 1
 
 
 async def test_an_attempt_to_an_address_that_is_no_longer_the_brokers_comes_to_nothing(
-    its: Its,
+    harness: BrokersHarness,
 ) -> None:
-    its.takes = 1.0
-    its.wanted.add(1)
-    its.update(A)
-    its.brokers.connection(1)
+    harness.takes = 1.0
+    harness.wanted.add(1)
+    harness.update(A)
+    harness.brokers.connection(1)
     await asyncio.sleep(0.5)
-    its.update(A_MOVED)
-    its.brokers.connection(1)
+    harness.update(A_MOVED)
+    harness.brokers.connection(1)
     await asyncio.sleep(5)
-    assert [address for _, address in its.tried] == [A, A_MOVED]
-    assert [wire.address for wire in its.wires if wire.is_open] == [A_MOVED]
+    assert [address for _, address in harness.tried] == [A, A_MOVED]
+    assert [wire.address for wire in harness.wires if wire.is_open] == [A_MOVED]
 
 
-async def test_a_new_address_begins_without_the_failures_of_the_old_one(its: Its) -> None:
-    its.unreachable.add(A)
-    its.wanted.add(1)
-    its.update(A)
-    its.brokers.connection(1)
+async def test_a_new_address_begins_without_the_failures_of_the_old_one(
+    harness: BrokersHarness,
+) -> None:
+    harness.unreachable.add(A)
+    harness.wanted.add(1)
+    harness.update(A)
+    harness.brokers.connection(1)
     await asyncio.sleep(5)
-    its.update(A_MOVED)
-    assert its.brokers[1].failures == 0
-    assert its.brokers.any_connect_error() is None
+    harness.update(A_MOVED)
+    assert harness.brokers[1].failures == 0
+    assert harness.brokers.any_connect_error() is None
 
 
 async def test_a_broker_that_was_left_out_and_whose_connection_ends_itself_is_forgotten(
-    its: Its,
+    harness: BrokersHarness,
 ) -> None:
-    wire = await its.reach()
+    wire = await harness.reach()
     wire.pending_count = 1
-    its.update(B)
+    harness.update(B)
     wire.abort(NetworkError("reset"))
     await turn()
-    assert its.brokers.name(1) == "1"
+    assert harness.brokers.name(1) == "1"
 
 
-async def test_brokers_that_a_response_names_are_added_and_change_none(its: Its) -> None:
-    its.update(A)
-    its.brokers.learn([A_MOVED, B])
-    assert its.brokers.name(1) == "1 at a:9092"
-    assert its.brokers.name(2) == "2 at b:9092"
+async def test_brokers_that_a_response_names_are_added_and_change_none(
+    harness: BrokersHarness,
+) -> None:
+    harness.update(A)
+    harness.brokers.learn([A_MOVED, B])
+    assert harness.brokers.name(1) == "1 at a:9092"
+    assert harness.brokers.name(2) == "2 at b:9092"
 
 
-async def test_forgetting_all_brokers_closes_their_connections(its: Its) -> None:
-    its.update(A, B)
-    wire, other = await its.reach(A), await its.reach(B)
+async def test_forgetting_all_brokers_closes_their_connections(harness: BrokersHarness) -> None:
+    harness.update(A, B)
+    wire, other = await harness.reach(A), await harness.reach(B)
     wire.pending_count = 3
-    its.brokers.forget()
+    harness.brokers.forget()
     assert not wire.is_open
     assert not other.is_open
-    assert dict(its.brokers) == {}
+    assert dict(harness.brokers) == {}
 
 
 # ---- idle connections
@@ -460,173 +482,177 @@ async def test_forgetting_all_brokers_closes_their_connections(its: Its) -> None
 async def test_a_connection_that_nobody_uses_is_closed_after_connections_max_idle_ms(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    its = Its(connections_max_idle_ms=60_000)
-    monkeypatch.setattr(brokers_module, "connect", its.connect)
-    its.brokers.start()
-    its.update(A, B)
-    idle, used = await its.reach(A), await its.reach(B)
+    harness = BrokersHarness(connections_max_idle_ms=60_000)
+    monkeypatch.setattr(brokers_module, "connect", harness.connect)
+    harness.brokers.start()
+    harness.update(A, B)
+    idle, used = await harness.reach(A), await harness.reach(B)
     for _ in range(10):
         await asyncio.sleep(10)
-        used.last_used_at = its.loop.time()
+        used.last_used_at = harness.loop.time()
     assert (idle.is_open, used.is_open) == (False, True)
-    assert its.lost == 0
-    await its.brokers.close()
+    assert harness.lost == 0
+    await harness.brokers.close()
 
 
 async def test_a_connection_with_requests_in_flight_is_not_idle(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    its = Its(connections_max_idle_ms=60_000)
-    monkeypatch.setattr(brokers_module, "connect", its.connect)
-    its.brokers.start()
-    wire = await its.reach()
+    harness = BrokersHarness(connections_max_idle_ms=60_000)
+    monkeypatch.setattr(brokers_module, "connect", harness.connect)
+    harness.brokers.start()
+    wire = await harness.reach()
     wire.pending_count = 1
     await asyncio.sleep(1_000)
     assert wire.is_open
-    await its.brokers.close()
+    await harness.brokers.close()
 
 
 # ---- what is told
 
 
 async def test_an_unreachable_broker_is_logged_once_and_so_is_its_return(
-    its: Its, caplog: pytest.LogCaptureFixture
+    harness: BrokersHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    its.unreachable.add(A)
-    its.wanted.add(1)
-    its.update(A)
+    harness.unreachable.add(A)
+    harness.wanted.add(1)
+    harness.update(A)
     with caplog.at_level(logging.INFO, logger="aioproducer.network.brokers"):
-        its.brokers.connection(1)
+        harness.brokers.connection(1)
         await asyncio.sleep(60)
-        its.unreachable.clear()
+        harness.unreachable.clear()
         await asyncio.sleep(60)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
-    told, healed = caplog.messages
-    assert "connection refused" in told
+    warning, healed = caplog.messages
+    assert "connection refused" in warning
     assert healed == "Broker 1 at a:9092 is reached again"
 
 
 async def test_a_broker_that_was_never_reached_is_reported_with_who_named_its_address(
-    its: Its, caplog: pytest.LogCaptureFixture
+    harness: BrokersHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    its.unreachable.add(A)
-    its.wanted.add(1)
-    its.update(A)
+    harness.unreachable.add(A)
+    harness.wanted.add(1)
+    harness.update(A)
     with caplog.at_level(logging.WARNING):
-        its.brokers.connection(1)
+        harness.brokers.connection(1)
         await asyncio.sleep(5)
-    (told,) = caplog.messages
-    assert "a:9092" in told
-    assert "seed:9092" in told
-    assert "advertised.listeners" in told
+    (warning,) = caplog.messages
+    assert "a:9092" in warning
+    assert "seed:9092" in warning
+    assert "advertised.listeners" in warning
 
 
 async def test_a_broker_that_was_reached_before_says_nothing_of_advertised_listeners(
-    its: Its, caplog: pytest.LogCaptureFixture
+    harness: BrokersHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    wire = await its.reach()
-    its.wanted.add(1)
-    its.unreachable.add(A)
+    wire = await harness.reach()
+    harness.wanted.add(1)
+    harness.unreachable.add(A)
     await asyncio.sleep(5)
     with caplog.at_level(logging.WARNING):
         wire.abort(NetworkError("reset"))
         await asyncio.sleep(10)
-    (told,) = caplog.messages
-    assert "advertised" not in told
+    (warning,) = caplog.messages
+    assert "advertised" not in warning
 
 
 async def test_an_attempt_that_hangs_is_reported_within_seconds(
-    its: Its, caplog: pytest.LogCaptureFixture
+    harness: BrokersHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    its.takes = 30.0
-    its.wanted.add(1)
-    its.update(A)
+    harness.takes = 30.0
+    harness.wanted.add(1)
+    harness.update(A)
     with caplog.at_level(logging.WARNING):
-        its.brokers.connection(1)
+        harness.brokers.connection(1)
         await asyncio.sleep(3)
     assert "no answer so far" in caplog.text
 
 
 async def test_a_broker_that_nobody_wants_is_unreachable_in_silence(
-    its: Its, caplog: pytest.LogCaptureFixture
+    harness: BrokersHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    its.unreachable.add(A)
-    its.update(A)
+    harness.unreachable.add(A)
+    harness.update(A)
     with caplog.at_level(logging.WARNING):
         for _ in range(5):
-            its.brokers.connection(1)
+            harness.brokers.connection(1)
             await asyncio.sleep(5)
     assert caplog.messages == []
 
 
-async def test_a_restart_is_no_outage(its: Its, caplog: pytest.LogCaptureFixture) -> None:
-    wire = await its.reach()
-    its.wanted.add(1)
-    its.unreachable.add(A)
+async def test_a_restart_is_no_outage(
+    harness: BrokersHarness, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire = await harness.reach()
+    harness.wanted.add(1)
+    harness.unreachable.add(A)
     await asyncio.sleep(5)
     with caplog.at_level(logging.WARNING):
         wire.abort(NetworkError("reset"))
         await asyncio.sleep(1.5)
-        its.unreachable.clear()
+        harness.unreachable.clear()
         await asyncio.sleep(5)
     assert caplog.messages == []
 
 
-async def test_the_last_failure_to_connect_is_kept_until_the_broker_is_reached(its: Its) -> None:
-    its.unreachable.add(A)
-    its.wanted.add(1)
-    its.update(A)
-    its.brokers.connection(1)
+async def test_the_last_failure_to_connect_is_kept_until_the_broker_is_reached(
+    harness: BrokersHarness,
+) -> None:
+    harness.unreachable.add(A)
+    harness.wanted.add(1)
+    harness.update(A)
+    harness.brokers.connection(1)
     await asyncio.sleep(1)
-    error = its.brokers.any_connect_error()
+    error = harness.brokers.any_connect_error()
     assert isinstance(error, KafkaConnectionError)
     assert "Cannot connect to broker 1, the address that it advertises" in str(error)
-    its.unreachable.clear()
+    harness.unreachable.clear()
     await asyncio.sleep(2)
-    assert its.brokers.any_connect_error() is None
+    assert harness.brokers.any_connect_error() is None
 
 
 # ---- the end
 
 
-async def test_closing_ends_connections_and_attempts(its: Its) -> None:
-    wire = await its.reach()
-    its.takes = 100.0
-    its.update(A, B)
-    its.brokers.connection(2)
+async def test_closing_ends_connections_and_attempts(harness: BrokersHarness) -> None:
+    wire = await harness.reach()
+    harness.takes = 100.0
+    harness.update(A, B)
+    harness.brokers.connection(2)
     await turn()
-    await its.brokers.close()
+    await harness.brokers.close()
     assert not wire.is_open
-    assert its.brokers.connection(2) is None
+    assert harness.brokers.connection(2) is None
     await asyncio.sleep(200)
-    assert len(its.wires) == 1
+    assert len(harness.wires) == 1
 
 
-async def test_after_closing_no_connection_is_made(its: Its) -> None:
-    its.update(A)
-    await its.brokers.close()
-    assert its.brokers.connection(1) is None
+async def test_after_closing_no_connection_is_made(harness: BrokersHarness) -> None:
+    harness.update(A)
+    await harness.brokers.close()
+    assert harness.brokers.connection(1) is None
     await asyncio.sleep(5)
-    assert its.tried == []
+    assert harness.tried == []
 
 
 async def test_a_connection_that_is_closed_by_us_is_no_failure(
-    its: Its, caplog: pytest.LogCaptureFixture
+    harness: BrokersHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await its.reach()
-    its.wanted.add(1)
+    await harness.reach()
+    harness.wanted.add(1)
     with caplog.at_level(logging.INFO, logger="aioproducer.network.brokers"):
-        await its.brokers.close()
+        await harness.brokers.close()
         await asyncio.sleep(5)
     assert caplog.messages == []
-    assert its.lost == 0
-    assert len(its.tried) == 1
+    assert harness.lost == 0
+    assert len(harness.tried) == 1
 
 
-async def test_the_child_of_a_fork_keeps_off_the_connections(its: Its) -> None:
-    wire = await its.reach()
-    its.brokers.leave_behind()
+async def test_the_child_of_a_fork_keeps_off_the_connections(harness: BrokersHarness) -> None:
+    wire = await harness.reach()
+    harness.brokers.leave_behind()
     assert not wire.is_open
-    assert its.brokers.connection(1) is None
+    assert harness.brokers.connection(1) is None
     await asyncio.sleep(5)
-    assert len(its.tried) == 1
+    assert len(harness.tried) == 1

@@ -49,108 +49,108 @@ def decompressed(codec: str, batch: RecordBatch) -> bytes:
 
 
 async def test_without_a_codec_nothing_is_done() -> None:
-    its = Compressing("none")
-    batch = its.close_batch(LARGE)
-    assert not its.compressor.is_active
-    assert its.compressor.prepare_head(its.queue)
+    harness = Compressing("none")
+    batch = harness.close_batch(LARGE)
+    assert not harness.compressor.is_active
+    assert harness.compressor.prepare_head(harness.queue)
     assert not batch.is_compressed
-    await its.compressor.close()
+    await harness.compressor.close()
 
 
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
 def test_a_small_batch_is_compressed_at_once(codec: CompressionType) -> None:
-    its = Compressing(codec, manual=True)
-    batch = its.close_batch(SMALL)
+    harness = Compressing(codec, manual=True)
+    batch = harness.close_batch(SMALL)
     records = bytes(batch.payload)
-    assert its.compressor.is_active
-    assert its.compressor.prepare_head(its.queue)
+    assert harness.compressor.is_active
+    assert harness.compressor.prepare_head(harness.queue)
     assert batch.is_compressed
     assert batch.payload_size < batch.records_size
     assert decompressed(codec, batch) == records
 
 
 def test_the_codec_stands_in_the_attributes() -> None:
-    its = Compressing("lz4", manual=True)
-    batch = its.close_batch(SMALL)
-    its.compressor.prepare_head(its.queue)
+    harness = Compressing("lz4", manual=True)
+    batch = harness.close_batch(SMALL)
+    harness.compressor.prepare_head(harness.queue)
     assert int.from_bytes(batch.seal()[21:23], "big") == 3
 
 
 def test_a_batch_that_compression_makes_larger_is_sent_as_it_is() -> None:
-    its = Compressing(manual=True)
-    batch = its.close_batch(NOISE)
-    assert its.compressor.prepare_head(its.queue)
+    harness = Compressing(manual=True)
+    batch = harness.close_batch(NOISE)
+    assert harness.compressor.prepare_head(harness.queue)
     assert batch.is_prepared
     assert not batch.is_compressed
-    assert its.core.values() == [NOISE]
+    assert harness.core.values() == [NOISE]
 
 
 def test_a_batch_is_compressed_once() -> None:
-    its = Compressing(manual=True)
-    batch = its.close_batch(SMALL)
-    its.compressor.prepare_head(its.queue)
+    harness = Compressing(manual=True)
+    batch = harness.close_batch(SMALL)
+    harness.compressor.prepare_head(harness.queue)
     payload = batch.payload
-    its.compressor.prepare_head(its.queue)
+    harness.compressor.prepare_head(harness.queue)
     assert batch.payload is payload
 
 
 def test_an_open_batch_that_is_due_is_closed_first() -> None:
-    its = Compressing(manual=True)
-    its.core.put(SMALL)
-    its.queue.open_is_due = True
-    assert its.compressor.prepare_head(its.queue)
-    assert its.queue.open is None
-    assert not its.queue.open_is_due
-    assert its.queue.closed[0].is_compressed
+    harness = Compressing(manual=True)
+    harness.core.put(SMALL)
+    harness.queue.open_is_due = True
+    assert harness.compressor.prepare_head(harness.queue)
+    assert harness.queue.open is None
+    assert not harness.queue.open_is_due
+    assert harness.queue.closed[0].is_compressed
 
 
 def test_a_small_closed_batch_waits_until_it_is_the_head() -> None:
-    its = Compressing(manual=True)
-    batch = its.close_batch(SMALL)
-    its.compressor.prepare_closed(its.queue)
+    harness = Compressing(manual=True)
+    batch = harness.close_batch(SMALL)
+    harness.compressor.prepare_closed(harness.queue)
     assert not batch.is_compressing
     assert not batch.is_compressed
 
 
 async def test_a_large_batch_is_compressed_in_a_thread() -> None:
-    its = Compressing()
-    batch = its.close_batch(LARGE)
+    harness = Compressing()
+    batch = harness.close_batch(LARGE)
     records = bytes(batch.payload)
-    assert not its.compressor.prepare_head(its.queue)
+    assert not harness.compressor.prepare_head(harness.queue)
     assert batch.is_compressing
-    assert await its.back.get() is its.queue
-    assert its.compressor.prepare_head(its.queue)
+    assert await harness.back.get() is harness.queue
+    assert harness.compressor.prepare_head(harness.queue)
     assert decompressed("zstd", batch) == records
-    await its.compressor.close()
+    await harness.compressor.close()
 
 
 async def test_a_large_batch_begins_when_it_is_closed() -> None:
-    its = Compressing()
-    batch = its.close_batch(LARGE)
-    its.compressor.prepare_closed(its.queue)
+    harness = Compressing()
+    batch = harness.close_batch(LARGE)
+    harness.compressor.prepare_closed(harness.queue)
     assert batch.is_compressing
-    assert not its.compressor.prepare_head(its.queue)
-    await its.back.get()
-    assert its.compressor.prepare_head(its.queue)
-    assert its.back.empty()
-    await its.compressor.close()
+    assert not harness.compressor.prepare_head(harness.queue)
+    await harness.back.get()
+    assert harness.compressor.prepare_head(harness.queue)
+    assert harness.back.empty()
+    await harness.compressor.close()
 
 
 async def test_a_batch_in_a_thread_holds_back_its_partition() -> None:
-    its = Compressing()
-    its.close_batch(LARGE)
-    its.compressor.prepare_closed(its.queue)
-    assert not its.queue.may_take(0.0, 5, None)
-    await its.back.get()
-    assert its.queue.may_take(0.0, 5, None)
-    await its.compressor.close()
+    harness = Compressing()
+    harness.close_batch(LARGE)
+    harness.compressor.prepare_closed(harness.queue)
+    assert not harness.queue.may_take(0.0, 5, None)
+    await harness.back.get()
+    assert harness.queue.may_take(0.0, 5, None)
+    await harness.compressor.close()
 
 
 async def test_the_records_of_a_batch_that_expires_in_a_thread_are_read_to_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    its = Compressing()
-    batch = its.close_batch(LARGE)
+    harness = Compressing()
+    batch = harness.close_batch(LARGE)
     before = bytes(batch.payload)
     read: list[bytes] = []
     let_go = threading.Event()
@@ -166,27 +166,27 @@ async def test_the_records_of_a_batch_that_expires_in_a_thread_are_read_to_the_e
             read.append(bytes(data))
             return b""
 
-    monkeypatch.setattr(its.compressor, "_codec", Slow())
-    its.compressor.prepare_head(its.queue)
-    its.queue.forget(batch)
+    monkeypatch.setattr(harness.compressor, "_codec", Slow())
+    harness.compressor.prepare_head(harness.queue)
+    harness.queue.forget(batch)
     batch.fail(KafkaTimeoutError())
     let_go.set()
-    await its.compressor.close()
+    await harness.compressor.close()
     assert read == [before]
 
 
 async def test_a_batch_that_expires_in_a_thread_stays_failed() -> None:
-    its = Compressing()
-    batch = its.close_batch(LARGE)
-    its.compressor.prepare_head(its.queue)
-    its.queue.forget(batch)
+    harness = Compressing()
+    batch = harness.close_batch(LARGE)
+    harness.compressor.prepare_head(harness.queue)
+    harness.queue.forget(batch)
     batch.fail(KafkaTimeoutError())
-    its.close_batch(LARGE)
-    its.compressor.prepare_closed(its.queue)
-    await its.back.get()
+    harness.close_batch(LARGE)
+    harness.compressor.prepare_closed(harness.queue)
+    await harness.back.get()
     assert not batch.is_compressed
-    assert its.queue.closed[0].is_compressed
-    await its.compressor.close()
+    assert harness.queue.closed[0].is_compressed
+    await harness.compressor.close()
 
 
 class Broken:
@@ -202,26 +202,26 @@ class Broken:
 async def test_a_batch_whose_compression_fails_is_sent_as_it_is(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    its = Compressing()
-    batch = its.close_batch(LARGE)
+    harness = Compressing()
+    batch = harness.close_batch(LARGE)
 
-    monkeypatch.setattr(its.compressor, "_codec", Broken())
-    its.compressor.prepare_head(its.queue)
+    monkeypatch.setattr(harness.compressor, "_codec", Broken())
+    harness.compressor.prepare_head(harness.queue)
     with caplog.at_level(logging.ERROR):
-        await its.back.get()
-    assert its.compressor.prepare_head(its.queue)
+        await harness.back.get()
+    assert harness.compressor.prepare_head(harness.queue)
     assert not batch.is_compressed
     assert "broken failed: MemoryError()" in caplog.text
-    await its.compressor.close()
+    await harness.compressor.close()
 
 
 def test_a_small_batch_whose_compression_fails_is_sent_as_it_is(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    its = Compressing(manual=True)
-    batch = its.close_batch(SMALL)
-    monkeypatch.setattr(its.compressor, "_codec", Broken())
-    assert its.compressor.prepare_head(its.queue)
+    harness = Compressing(manual=True)
+    batch = harness.close_batch(SMALL)
+    monkeypatch.setattr(harness.compressor, "_codec", Broken())
+    assert harness.compressor.prepare_head(harness.queue)
     assert not batch.is_compressed
     assert "broken failed: MemoryError()" in caplog.text
 
@@ -232,57 +232,57 @@ async def test_a_batch_for_which_there_is_no_thread_is_sent_as_it_is(
     def start(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    its = Compressing()
-    batch = its.close_batch(LARGE)
+    harness = Compressing()
+    batch = harness.close_batch(LARGE)
     monkeypatch.setattr(threading.Thread, "start", start)
-    its.compressor.prepare_closed(its.queue)
-    assert its.queue.may_take(0.0, 5, None)
-    assert its.compressor.prepare_head(its.queue)
+    harness.compressor.prepare_closed(harness.queue)
+    assert harness.queue.may_take(0.0, 5, None)
+    assert harness.compressor.prepare_head(harness.queue)
     assert not batch.is_compressed
     assert "can't start new thread" in caplog.text
-    await its.compressor.close()
+    await harness.compressor.close()
 
 
 # ---- back again
 
 
 def test_a_compressed_batch_gets_its_records_back() -> None:
-    its = Compressing(manual=True)
-    batch = its.close_batch(SMALL)
+    harness = Compressing(manual=True)
+    batch = harness.close_batch(SMALL)
     records = records_of(batch)
-    its.compressor.prepare_head(its.queue)
-    its.compressor.restore(batch)
+    harness.compressor.prepare_head(harness.queue)
+    harness.compressor.restore(batch)
     assert not batch.is_compressed
     assert not batch.is_prepared
     assert records_of(batch) == records
 
 
 def test_a_batch_that_was_not_compressed_is_restored_as_it_is() -> None:
-    its = Compressing(manual=True)
-    batch = its.close_batch(NOISE)
-    its.compressor.prepare_head(its.queue)
-    its.compressor.restore(batch)
+    harness = Compressing(manual=True)
+    batch = harness.close_batch(NOISE)
+    harness.compressor.prepare_head(harness.queue)
+    harness.compressor.restore(batch)
     assert [value for _, value, _, _ in records_of(batch)] == [NOISE]
 
 
 def test_the_parts_of_a_split_batch_are_compressed_again() -> None:
-    its = Compressing(manual=True)
+    harness = Compressing(manual=True)
     for _ in range(4):
-        its.core.put(SMALL)
-    its.queue.close_open()
-    its.compressor.prepare_head(its.queue)
-    batch = its.queue.take(None)
-    its.queue.request_ended(batch)
-    its.compressor.restore(batch)
-    its.queue.split(batch, batch.split(BATCH_HEADER_SIZE + batch.records_size // 2))
-    assert its.core.values() == [SMALL] * 4
-    its.compressor.prepare_head(its.queue)
-    assert [part.is_compressed for part in its.queue.closed] == [True, False]
+        harness.core.put(SMALL)
+    harness.queue.close_open()
+    harness.compressor.prepare_head(harness.queue)
+    batch = harness.queue.take(None)
+    harness.queue.request_ended(batch)
+    harness.compressor.restore(batch)
+    harness.queue.split(batch, batch.split(BATCH_HEADER_SIZE + batch.records_size // 2))
+    assert harness.core.values() == [SMALL] * 4
+    harness.compressor.prepare_head(harness.queue)
+    assert [part.is_compressed for part in harness.queue.closed] == [True, False]
 
 
 async def test_closing_lets_the_threads_go() -> None:
-    its = Compressing()
-    its.close_batch(LARGE)
-    its.compressor.prepare_head(its.queue)
-    await its.compressor.close()
-    await its.back.get()
+    harness = Compressing()
+    harness.close_batch(LARGE)
+    harness.compressor.prepare_head(harness.queue)
+    await harness.compressor.close()
+    await harness.back.get()

@@ -98,203 +98,205 @@ async def turn() -> None:
 
 
 @pytest_asyncio.fixture
-async def its() -> AsyncIterator[Owner]:
+async def harness() -> AsyncIterator[Owner]:
     owner = Owner()
     yield owner
     await owner.producer_id.close()
 
 
-async def test_an_id_is_got_when_it_is_needed_and_handed_on(its: Owner) -> None:
+async def test_an_id_is_got_when_it_is_needed_and_handed_on(harness: Owner) -> None:
     await turn()
-    assert its.cluster.questions == []
-    its.producer_id.need()
-    assert its.producer_id.current is None
-    await its.answer(ME)
-    assert its.heard == [ME]
-    assert its.producer_id.current == ME
+    assert harness.cluster.questions == []
+    harness.producer_id.need()
+    assert harness.producer_id.current is None
+    await harness.answer(ME)
+    assert harness.heard == [ME]
+    assert harness.producer_id.current == ME
 
 
-async def test_all_who_need_it_meanwhile_are_one_question(its: Owner) -> None:
+async def test_all_who_need_it_meanwhile_are_one_question(harness: Owner) -> None:
     for _ in range(5):
-        its.producer_id.need()
+        harness.producer_id.need()
         await turn()
-    await its.answer(ME)
-    its.producer_id.need()
+    await harness.answer(ME)
+    harness.producer_id.need()
     await turn()
-    assert len(its.cluster.questions) == 1
-    assert its.heard == [ME]
+    assert len(harness.cluster.questions) == 1
+    assert harness.heard == [ME]
 
 
-async def test_a_refusal_that_passes_is_asked_again_with_growing_pauses(its: Owner) -> None:
-    its.producer_id.need()
+async def test_a_refusal_that_passes_is_asked_again_with_growing_pauses(harness: Owner) -> None:
+    harness.producer_id.need()
     for _ in range(4):
-        await its.answer(CoordinatorNotAvailableError("not yet"))
-    await its.answer(ME)
-    times = its.cluster.times
+        await harness.answer(CoordinatorNotAvailableError("not yet"))
+    await harness.answer(ME)
+    times = harness.cluster.times
     pauses = [round(after - before) for before, after in itertools.pairwise(times)]
     assert pauses == [2, 4, 8, 16]
-    assert its.heard == [ME]
+    assert harness.heard == [ME]
 
 
-async def test_a_refusal_that_passes_gives_its_reason_until_there_is_an_id(its: Owner) -> None:
-    its.producer_id.need()
-    await its.answer(CoordinatorNotAvailableError("not yet"))
-    assert isinstance(its.producer_id.last_error, CoordinatorNotAvailableError)
-    await its.answer(ME)
-    assert its.producer_id.last_error is None
+async def test_a_refusal_that_passes_gives_its_reason_until_there_is_an_id(harness: Owner) -> None:
+    harness.producer_id.need()
+    await harness.answer(CoordinatorNotAvailableError("not yet"))
+    assert isinstance(harness.producer_id.last_error, CoordinatorNotAvailableError)
+    await harness.answer(ME)
+    assert harness.producer_id.last_error is None
 
 
 async def test_refusals_in_a_row_are_logged_once(
-    its: Owner, caplog: pytest.LogCaptureFixture
+    harness: Owner, caplog: pytest.LogCaptureFixture
 ) -> None:
-    its.producer_id.need()
+    harness.producer_id.need()
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            await its.answer(CoordinatorNotAvailableError("not yet"))
+            await harness.answer(CoordinatorNotAvailableError("not yet"))
         assert caplog.messages == []
         for _ in range(4):
-            await its.answer(CoordinatorNotAvailableError("not yet"))
+            await harness.answer(CoordinatorNotAvailableError("not yet"))
     (message,) = caplog.messages
     assert message.startswith("No producer id yet, and records wait for one: ")
 
 
-async def test_a_denial_is_reported_and_ends_the_asking(its: Owner) -> None:
-    its.producer_id.need()
-    await its.answer(ClusterAuthorizationFailedError("no"))
+async def test_a_denial_is_reported_and_ends_the_asking(harness: Owner) -> None:
+    harness.producer_id.need()
+    await harness.answer(ClusterAuthorizationFailedError("no"))
     await asyncio.sleep(100)
-    assert its.heard == ["ClusterAuthorizationFailedError"]
-    assert len(its.cluster.questions) == 1
+    assert harness.heard == ["ClusterAuthorizationFailedError"]
+    assert len(harness.cluster.questions) == 1
 
 
 @pytest.mark.parametrize("kind", [ClusterAuthorizationFailedError, UnsupportedVersionError])
 async def test_a_denial_says_that_there_is_a_way_without_an_id(
-    its: Owner, kind: type[KafkaError]
+    harness: Owner, kind: type[KafkaError]
 ) -> None:
-    its.producer_id.need()
-    await its.answer(kind("no"))
-    assert "enable_idempotence=False" in str(its.producer_id.last_error)
+    harness.producer_id.need()
+    await harness.answer(kind("no"))
+    assert "enable_idempotence=False" in str(harness.producer_id.last_error)
 
 
-async def test_after_a_denial_the_next_who_needs_it_waits_for_the_backoff(its: Owner) -> None:
-    its.producer_id.need()
+async def test_after_a_denial_the_next_who_needs_it_waits_for_the_backoff(harness: Owner) -> None:
+    harness.producer_id.need()
     for _ in range(4):
-        await its.answer(ClusterAuthorizationFailedError("no"))
-        its.producer_id.need()
-    times = its.cluster.times
+        await harness.answer(ClusterAuthorizationFailedError("no"))
+        harness.producer_id.need()
+    times = harness.cluster.times
     pauses = [round(after - before) for before, after in itertools.pairwise(times)]
     assert pauses == [2, 4, 8]
 
 
-async def test_after_an_id_the_backoff_begins_again(its: Owner) -> None:
-    its.producer_id.need()
+async def test_after_an_id_the_backoff_begins_again(harness: Owner) -> None:
+    harness.producer_id.need()
     for _ in range(5):
-        await its.answer(CoordinatorNotAvailableError("not yet"))
-    await its.answer(ME)
-    its.producer_id.discard()
-    await its.answer(CoordinatorNotAvailableError("not yet"))
-    await its.answer(ProducerIdAndEpoch(8, 0))
-    assert round(its.cluster.times[-1] - its.cluster.times[-2]) == 2
+        await harness.answer(CoordinatorNotAvailableError("not yet"))
+    await harness.answer(ME)
+    harness.producer_id.discard()
+    await harness.answer(CoordinatorNotAvailableError("not yet"))
+    await harness.answer(ProducerIdAndEpoch(8, 0))
+    assert round(harness.cluster.times[-1] - harness.cluster.times[-2]) == 2
 
 
-async def test_who_asks_again_on_hearing_of_a_refusal_is_not_asked_for_twice(its: Owner) -> None:
-    its.asks_again = True
-    its.producer_id.need()
-    await its.answer(ClusterAuthorizationFailedError("no"))
-    its.producer_id.need()
-    await its.answer(ME)
-    assert len(its.cluster.questions) == 2
-    assert its.heard == ["ClusterAuthorizationFailedError", ME]
+async def test_who_asks_again_on_hearing_of_a_refusal_is_not_asked_for_twice(
+    harness: Owner,
+) -> None:
+    harness.asks_again = True
+    harness.producer_id.need()
+    await harness.answer(ClusterAuthorizationFailedError("no"))
+    harness.producer_id.need()
+    await harness.answer(ME)
+    assert len(harness.cluster.questions) == 2
+    assert harness.heard == ["ClusterAuthorizationFailedError", ME]
 
 
 async def test_a_defect_does_not_end_the_asking_for_good(
-    its: Owner, caplog: pytest.LogCaptureFixture
+    harness: Owner, caplog: pytest.LogCaptureFixture
 ) -> None:
-    its.producer_id.need()
-    await its.answer(AttributeError("a defect of ours"))
-    assert its.producer_id.current is None
-    its.producer_id.need()
-    await its.answer(ME)
-    assert its.heard == [ME]
+    harness.producer_id.need()
+    await harness.answer(AttributeError("a defect of ours"))
+    assert harness.producer_id.current is None
+    harness.producer_id.need()
+    await harness.answer(ME)
+    assert harness.heard == [ME]
     assert "a defect of ours" in caplog.text
 
 
 # ---- epochs
 
 
-async def test_a_bump_begins_the_next_epoch(its: Owner) -> None:
-    its.producer_id.need()
-    await its.answer(ME)
-    assert its.producer_id.bump() == (7, 1)
-    assert its.producer_id.current == (7, 1)
-    assert len(its.cluster.questions) == 1
+async def test_a_bump_begins_the_next_epoch(harness: Owner) -> None:
+    harness.producer_id.need()
+    await harness.answer(ME)
+    assert harness.producer_id.bump() == (7, 1)
+    assert harness.producer_id.current == (7, 1)
+    assert len(harness.cluster.questions) == 1
 
 
-async def test_when_the_epochs_are_used_up_another_id_is_got(its: Owner) -> None:
-    its.producer_id.need()
-    await its.answer(ProducerIdAndEpoch(7, 2**15 - 1))
+async def test_when_the_epochs_are_used_up_another_id_is_got(harness: Owner) -> None:
+    harness.producer_id.need()
+    await harness.answer(ProducerIdAndEpoch(7, 2**15 - 1))
     bumps = 0
-    while its.producer_id.bump() is not None:
+    while harness.producer_id.bump() is not None:
         bumps += 1
     assert bumps <= 1
-    assert its.producer_id.current is None
-    await its.answer(ProducerIdAndEpoch(8, 0))
-    assert its.heard[-1] == (8, 0)
+    assert harness.producer_id.current is None
+    await harness.answer(ProducerIdAndEpoch(8, 0))
+    assert harness.heard[-1] == (8, 0)
 
 
-async def test_a_bump_without_an_id_gets_one(its: Owner) -> None:
-    assert its.producer_id.bump() is None
-    await its.answer(ME)
-    assert its.producer_id.current == ME
+async def test_a_bump_without_an_id_gets_one(harness: Owner) -> None:
+    assert harness.producer_id.bump() is None
+    await harness.answer(ME)
+    assert harness.producer_id.current == ME
 
 
-async def test_an_id_that_is_discarded_is_replaced_by_another_one(its: Owner) -> None:
-    its.producer_id.need()
-    await its.answer(ME)
-    its.producer_id.discard()
-    assert its.producer_id.current is None
-    await its.answer(ProducerIdAndEpoch(8, 0))
-    assert its.heard == [ME, (8, 0)]
+async def test_an_id_that_is_discarded_is_replaced_by_another_one(harness: Owner) -> None:
+    harness.producer_id.need()
+    await harness.answer(ME)
+    harness.producer_id.discard()
+    assert harness.producer_id.current is None
+    await harness.answer(ProducerIdAndEpoch(8, 0))
+    assert harness.heard == [ME, (8, 0)]
 
 
 # ---- the end
 
 
-async def test_closing_ends_the_asking(its: Owner) -> None:
-    its.producer_id.need()
+async def test_closing_ends_the_asking(harness: Owner) -> None:
+    harness.producer_id.need()
     await turn()
-    await its.producer_id.close()
-    assert its.cluster.questions[0].cancelled()
-    assert its.heard == []
+    await harness.producer_id.close()
+    assert harness.cluster.questions[0].cancelled()
+    assert harness.heard == []
 
 
-async def test_closing_ends_the_wait_for_the_backoff(its: Owner) -> None:
-    its.producer_id.need()
-    await its.answer(CoordinatorNotAvailableError("not yet"))
-    await its.producer_id.close()
+async def test_closing_ends_the_wait_for_the_backoff(harness: Owner) -> None:
+    harness.producer_id.need()
+    await harness.answer(CoordinatorNotAvailableError("not yet"))
+    await harness.producer_id.close()
     await asyncio.sleep(100)
-    assert len(its.cluster.questions) == 1
+    assert len(harness.cluster.questions) == 1
 
 
-async def test_closing_ends_the_task_that_a_refusal_began(its: Owner) -> None:
-    its.asks_again = True
-    its.producer_id.need()
-    await its.answer(ClusterAuthorizationFailedError("no"))
-    await its.producer_id.close()
+async def test_closing_ends_the_task_that_a_refusal_began(harness: Owner) -> None:
+    harness.asks_again = True
+    harness.producer_id.need()
+    await harness.answer(ClusterAuthorizationFailedError("no"))
+    await harness.producer_id.close()
     await asyncio.sleep(100)
-    assert len(its.cluster.questions) == 1
+    assert len(harness.cluster.questions) == 1
 
 
-async def test_after_closing_no_id_is_got(its: Owner) -> None:
-    await its.producer_id.close()
-    its.producer_id.need()
-    its.producer_id.discard()
+async def test_after_closing_no_id_is_got(harness: Owner) -> None:
+    await harness.producer_id.close()
+    harness.producer_id.need()
+    harness.producer_id.discard()
     await asyncio.sleep(100)
-    assert its.cluster.questions == []
+    assert harness.cluster.questions == []
 
 
-async def test_closing_before_and_after_an_id_is_harmless(its: Owner) -> None:
-    its.producer_id.need()
-    await its.answer(ME)
-    await its.producer_id.close()
-    await its.producer_id.close()
-    assert its.producer_id.current == ME
+async def test_closing_before_and_after_an_id_is_harmless(harness: Owner) -> None:
+    harness.producer_id.need()
+    await harness.answer(ME)
+    await harness.producer_id.close()
+    await harness.producer_id.close()
+    assert harness.producer_id.current == ME

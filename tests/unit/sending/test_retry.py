@@ -120,7 +120,7 @@ def test_no_error_is_retried_without_an_attempt_left(
 @pytest.mark.parametrize("cls", ALL_ERRORS, ids=lambda cls: cls.__name__)
 def test_every_other_error_is_retried_exactly_when_it_says_so(cls: type[KafkaError]) -> None:
     special = {MessageTooLargeError.name, "DUPLICATE_SEQUENCE_NUMBER"}
-    special.update(its.name for its in (*OUT_OF_SEQUENCE, *NOT_TAKEN))
+    special.update(error_class.name for error_class in (*OUT_OF_SEQUENCE, *NOT_TAKEN))
     if cls.name in special:
         return
     assert (step_after(cls()) is Step.RETRY) == cls.retriable

@@ -19,10 +19,10 @@ from aioproducer.sending.sender import Sender
 from aioproducer.sending.sequences import ProducerIdAndEpoch
 from aioproducer.sending.waiting_callers import Waiter
 from tests.support.core import TOPIC
-from tests.support.topics import told
+from tests.support.topics import topic_response
 
 
-class Its:
+class SenderHarness:
     """A sender that knows two brokers, and that never reaches any."""
 
     def __init__(self, *, linger_ms: int = 0, enable_idempotence: bool = False) -> None:
@@ -40,7 +40,7 @@ class Its:
         addresses = [BrokerAddress(node_id, "127.0.0.1", 9) for node_id in brokers]
         sender.cluster.brokers.update(addresses, source="b:9092")
         sender.accumulator.topic(TOPIC)
-        answer = told(*((leader, 0) for leader in leaders), name=TOPIC)
+        answer = topic_response(*((leader, 0) for leader in leaders), name=TOPIC)
         sender.topics.take_metadata([TOPIC], [answer], "b:9092")
         sender.metadata_changed()
 
@@ -54,7 +54,7 @@ class Its:
         while self.put(partition):
             pass
 
-    def lane_with_records(self, partition: int, count: int = 1) -> PartitionQueue:
+    def queue_with_records(self, partition: int, count: int = 1) -> PartitionQueue:
         """Return the queue of a partition, with one more closed batch."""
         for _ in range(count):
             self.put(partition)
@@ -69,146 +69,152 @@ class Its:
 
 
 @pytest_asyncio.fixture
-async def its() -> AsyncIterator[Its]:
-    made = Its()
+async def harness() -> AsyncIterator[SenderHarness]:
+    made = SenderHarness()
     yield made
     await made.sender.give_up()
     await made.sender.close()
 
 
-async def test_a_broker_whose_records_fill_its_share_is_named(its: Its) -> None:
-    its.learn(1, 2)
-    its.put(0)
-    its.fill(1)
-    text = str(its.sender.backpressure.no_space_error())
+async def test_a_broker_whose_records_fill_its_share_is_named(harness: SenderHarness) -> None:
+    harness.learn(1, 2)
+    harness.put(0)
+    harness.fill(1)
+    text = str(harness.sender.backpressure.no_space_error())
     assert "Records for broker 2 at 127.0.0.1:9 hold " in text
-    assert f"hold {its.queue(1).share.held_bytes} bytes" in text
+    assert f"hold {harness.queue(1).share.held_bytes} bytes" in text
 
 
-async def test_records_for_partitions_without_leader_have_a_share_of_their_own(its: Its) -> None:
-    its.learn(1, NO_LEADER)
-    its.put(0)
-    its.fill(1)
-    assert its.queue(0).share is not its.queue(1).share
-    its.learn(1, 2)
-    assert its.queue(1).share.held_bytes == 0
+async def test_records_for_partitions_without_leader_have_a_share_of_their_own(
+    harness: SenderHarness,
+) -> None:
+    harness.learn(1, NO_LEADER)
+    harness.put(0)
+    harness.fill(1)
+    assert harness.queue(0).share is not harness.queue(1).share
+    harness.learn(1, 2)
+    assert harness.queue(1).share.held_bytes == 0
 
 
-async def test_a_broker_that_is_gone_does_not_get_in_the_way_of_an_error(its: Its) -> None:
-    its.learn(1, 2)
-    its.put(1)
+async def test_a_broker_that_is_gone_does_not_get_in_the_way_of_an_error(
+    harness: SenderHarness,
+) -> None:
+    harness.learn(1, 2)
+    harness.put(1)
     # The metadata names it as a leader, and not as a broker.
-    its.learn(1, 2, brokers=(1, 3))
-    its.put(0)
-    its.sender.connection_writable(3)
-    its.fill(1)
+    harness.learn(1, 2, brokers=(1, 3))
+    harness.put(0)
+    harness.sender.connection_writable(3)
+    harness.fill(1)
     assert "Records for a broker that is gone hold " in str(
-        its.sender.backpressure.no_space_error()
+        harness.sender.backpressure.no_space_error()
     )
 
 
-async def test_a_partition_queue_takes_the_share_of_its_new_leader(its: Its) -> None:
-    its.learn(1, 2)
-    its.put(0)
-    its.put(1)
-    before = its.queue(0).share
-    its.learn(2, 2)
-    assert its.queue(0).share is its.queue(1).share is not before
+async def test_a_partition_queue_takes_the_share_of_its_new_leader(harness: SenderHarness) -> None:
+    harness.learn(1, 2)
+    harness.put(0)
+    harness.put(1)
+    before = harness.queue(0).share
+    harness.learn(2, 2)
+    assert harness.queue(0).share is harness.queue(1).share is not before
 
 
 async def test_the_error_of_a_caller_names_what_it_waits_for_itself_and_not_who_came_later(
-    its: Its,
+    harness: SenderHarness,
 ) -> None:
-    its.learn(1, 2)
-    its.put(0)
-    its.fill(1)
+    harness.learn(1, 2)
+    harness.put(0)
+    harness.fill(1)
     waiter: Waiter[Delivery] = Waiter(lambda: None, print, print, 60.0)
-    its.sender.backpressure.join(waiter)
-    its.fill(0)
-    text = str(its.sender.backpressure.no_space_error(waiter))
+    harness.sender.backpressure.join(waiter)
+    harness.fill(0)
+    text = str(harness.sender.backpressure.no_space_error(waiter))
     assert "Records for broker 2 at 127.0.0.1:9 hold " in text
     assert "no buffer space for 1" in text
 
 
-async def test_the_pause_of_a_broker_that_left_is_forgotten(its: Its) -> None:
-    its.learn(1, 2)
-    its.put(1)
-    queue = its.sender.broker_queues.of(3)
-    queue.throttle_timer.set(its.sender.background.time() + 3_600)
-    its.learn(1, 2)
+async def test_the_pause_of_a_broker_that_left_is_forgotten(harness: SenderHarness) -> None:
+    harness.learn(1, 2)
+    harness.put(1)
+    queue = harness.sender.broker_queues.of(3)
+    queue.throttle_timer.set(harness.sender.background.time() + 3_600)
+    harness.learn(1, 2)
     assert queue.throttle_timer.at is None
 
 
 async def test_records_without_leader_do_not_count_as_those_of_a_broker() -> None:
-    its = Its(linger_ms=60_000)
-    its.learn(1, NO_LEADER, brokers=(1,))
-    its.put(0)
-    its.put(1)
+    harness = SenderHarness(linger_ms=60_000)
+    harness.learn(1, NO_LEADER, brokers=(1,))
+    harness.put(0)
+    harness.put(1)
     await asyncio.sleep(0)
-    assert not its.sender.accumulator.has_brokers
-    await its.sender.give_up()
-    await its.sender.close()
+    assert not harness.sender.accumulator.has_brokers
+    await harness.sender.give_up()
+    await harness.sender.close()
 
 
 async def test_a_batch_that_waits_for_its_retry_expires_before_younger_ones_in_flight(
-    its: Its,
+    harness: SenderHarness,
 ) -> None:
-    its.learn(1)
-    queue = its.lane_with_records(0)
+    harness.learn(1)
+    queue = harness.queue_with_records(0)
     old = queue.head
     assert old is not None
     queue.take(None)
     await asyncio.sleep(0.02)
-    its.lane_with_records(0)
+    harness.queue_with_records(0)
     young = queue.take(None)
     queue.request_ended(old)
     queue.requeue(old, 0.0)
     finished = Finished()
-    results = its.sender._results
+    results = harness.sender._results
     due = old.created_at + 120.0
     assert results.expire(queue, due, finished) == young.created_at + 120.0
     assert finished.batches == [old]
 
 
-async def test_sequences_of_a_part_that_expires_before_it_is_sent_are_given_back(its: Its) -> None:
-    its.learn(1)
-    queue = its.lane_with_records(0, count=2)
+async def test_sequences_of_a_part_that_expires_before_it_is_sent_are_given_back(
+    harness: SenderHarness,
+) -> None:
+    harness.learn(1)
+    queue = harness.queue_with_records(0, count=2)
     whole = queue.take(ProducerIdAndEpoch(7, 0))
     queue.request_ended(whole)
     queue.split(whole, whole.split(1))
-    its.sender._results.expire(queue, whole.created_at + 120.0, Finished())
+    harness.sender._results.expire(queue, whole.created_at + 120.0, Finished())
     assert (queue.gap, queue.next_sequence) != ("none", 2)
 
 
 async def test_a_batch_of_unknown_outcome_behind_an_acknowledged_one_is_stored_when_it_expires(
-    its: Its,
+    harness: SenderHarness,
 ) -> None:
-    its.learn(1)
+    harness.learn(1)
     id_and_epoch = ProducerIdAndEpoch(7, 0)
-    queue = its.lane_with_records(0)
+    queue = harness.queue_with_records(0)
     proof = queue.take(id_and_epoch)
     queue.request_ended(proof)
     queue.acknowledged(proof)
-    its.lane_with_records(0)
+    harness.queue_with_records(0)
     lost = queue.take(id_and_epoch)
-    its.lane_with_records(0)
+    harness.queue_with_records(0)
     later = queue.take(id_and_epoch)
     queue.request_ended(lost)
     lost.possibly_persisted = True
     queue.requeue(lost, 0.0)
     queue.request_ended(later)
     queue.acknowledged(later)
-    its.sender._results.expire(queue, lost.created_at + 120.0, Finished())
+    harness.sender._results.expire(queue, lost.created_at + 120.0, Finished())
     assert lost.is_delivered
 
 
 async def test_a_queued_partition_whose_sequences_were_lost_is_not_sent_under_them() -> None:
-    its = Its(enable_idempotence=True)
-    sender = its.sender
+    harness = SenderHarness(enable_idempotence=True)
+    sender = harness.sender
     sender._producer_id.need = lambda: None  # type: ignore[method-assign]
     sender._producer_id.current = ProducerIdAndEpoch(7, 0)
-    its.learn(1)
-    queue = its.lane_with_records(0)
+    harness.learn(1)
+    queue = harness.queue_with_records(0)
     sender.broker_queues.offer(queue)
     assert sender.wants_connection(1)
     sender._producer_id.current = None

@@ -43,8 +43,10 @@ def test_what_is_due_later_comes_up_also_after_an_interrupt() -> None:
     loop = asyncio.new_event_loop()
     core = Core(loop, partitions=2)
     first, second = PartitionQueue(core.topic(), 0), PartitionQueue(core.topic(), 1)
-    its = Expiring(loop)
-    timers = PartitionTimers(Background(loop), cast("BatchResults", its), cast("Finisher", its))
+    expiring = Expiring(loop)
+    timers = PartitionTimers(
+        Background(loop), cast("BatchResults", expiring), cast("Finisher", expiring)
+    )
     try:
         now = loop.time()
         timers.expire_at(first, now)
@@ -53,7 +55,7 @@ def test_what_is_due_later_comes_up_also_after_an_interrupt() -> None:
             loop.run_forever()
         loop.call_later(1.0, loop.stop)
         loop.run_forever()
-        assert its.expired == [first, second]
+        assert expiring.expired == [first, second]
     finally:
         timers.close()
         loop.close()

@@ -113,10 +113,10 @@ def test_an_epoch_does_not_go_back_in_one_partition() -> None:
 
 
 def test_an_epoch_that_comes_late_on_an_earlier_connection_did_not_go_back() -> None:
-    its = Watched()
-    assert its.send(idempotent(epoch=1), connection=2) == []
-    assert its.send(idempotent(epoch=0, sequence=3), connection=1) == []
-    assert its.send(idempotent(epoch=0, sequence=3), connection=3) != []
+    producers = Watched()
+    assert producers.send(idempotent(epoch=1), connection=2) == []
+    assert producers.send(idempotent(epoch=0, sequence=3), connection=1) == []
+    assert producers.send(idempotent(epoch=0, sequence=3), connection=3) != []
 
 
 def test_a_request_with_nothing_in_it_is_a_violation() -> None:
