@@ -32,7 +32,7 @@ class Scenario:
         return self.ledger.entries
 
     def send(self, key: int = 1, *, partition: int = 0) -> Entry:
-        """A record that is sent and stored; nobody has told so yet."""
+        """A record that is sent and stored, and not yet acknowledged."""
         entry, key_bytes, value = self.ledger.call(TOPIC, key, "send")
         offset = sum(record.partition == partition for record in self.log)
         self.log.append(

@@ -60,7 +60,7 @@ def stored_at(
 
 
 def fill_buffer(producer: Producer[Any, Any], topic: str, value: bytes, partition: int) -> int:
-    """Send without waiting until there is no room; return how many records that took."""
+    """Send without waiting until the buffer is full; return how many records that took."""
     count = 0
     while True:
         try:

@@ -31,7 +31,7 @@ def replicated(kafka3: NodeControl) -> str:
 
 
 class Load:
-    """Numbered records of many keys at a steady rate, until told to stop."""
+    """Numbered records of many keys at a steady rate, until it is stopped."""
 
     def __init__(self, producer: Producer[Any, Any], topic: str) -> None:
         self.deliveries: dict[tuple[int, int], Delivery] = {}

@@ -21,7 +21,7 @@ App: TypeAlias = Callable[[Kafka], AbstractAsyncContextManager[str]]
 
 
 def stored_where(kafka: Kafka, topic: str, place: Mapping[str, int]) -> StoredRecord:
-    """Return the record at the place that an answer told."""
+    """Return the record at the place that a response names."""
     wanted = (place["partition"], place["offset"])
     (found,) = (one for one in consume(kafka, topic) if (one.partition, one.offset) == wanted)
     return found

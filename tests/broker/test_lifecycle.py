@@ -165,7 +165,7 @@ async def test_closing_at_once_returns_what_it_gave_up_on(kafka3: NodeControl) -
     producer = producer_for(kafka3, allow_auto_create_topics=False)
     await producer.start()
     await producer.send_and_wait(topic, b"warm", partition=1)
-    # Else its answer may come between the call of close and the end of its first wait.
+    # Else its response may come between the call of close and the end of its first wait.
     kafka3.pause(leader_of(kafka3, topic, 1))
     unknown = new_topic_name()
     known = producer.send_nowait(topic, b"v", key=b"k", partition=1, headers=[("h", b"1")])

@@ -1,4 +1,4 @@
-"""A buffer much smaller than the load: order, room, and memory, whatever the callers do."""
+"""A buffer much smaller than the load: order, buffer space and memory, whatever the callers do."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ async def test_a_cancelled_wait_for_buffer_space_withdraws_its_record_alone(
     async with producer_for(kafka, buffer_memory=64 * 1024) as producer:
         await producer.send_and_wait(topic, b"warm", partition=0)
         accepted = fill_buffer(producer, topic, bytes(1_000), 0)
-        # The first few of these have room where a larger one had none.
+        # The first few of these fit where a larger one did not.
         waiting = asyncio.ensure_future(producer.send(topic, b"large" + bytes(5_000), partition=0))
         tasks = [
             asyncio.ensure_future(producer.send(topic, b"%03d" % number, partition=0))

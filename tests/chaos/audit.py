@@ -1,4 +1,4 @@
-"""Holds what a client was told against what the brokers have. Pure arithmetic: no I/O, no clock.
+"""Compares what a client was told with what the brokers have. Pure arithmetic: no I/O, no clock.
 
 Called with a client's ledger and with the log as an independent reader found it. Every rule counts
 on its own, and keeps the first few records that broke it for whoever looks for the reason.
@@ -49,7 +49,7 @@ class Findings:
     Attributes:
         sent: Calls of send.
         acknowledged: The client said that they are stored.
-        refused: The call said that there is no room.
+        refused: The call said that the buffer is full.
         abandoned: The only wait for them was cancelled.
         failed: The client gave up on them.
         missing: Acknowledged, or abandoned, and not in the log.
@@ -59,10 +59,10 @@ class Findings:
         mistimed: Acknowledged with a timestamp that is not theirs.
         unlawful: In the log although the call refused them, or although their error said that
             they cannot be.
-        unresolved: The client never told.
-        told_twice: The client told more than once.
+        unresolved: The client never gave an outcome.
+        told_twice: The client gave more than one outcome.
         foreign: Records in the log that nobody sent.
-        errors: How often each error was told.
+        errors: How often each error was raised.
         examples: By rule, the first records that broke it.
     """
 

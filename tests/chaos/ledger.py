@@ -30,7 +30,7 @@ class Outcome(enum.StrEnum):
     FAILED = "failed"
 
     REFUSED = "refused"
-    """The call itself said that there is no room."""
+    """The call itself said that the buffer is full."""
 
     ABANDONED = "abandoned"
     """The only wait for it was cancelled: the log alone can tell."""

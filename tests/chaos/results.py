@@ -34,19 +34,19 @@ _COLUMNS: Sequence[tuple[str, str]] = (
     ("out_of_order", "out of order"),
     ("misplaced", "wrong offset"),
     ("mistimed", "wrong timestamp"),
-    ("unlawful", "stored unlawfully"),
-    ("unresolved", "never told"),
-    ("told_twice", "told twice"),
+    ("unlawful", "stored though reported as not stored"),
+    ("unresolved", "no outcome"),
+    ("told_twice", "two outcomes"),
 )
 _RULES = f"""\
 All clients sent at the same time to the same three brokers, each to a topic of its own with the \
 leaders on the same brokers: one fault hits all alike. *Acknowledged* and *failed* are what the \
 client said; the other columns are what an independent reader (librdkafka) found in the log after \
 the run: *missing*, acknowledged and not there; *twice*, copies beyond the first; *out of order*, \
-behind a later record of the same key in the same partition; *stored unlawfully*, there although \
-the client said that it cannot be; *never told*, no outcome a quarter of a minute after the \
-delivery timeout. Waits are from the call of send to the outcome. Records that {OURS} sent in a \
-cancelled `send_and_wait` have no outcome to wait for, but must be in the log.
+behind a later record of the same key in the same partition; *stored though reported as not \
+stored*, there although the client said that it cannot be; *no outcome*, none a quarter of a \
+minute after the delivery timeout. Waits are from the call of send to the outcome. Records that \
+{OURS} sent in a cancelled `send_and_wait` have no outcome to wait for, but must be in the log.
 """
 
 

@@ -52,7 +52,7 @@ def run(
 
     Args:
         minutes: How long.
-        report: Told of the progress every 10 seconds, and of a finding.
+        report: Called with the progress every 10 seconds, and with a finding.
         targets: What to fuzz.
 
     Returns:

@@ -1,7 +1,7 @@
-"""Brokers that answer requests with acks=0, which Kafka leaves unanswered: Event Hubs, Tansu.
+"""Brokers that respond to requests with acks=0, as Event Hubs and Tansu do; Kafka does not.
 
-Nothing waits for such an answer. It costs no connection, what it says of refused records is told,
-and no record is lost because the producer closes while answers are under way.
+Nothing waits for such a response. It costs no connection, the refusals in it are logged, and no
+record is lost because the producer closes while responses are under way.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A loop that was held expires nothing that is answered: what has arrived is read first.
+"""After the event loop was blocked, what has arrived is read before anything times out.
 
-The brokers run on a loop of their own, in a thread, and go on while the producer's loop is held.
+The brokers run on a loop of their own, in a thread, and go on while the producer's loop is blocked.
 """
 
 from __future__ import annotations

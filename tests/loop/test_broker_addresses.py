@@ -1,4 +1,4 @@
-"""Brokers that move to other addresses, or that a metadata answer leaves out."""
+"""Brokers that move to other addresses, or that a metadata response leaves out."""
 
 from __future__ import annotations
 

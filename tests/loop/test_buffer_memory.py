@@ -1,4 +1,4 @@
-"""The buffer: who waits for room, in which order, how long, and what a full one says."""
+"""`buffer_memory`: who waits for space, in which order, how long, and what the error says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules of Kafka's producers that no one module keeps alone; see docs/conformance.md."""
+"""Rules of docs/conformance.md that several modules keep together."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ async def test_the_sequences_wrap_without_a_gap(fault: ErrorCode | None) -> None
     ):
         await prove(producer)
         queue = partition_queue_of(producer)
-        # As after 2**31 - 3 records: the broker takes any first number of one it does not know.
+        # As after 2**31 - 3 records: a broker takes any first sequence of an unknown producer.
         cluster.forget_producers(TOPIC, 0)
         queue.next_sequence, queue.last_acknowledged = 2**31 - 3, 2**31 - 4
         await prove(producer)

@@ -1,8 +1,8 @@
-"""A running producer whose brokers answer with mutated bytes: nothing hangs, nothing is lost.
+"""A running producer whose brokers respond with mutated bytes: nothing hangs, nothing is lost.
 
-Each trial changes one real answer at random, by a seed that a failure shows. An answer that cannot
-be decoded costs the connection and nothing else. One that can is a lie in good form, which no
-client can tell from the truth: its record has its outcome in time, and after it things go on.
+Each trial changes one real response at random, by a seed that a failure shows. A response that
+cannot be decoded costs the connection and nothing else. If it can be decoded, no client can know
+that it is wrong: its record has its outcome in time, and the producer goes on.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ BOUND = 12.0
 
 
 def mutated(answer: bytes, dice: random.Random) -> bytes:
-    """Return an answer with one to three faults; the correlation id is seldom among them."""
+    """Return a response with one to three faults; the correlation id is seldom among them."""
     data = bytearray(answer)
     for _ in range(dice.randint(1, 3)):
         at = dice.randrange(4 if dice.random() < 0.95 else 0, len(data)) if len(data) > 4 else 0
@@ -64,7 +64,7 @@ def mutated(answer: bytes, dice: random.Random) -> bytes:
 
 
 class Liar:
-    """Mutates one answer of an API, once, into one that can be decoded or one that cannot."""
+    """Mutates one response of an API, once, into one that can be decoded or one that cannot."""
 
     def __init__(
         self, cluster: FakeCluster, api: ApiName, dice: random.Random, *, is_decodable: bool
@@ -149,7 +149,7 @@ async def _one_trial(api: ApiName, dice: random.Random) -> None:
         options = LIED_TO if liar.is_decodable else GARBLED
         config = ProducerConfig(bootstrap_servers=cluster.bootstrap_servers, **options)
         producer: Producer[bytes, bytes] = Producer(config)
-        # From the first answer on, or in the middle of things; there is one producer id only.
+        # From the first response on, or in the middle of things; there is one producer id only.
         if is_first := api == "init_producer_id" or dice.random() < 0.5:
             cluster.on_request(liar)
         try:
@@ -168,7 +168,7 @@ async def _one_trial(api: ApiName, dice: random.Random) -> None:
             if isinstance(first, RecordMetadata):
                 assert stored(cluster, b"first") == 1 or liar.is_decodable
             elif liar.is_decodable:
-                cluster.cut()  # what a connection was told of versions is believed to its end
+                cluster.cut()  # a connection keeps the versions that it was given first
             else:
                 raise AssertionError(f"the record failed: {first!r}") from first
             await _goes_on(producer, cluster, liar)

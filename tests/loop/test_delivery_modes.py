@@ -1,4 +1,4 @@
-"""Deliveries, callbacks and hooks: who is told, in which order, how often."""
+"""Deliveries, callbacks and hooks: who is notified, in which order, how often."""
 
 from __future__ import annotations
 

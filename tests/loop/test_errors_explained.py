@@ -1,4 +1,4 @@
-"""What an error tells a reader: what, where, how often, what became of the record, what to do."""
+"""What an error says: what, where, how often, what became of the record, what to do."""
 
 from __future__ import annotations
 

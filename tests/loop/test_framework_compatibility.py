@@ -1,7 +1,7 @@
-"""What frameworks and mocks find when they look at the methods of a producer before they call them.
+"""Frameworks and mocks that inspect the methods of a producer before they call them.
 
-`send` and `send_and_wait` are native and return awaitables of their own; to whoever asks they are
-coroutine functions, and an await that was forgotten is told as of a coroutine.
+`send` and `send_and_wait` are native and return awaitables of their own. By inspection they are
+coroutine functions, and a forgotten await causes the warning that a coroutine causes.
 """
 
 from __future__ import annotations

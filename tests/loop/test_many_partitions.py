@@ -76,7 +76,7 @@ async def test_a_busy_partition_does_not_hold_up_the_others() -> None:
         busy = producer.send_nowait(TOPIC, b"x" * 20_000, partition=MANY)
         await cluster.received("produce", 4)
         await asyncio.gather(*first)
-        # The answer that they waited for is here: they do not wait for the busy one's as well.
+        # The response that they waited for is here: they do not wait for the busy one's as well.
         await cluster.received("produce", 5)
         assert not busy.done()
         await asyncio.gather(busy, *held)

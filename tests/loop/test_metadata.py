@@ -1,4 +1,4 @@
-"""Metadata: leaders that move, hints, topics that are unknown, made anew or grow."""
+"""Metadata: leaders that move, hints, and topics that are unknown, are recreated or grow."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ async def test_a_topic_recreated_under_another_id_gets_the_records() -> None:
 
 
 async def relearn(producer: Producer[Any, Any]) -> None:
-    """Have all metadata asked for, and wait for the answer."""
+    """Have all metadata asked for, and wait for the response."""
     sender = producer._sender  # pyright: ignore[reportPrivateUsage]
     assert sender is not None
     before = sender.cluster.metadata_at
@@ -232,7 +232,7 @@ async def test_records_for_a_recreated_topic_keep_their_order_when_the_first_has
         cluster.delete_topic(TOPIC)
         cluster.create_topic(TOPIC, 1)
         await relearn(producer)
-        # A topic that knows no producer takes any first number: a second batch must not be first.
+        # A new log takes any first sequence: a second batch must not be first.
         cluster.fail_next("produce", ErrorCode.NOT_ENOUGH_REPLICAS)
         await producer.send_many(TOPIC, [b"%d" % index for index in range(5)])
 

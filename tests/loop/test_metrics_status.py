@@ -1,4 +1,4 @@
-"""What metrics() and status() tell."""
+"""What `metrics()` and `status()` return."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Brokers that speak well-formed nonsense: each lie, once or for ever, and the record behind it.
+"""Brokers whose responses are well-formed and wrong, once or for ever, and the next record.
 
-What the other tests of this directory say of one error or answer at a time is not repeated here:
-these go through all codes on all APIs, through impossible metadata, late answers and throttling.
+The other tests of this directory test one error or response at a time. These go through all codes
+on all APIs, impossible metadata, and responses that are late or incomplete.
 """
 
 from __future__ import annotations
@@ -413,7 +413,7 @@ async def test_a_broker_that_hangs_up_after_each_metadata_response_is_not_asked_
                 # A connection that is made again first asks for no topic, only for the cluster.
                 if request.topics:
                     asked_at.append(request.received_at)
-                # When the answer is out.
+                # When the response is out.
                 asyncio.get_running_loop().call_later(0.001, cluster.cut)
 
         stop = cluster.on_request(hang_up)
@@ -424,7 +424,7 @@ async def test_a_broker_that_hangs_up_after_each_metadata_response_is_not_asked_
         await producer.send_and_wait(TOPIC, b"next")
 
 
-# ---- silence, and answers that come late
+# ---- silence, and late responses
 
 
 @pytest.mark.parametrize("api", ["produce", "metadata", "api_versions"])
@@ -490,7 +490,7 @@ async def test_a_record_stored_after_its_delivery_timeout_was_called_possibly_pe
         assert values(cluster) == [b"first", b"0", b"next"]
 
 
-# ---- answers to Produce that say too much or too little
+# ---- Produce responses that say too much or too little
 
 
 async def test_responses_without_partitions_fail_records_in_time_as_possibly_persisted() -> None:

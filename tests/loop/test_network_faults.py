@@ -1,9 +1,9 @@
-"""A wire that lies, under load: whatever it does, each record is stored once and in order.
+"""A faulty network under load: whatever it does, each record is stored once and in order.
 
-Proxies of tests/support/proxy.py stand between the producer and the brokers. Each test lets one
-thing happen to the bytes and then looks at every record: stored exactly once, in the order of the
-calls for each key, and told so; or failed within its bound where the fault does not end, and then
-never called unsent when its bytes had left.
+Proxies of tests/support/proxy.py stand between the producer and the brokers. Each test applies one
+fault to the bytes and then checks every record: it is acknowledged and stored exactly once, in the
+order of the calls for each key; or, if the fault does not end, it fails in time, and as
+`possibly_persisted` if its bytes had been sent.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Load:
             self._deliveries.append((key, value, delivery))
 
     async def expect_exactly_once(self) -> None:
-        """Wait for all; see that each is stored once, where it was told, in order of its key."""
+        """Wait for all; each is stored once, where its metadata says, in order of its key."""
         acknowledged: dict[bytes, list[tuple[int, int, bytes]]] = {}
         for key, value, delivery in self._deliveries:
             metadata = await delivery

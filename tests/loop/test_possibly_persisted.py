@@ -1,7 +1,7 @@
-"""`possibly_persisted`: no record that may be stored is ever called safely unsent.
+"""`possibly_persisted`: a record that may be stored never fails as certainly not stored.
 
-One test per way in which a record can fail. Where its fate is unknown, its sequence number must
-not be given to another record either: the broker would take that one for the same record again.
+One test per way in which a record can fail. If its outcome is unknown, no other record may get its
+sequence either: the broker would take that record for the same one again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ AFTER_THE_APPEND = [
     ErrorCode.UNKNOWN_SERVER_ERROR,
     ErrorCode.REQUEST_TIMED_OUT,
     ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
-    # The answer also of a leader that lost its partition, or its disk, while the record that it
+    # The response also of a leader that lost its partition, or its disk, while the record that it
     # had appended waited for the followers (DelayedProduce in Kafka).
     ErrorCode.NOT_LEADER_OR_FOLLOWER,
     ErrorCode.KAFKA_STORAGE_ERROR,
@@ -132,7 +132,7 @@ async def test_a_call_that_times_out_in_the_turn_of_its_admission_is_possibly_pe
         deadline = loop.time() + 0.01
         small = asyncio.create_task(producer.send_and_wait(TOPIC, b"small", timeout=0.01))
         await asyncio.sleep(0)
-        # One turn of the loop makes room, the time of the small one being over by then.
+        # One turn of the loop frees buffer space; by then the time of the small record is over.
         large.cancel()
         while loop.time() < deadline + 0.005:
             pass

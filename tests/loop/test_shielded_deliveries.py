@@ -1,4 +1,4 @@
-"""Deliveries under `asyncio.shield` and in the call graph, which Python 3.14 made anew.
+"""Deliveries under `asyncio.shield` and in the call graph, which Python 3.14 rewrote.
 
 What `shield` cannot wait for itself it wraps in a task, whose error is reported to the loop where
 the shield was cancelled, as for a coroutine. From 3.14 on asyncio notes which task waits for which

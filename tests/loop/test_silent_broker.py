@@ -27,7 +27,7 @@ OPTIONS: ProducerOptions = {
 
 
 def fill(producer: AnyProducer, size: int = 900, **record: Any) -> BufferExhaustedError:
-    """Send until there is no room; returns what the last call says."""
+    """Send until the buffer is full; return what the last call says."""
     while True:
         try:
             producer.send_nowait(record.get("topic", TOPIC), b"x" * size, partition=1)
@@ -119,7 +119,7 @@ async def test_who_waits_for_it_is_passed_by_those_who_do_not() -> None:
 
 
 async def test_nobody_passes_an_earlier_call_for_the_same_partition() -> None:
-    # The first that waits is large: small ones behind it would find room.
+    # The first that waits is large: small ones behind it would fit.
     async with (
         FakeCluster(brokers=2, topics={TOPIC: 4}) as cluster,
         producing(cluster, OPTIONS) as producer,

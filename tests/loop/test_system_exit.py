@@ -1,4 +1,4 @@
-"""A task that exits the program while it is told of its record harms nobody else's.
+"""A task that exits the program when its record completes harms nobody else's.
 
 On asyncio's own loop: uvloop takes the exit for a fault of the connection and closes that.
 """

@@ -143,7 +143,7 @@ async def test_a_new_connections_pause_does_not_wait_for_that_of_an_earlier_one(
         cluster.throttle_ms = 100
         cluster.cut()
         await delivery
-        # The first answer on the new connection asked for the pause that this record waits out.
+        # The first response on the new connection asked for the pause that this record waits out.
         await asyncio.wait_for(producer.send_and_wait(TOPIC, b"43"), 5)
 
 

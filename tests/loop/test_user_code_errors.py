@@ -33,7 +33,7 @@ def raising(kind: type[BaseException]) -> Callable[..., Any]:
 
 
 def reports() -> list[BaseException]:
-    """Return the list of what the loop is told from now on."""
+    """Return the list of the errors that are reported to the loop from now on."""
     reported: list[BaseException] = []
     asyncio.get_running_loop().set_exception_handler(
         lambda _, context: reported.append(context["exception"])

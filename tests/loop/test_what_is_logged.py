@@ -1,4 +1,4 @@
-"""What the log tells: each loss once per cause, ordinary life nothing."""
+"""What is logged: each loss once per cause, and nothing when all goes well."""
 
 from __future__ import annotations
 

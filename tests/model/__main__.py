@@ -25,13 +25,13 @@ _PROGRESS = 10.0
 class _Progress:
     def __init__(self) -> None:
         self.count = 0
-        self._started = self._told = time.monotonic()
+        self._started = self._shown = time.monotonic()
 
     def one_more(self) -> None:
         self.count += 1
         now = time.monotonic()
-        if now - self._told >= _PROGRESS:
-            self._told = now
+        if now - self._shown >= _PROGRESS:
+            self._shown = now
             self.tell()
 
     def tell(self) -> None:

@@ -2,7 +2,7 @@
 
 `play` returns when the program is over, all that hung at a broker was carried out, and every
 promise was checked. promises.py says what is checked at the end; here stands what is checked on
-the way, and the record of what the user was told.
+the way, and the record of every outcome that the user got.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Call:
     """None: nobody knows, because the user gave up."""
     is_refused: bool = False
     """It was never accepted."""
-    told: list[tuple[RecordMetadata | None, BaseException | None]] = field(
+    reported: list[tuple[RecordMetadata | None, BaseException | None]] = field(
         default_factory=list[tuple[RecordMetadata | None, BaseException | None]]
     )
     done_at: float | None = None
@@ -76,11 +76,11 @@ class Played:
         default_factory=list[dict[int, list[FakeRecord]]]
     )
     """The records by partition, of each life of the topic."""
-    told_order: list[Call] = field(default_factory=list[Call])
+    report_order: list[Call] = field(default_factory=list[Call])
     tainted: set[int] = field(default_factory=set[int])
     """Partitions whose broker forgot what it had stored while more was on its way."""
     undelivered: Sequence[UndeliveredRecord] | None = None
-    """What the close told; None if nobody heard it, because the call was cancelled."""
+    """What the close returned; None if nobody got it, because the call was cancelled."""
     metrics: dict[str, float] = field(default_factory=dict[str, float])
     troubles: list[str] = field(default_factory=list[str])
 
@@ -205,9 +205,9 @@ class _Player:
         cluster.release()
 
     async def end(self, loop: VirtualTimeLoop) -> None:
-        told = await self.close(self.program.close_timeout)
-        if self.played.undelivered is None and (told or self.closing is None):
-            self.played.undelivered = told
+        undelivered = await self.close(self.program.close_timeout)
+        if self.played.undelivered is None and (undelivered or self.closing is None):
+            self.played.undelivered = undelivered
         before = loop.time()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         self.expect(loop.time() - before < SLACK, "somebody waited on after the close")
@@ -329,12 +329,12 @@ class _Player:
             call.is_refused = True
 
     def listener(self, call: Call) -> Callable[[RecordMetadata | None, BaseException | None], None]:
-        def told(metadata: RecordMetadata | None, error: BaseException | None) -> None:
+        def on_delivery(metadata: RecordMetadata | None, error: BaseException | None) -> None:
             self.stamp(call)
-            call.told.append((metadata, error))
-            self.played.told_order.append(call)
+            call.reported.append((metadata, error))
+            self.played.report_order.append(call)
 
-        return told
+        return on_delivery
 
     def stamp(self, call: Call) -> None:
         call.done_at = self.loop.time()

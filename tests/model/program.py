@@ -211,7 +211,7 @@ class Delay(_Shown):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class EditAnswer(_Shown):
-    """Leave the first partition out of an answer to Produce, or answer for it twice."""
+    """Leave the first partition out of a response to Produce, or answer for it twice."""
 
     how: Literal["leave_out", "twice"] = "leave_out"
     count: int = 1

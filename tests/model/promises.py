@@ -1,4 +1,4 @@
-"""What a producer promises, held against what the brokers stored and what the user was told.
+"""What a producer promises, compared with what the brokers stored and what the user was told.
 
 Pure functions over `Played`; each returns what is wrong.
 
@@ -71,13 +71,13 @@ def _counters(played: Played) -> Iterator[str]:
 def _outcomes(played: Played) -> Iterator[str]:
     setup = played.setup
     for call in played.calls:
-        # The records of one call wait for room one after the other.
+        # The records of one call wait for buffer space one after the other.
         turns = call.step.count if isinstance(call.step, steps.SendMany) else 1
         bound = (setup.delivery_timeout_ms + turns * setup.max_block_ms) / 1000
         if call.delivery is not None and call.outcome is None:
             yield f"{_name(call)} has no outcome: {call.delivery!r}"
         if call.done_at is not None and call.done_at - call.at > bound + SLACK:
-            yield f"{_name(call)} was told of after {call.done_at - call.at} s: {call.outcome!r}"
+            yield f"{_name(call)} ended after {call.done_at - call.at} s: {call.outcome!r}"
 
 
 def _storage(played: Played) -> Iterator[str]:
@@ -97,12 +97,12 @@ def _storage(played: Played) -> Iterator[str]:
         if wanted is not None and any(place[0] != wanted for place in places):
             yield f"{_name(call)} is stored in another partition: {places}"
         if isinstance(outcome, RecordMetadata):
-            told = (outcome.partition, outcome.offset, outcome.timestamp_ms)
+            acknowledged = (outcome.partition, outcome.offset, outcome.timestamp_ms)
             if played.setup.acks == 0:
                 continue
             if not places and not (outcome.offset < 0 and outcome.partition in played.tainted):
                 yield f"{_name(call)} is lost: acknowledged as {outcome}"
-            if places and outcome.offset >= 0 and told not in places:
+            if places and outcome.offset >= 0 and acknowledged not in places:
                 yield f"{_name(call)} is stored at {places}, acknowledged as {outcome}"
         elif places and (call.is_refused or (outcome and not outcome.possibly_persisted)):
             yield f"{_name(call)} is stored at {places} in spite of {outcome!r}"
@@ -136,34 +136,34 @@ def _callbacks(played: Played) -> Iterator[str]:
         if not isinstance(step, steps.Send) or not step.on_delivery or step.how == "and_wait":
             continue
         if call.is_refused:
-            if call.told:
-                yield f"{_name(call)} was refused and told of: {call.told}"
-        elif call.delivery is not None and len(call.told) != 1:
-            yield f"{_name(call)} was told of {len(call.told)} times"
-        for metadata, error in call.told:
+            if call.reported:
+                yield f"{_name(call)} was refused, and had outcomes: {call.reported}"
+        elif call.delivery is not None and len(call.reported) != 1:
+            yield f"{_name(call)} had {len(call.reported)} outcomes"
+        for metadata, error in call.reported:
             outcome = call.outcome
             if (metadata is None) == (error is None):
-                yield f"{_name(call)} was told {metadata} and {error}"
+                yield f"{_name(call)} got both {metadata} and {error}"
             elif isinstance(outcome, RecordMetadata) and metadata != outcome:
-                yield f"{_name(call)} was told {metadata} {error!r}, its outcome is {outcome}"
+                yield f"{_name(call)} got {metadata} {error!r}, its outcome is {outcome}"
             elif isinstance(outcome, KafkaError) and type(error) is not type(outcome):
-                yield f"{_name(call)} was told {error!r}, its outcome is {outcome!r}"
-    if not _is_strict(played) or any(map(_loses_an_answer, played.steps)):
+                yield f"{_name(call)} got {error!r}, its outcome is {outcome!r}"
+    if not _is_strict(played) or any(map(_loses_a_response, played.steps)):
         return
     # By their numbers: the offsets of a topic that was made anew begin again.
     last: dict[tuple[int, int], int] = {}
-    for call in played.told_order:
-        metadata, _ = call.told[0]
+    for call in played.report_order:
+        metadata, _ = call.reported[0]
         if metadata is None or metadata.offset < 0 or played.tainted:
             continue
         place = (metadata.partition, call.stream)
         if call.number < last.get(place, -1):
-            yield f"{_name(call)} was told of late, behind a later one: {metadata}"
+            yield f"{_name(call)} had its outcome late, behind a later one: {metadata}"
         last[place] = call.number
 
 
-def _loses_an_answer(step: steps.Step) -> bool:
-    """Whether a batch may be stored and its answer not tell, while a later one's does."""
+def _loses_a_response(step: steps.Step) -> bool:
+    """Whether a batch may be stored and its response not say so, while a later one's does."""
     return isinstance(step, steps.EditAnswer) or (
         isinstance(step, steps.Fail | steps.FailSome) and step.stored
     )
@@ -172,19 +172,19 @@ def _loses_an_answer(step: steps.Step) -> bool:
 def _undelivered(played: Played) -> Iterator[str]:
     if played.undelivered is None:
         return
-    told = Counter(each.record.value for each in played.undelivered)
-    if told and max(told.values()) > 1:
-        yield f"close told of a record twice: {told}"
+    returned = Counter(each.record.value for each in played.undelivered)
+    if returned and max(returned.values()) > 1:
+        yield f"close returned a record twice: {returned}"
     for call in played.calls:
         closed = isinstance(call.outcome, ProducerClosedError)
         in_doubt = call.outcome is None or (closed and not call.is_refused and not call.delivery)
         if in_doubt:
             continue
-        # What failed otherwise, but only while it closed, is told of, too.
-        is_told = call.value in told
+        # It also returns what failed for another reason while it closed.
+        is_returned = call.value in returned
         failed = isinstance(call.outcome, KafkaError) and not call.is_refused
-        if (is_told and not failed) or (closed and not call.is_refused and not is_told):
-            yield f"{_name(call)} ended with {call.outcome!r}; close told of it: {is_told}"
+        if (is_returned and not failed) or (closed and not call.is_refused and not is_returned):
+            yield f"{_name(call)} ended with {call.outcome!r}; close returned it: {is_returned}"
 
 
 def _name(call: Call) -> str:

@@ -38,7 +38,7 @@ FOUND: dict[str, tuple[Setup, tuple[Step, ...]]] = {
             Send(partition=None, key=1),
         ),
     ),
-    "a record in doubt behind one that the broker has forgotten, and that was acknowledged": (
+    "unknown outcome behind an acknowledged record that the broker has forgotten": (
         Setup(batch_size=0),
         (
             *[Send()] * 7,
@@ -48,7 +48,7 @@ FOUND: dict[str, tuple[Setup, tuple[Step, ...]]] = {
             FailSome(code=20, stored=True, which=36),
         ),
     ),
-    "the headers of a split batch's parts, for which the buffer had no room": (
+    "the headers of a split batch's parts, for which the buffer had no space": (
         Setup(buffer_memory=1000),
         (
             Send(),

@@ -93,7 +93,7 @@ async def _all_waiting(
     assert producer.metrics()["waiting_callers"] == waiting + SAMPLE + rest
     assert buffer_used(producer) <= BUFFER
     say(
-        f"{senders} senders, {waiting + SAMPLE + rest:.0f} of them waiting for room:"
+        f"{senders} senders, {waiting + SAMPLE + rest:.0f} of them waiting for buffer space:"
         f" {(resident_bytes() - at_first) / 2**20:.0f} MiB,"
         f" {of_each:.0f} bytes for each who waits"
     )

@@ -239,7 +239,7 @@ async def _short_lived_tasks(run: Traffic, producer: AnyProducer) -> None:
         ]
         await asyncio.sleep(0.03)
         for task in tasks[::7]:
-            # Also those that wait for room; what was accepted goes on.
+            # Also those that wait for buffer space; what was accepted goes on.
             task.cancel()
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(outcome, KafkaError):

@@ -3,7 +3,7 @@
 Records reach a batch only through an accumulator. `Core` has one whose limits are out of the way
 unless a test sets them, and whose topic `clicks` is known; `RecordedEvents` stands for the sender,
 `RecordedTopics` for the owner of the topics, and `ManualLoop` for a loop that runs its callbacks
-when told to, on a clock that a test moves.
+when asked to, on a clock that a test moves.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def append_to(seen: list[T], item: T) -> Callable[..., None]:
 
 
 def append_outcome_to(seen: list[Outcome]) -> OnDelivery:
-    """Return an `on_delivery` that puts what it is told on a list."""
+    """Return an `on_delivery` that appends each outcome to a list."""
 
     def note(metadata: RecordMetadata | None, error: KafkaError | None) -> None:
         seen.append((metadata, error))
@@ -174,7 +174,7 @@ class RecordedTopics:
     """What the accumulator asks and tells the owner of the topics. The sticky partition goes round.
 
     Attributes:
-        needed: The records that wait for metadata, as the accumulator told of them.
+        needed: The records that wait for metadata, as the accumulator announced them.
         refused: Names that are no topic's.
         batch_limit: Of the queues made from now on; 0 leaves it to the accumulator.
     """
@@ -290,7 +290,7 @@ class Core:
         timestamp_ms: int | None = 0,
         on_delivery: OnDelivery | None = None,
     ) -> Delivery | None:
-        """Offer one record; None when there is no room."""
+        """Offer one record; None when the buffer is full."""
         return self.accumulator.accept_record(
             topic,
             key,

@@ -1,4 +1,4 @@
-"""The APIs of FakeCluster without sockets: kio encodes a request, kio decodes its answer."""
+"""The APIs of FakeCluster without sockets: kio encodes a request, kio decodes its response."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A notebook's way to send: a loop run inside the loop, from a task that a delivery has woken.
 
 Run as a program, since `nest_asyncio` changes asyncio for the whole process. Prints what became of
-the nested record, and how many errors the loop was told of.
+the nested record, and how many errors were reported to the loop.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A wire that lies: TCP proxies between a producer and the brokers of a FakeCluster.
+"""A faulty network: TCP proxies between a producer and the brokers of a FakeCluster.
 
 `faulty_network` puts one `Proxy` before each broker and has the cluster advertise it, so that every
-byte passes here. A proxy cuts both directions into Kafka frames, to know which API's request or
-answer a byte belongs to, and does to them what its test orders; it never makes a byte up.
-`until_happened` waits for what was ordered to come true, so no test has to sleep.
+byte passes here. A proxy splits both directions into Kafka frames, so it knows to which request or
+response a byte belongs. It applies the faults that the test orders; it never makes a byte up.
+`until_happened` waits until a fault has happened, so no test has to sleep.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ class Proxy:
         self.answers.stall()
 
     async def stop_accepting(self) -> None:
-        """Leave attempts to connect without any answer, as a firewall does that drops packets.
+        """Leave attempts to connect without any response, as a firewall does that drops packets.
 
         On Linux a listener whose backlog is full does just that.
         """

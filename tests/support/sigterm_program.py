@@ -1,10 +1,10 @@
 """A program under load that SIGTERM ends in order: `python -m tests.support.sigterm_program`.
 
-Called by the tests of shutdown, which send the signal and compare its ledger with the log. Three
-kinds of callers send records with values of their own: tasks that wait for each, tasks that wait
-for room only, and one that waits for nothing. Arguments: the cluster, the topic, the file for the
+The tests of shutdown run it, send the signal and compare its ledger with the log. Three kinds of
+callers send records with values of their own: tasks that wait for each, tasks that wait for buffer
+space only, and one that waits for nothing. Arguments: the cluster, the topic, the file for the
 ledger, the size of the buffer, the loop. Prints `loaded` after some thousand acknowledgements, and
-`stuck` when none has come for half a second while callers wait for room.
+`stuck` when none has come for half a second while callers wait for buffer space.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ async def wait_for_each(producer: Producer[Any, Any], ledger: Ledger, task: int)
 
 
 async def wait_for_space(producer: Producer[Any, Any], ledger: Ledger, task: int) -> None:
-    """Send records as fast as there is room for them."""
+    """Send records as fast as the buffer takes them."""
     for number in count():
         name = ledger.new(f"room-{task}-{number}")
 

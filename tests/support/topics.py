@@ -1,7 +1,7 @@
-"""The topics in use without brokers, with an accumulator and a cluster that answers by hand.
+"""The topics in use, with an accumulator and a cluster that the test plays.
 
 `TopicsInUse` plays the sender, which hears of queues that move and of records that fail, and the
-cluster, which asks what is due and brings the answers. Time passes when a test says so.
+cluster, which asks what is due and brings the responses. Time passes when a test says so.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class TopicsInUse:
         return self.topics.take_due()
 
     def answer(self, *answers: MetadataResponseTopic, asked: Sequence[str] | None = None) -> bool:
-        """Answer about topics; those of the answers are taken for asked about if none are named."""
+        """Answer about topics; `asked` are by default those of the responses."""
         names = [answer.name or "" for answer in answers] if asked is None else asked
         return self.topics.take_metadata(names, answers, BROKER)
 

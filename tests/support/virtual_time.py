@@ -3,8 +3,8 @@
 For tests that run a producer and a FakeCluster with the timeouts of real life: a program that
 waits for minutes takes milliseconds. Sockets and threads are real; only `loop.time()` is not.
 
-The clock stands still while a callback is ready, a socket has something to read or room to write,
-or a job in a thread is not over. Loopback delivers nearly at once but not within the call that
+The clock stands still while a callback is ready, a socket can be read or written, or a job in a
+thread is not over. Loopback delivers nearly at once but not within the call that
 sends, so a quiet loop looks a second time, a moment later, before the clock moves. If there is
 no timer either, nobody is left who could wake the loop: `StuckError` says so instead of hanging.
 """

@@ -21,7 +21,7 @@ from tests.unit.testing.apis.test_small_apis import api_versions
 
 
 async def raw_response(client: KioClient) -> bytes:
-    """The body of the next answer, which no client can read."""
+    """The body of the next response, which no client can read."""
     (size,) = struct.unpack(">i", await client.reader.readexactly(4))
     return (await client.reader.readexactly(size))[4:]
 

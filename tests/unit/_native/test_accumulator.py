@@ -991,7 +991,7 @@ def with_shares(*, buffer_memory: int = 100_000, partitions: int = 2) -> Core:
 
 
 def fill(core: Core, partition: int | None = None, *, size: int = 1_000) -> int:
-    """Send to a partition until there is no room; return how many records were accepted."""
+    """Send to a partition until the buffer is full; return how many records were accepted."""
     count = 0
     while core.offer(bytes(size), partition=partition) is not None:
         count += 1

@@ -1,4 +1,4 @@
-"""Requests from batches and batches settled by responses: the way on which all goes well.
+"""Requests made of batches, and batches completed by responses, when all goes well.
 
 What native code writes is decoded by the generic codec; what it reads was encoded by it. A response
 that is no plain success must change nothing, whatever it says.

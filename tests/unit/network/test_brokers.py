@@ -27,7 +27,7 @@ A_MOVED = BrokerAddress(1, "a2", 9092)
 
 
 class Wire:
-    """As much of a connection as the brokers use; ends in the turn after it is told to."""
+    """As much of a connection as the brokers use; ends in the turn after it is asked to."""
 
     def __init__(self, address: BrokerAddress) -> None:
         self.address = address
@@ -508,7 +508,7 @@ async def test_a_connection_with_requests_in_flight_is_not_idle(
     await harness.brokers.close()
 
 
-# ---- what is told
+# ---- what is logged
 
 
 async def test_an_unreachable_broker_is_logged_once_and_so_is_its_return(

@@ -1,4 +1,4 @@
-"""What a newer answer changes of a topic's leaders, and what it must not take back."""
+"""What a newer response changes of a topic's leaders, and what it must not take back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a caller is told of a failed record: where, after what, and whether it may be stored."""
+"""The error of a failed record: where, after what, and whether it may be stored."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def refusal(*records: tuple[int, str | None], text: str | None = None) -> Partit
 def refused(
     *records: tuple[int, str | None], text: str | None = None, count: int = 3
 ) -> dict[int, str]:
-    """Return what each refused record is told."""
+    """Return the error of each refused record."""
     answer = refusal(*records, text=text)
     error = broker_error(answer.error_code, answer.error_message)
     found = refused_records(error, batch_of(count), answer)

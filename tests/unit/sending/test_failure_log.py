@@ -1,4 +1,4 @@
-"""What fails is told in the log: the first of its cause at once, the others as a count."""
+"""The log of failures: the first of its cause at once, the others as a count."""
 
 from __future__ import annotations
 

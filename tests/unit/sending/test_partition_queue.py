@@ -1,4 +1,4 @@
-"""One partition's queue: numbers, retries, gaps; then a broker that does its worst."""
+"""One partition's queue: sequences, retries, gaps; then a broker that does its worst."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class QueueHarness:
         return self
 
     def epochs_and_sequences(self) -> list[tuple[int, int]]:
-        """Return epoch and first number of each batch that waits."""
+        """Return epoch and first sequence of each batch that waits."""
         return [(batch.producer_epoch, batch.base_sequence) for batch in self.queue.closed]
 
 
@@ -232,7 +232,7 @@ def test_a_retry_does_not_go_behind_later_batches_that_are_still_in_flight() -> 
     harness.add(1, 1, 1)
     first, second, third = harness.take(3)
     harness.retry(first)
-    harness.acknowledge(second)  # the leader has the first one too: only its answer was lost
+    harness.acknowledge(second)  # the leader has the first one too: only its response was lost
     assert harness.queue.is_proven
     assert not harness.may_take()
     harness.acknowledge(third)
@@ -370,7 +370,7 @@ def test_leaders_that_name_each_other_do_not_end_the_backoff_until_one_of_them_s
     assert harness.may_take()
 
 
-# ---- numbers
+# ---- sequences
 
 
 def test_sequences_count_records_and_begin_at_zero() -> None:
@@ -1340,8 +1340,8 @@ class HostileBroker(RuleBasedStateMachine):
     def sequenced_batches_stand_first_in_order(self) -> None:
         if not hasattr(self, "queue"):
             return
-        numbered = [batch.has_sequence for batch in self.queue.closed]
-        assert numbered == sorted(numbered, reverse=True)
+        sequenced = [batch.has_sequence for batch in self.queue.closed]
+        assert sequenced == sorted(sequenced, reverse=True)
         values = [self.values[batch] for batch in self.queue.closed]
         assert values == sorted(values, key=str)
 
@@ -1386,7 +1386,7 @@ TestHostileBroker.settings = settings(
 )
 
 
-# ---- without numbers
+# ---- without sequences
 
 
 def without_sequences() -> tuple[QueueHarness, RecordBatch, RecordBatch]:

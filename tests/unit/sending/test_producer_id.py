@@ -30,7 +30,7 @@ ME = ProducerIdAndEpoch(7, 0)
 
 
 class Asked:
-    """As much of a cluster as is asked for an id: each question waits for its answer."""
+    """As much of a cluster as is asked for an id: each question waits for its response."""
 
     def __init__(self) -> None:
         self.questions: list[asyncio.Future[ProducerIdAndEpoch]] = []
@@ -45,7 +45,7 @@ class Asked:
         return await question
 
     async def next_question(self) -> asyncio.Future[ProducerIdAndEpoch]:
-        """Wait until there is a question without an answer."""
+        """Wait until there is a question without a response."""
         while not self.questions or self.questions[-1].done():
             self._asked.clear()
             await self._asked.wait()

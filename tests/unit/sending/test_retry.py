@@ -19,7 +19,7 @@ from aioproducer.errors import (
 )
 from aioproducer.sending.retry import Step, next_step
 
-# org.apache.kafka.common.protocol.Errors (4.3), for the answers to a Produce request.
+# org.apache.kafka.common.protocol.Errors (4.3), for the responses to a Produce request.
 RETRIED = {
     "CORRUPT_MESSAGE",
     "UNKNOWN_TOPIC_OR_PARTITION",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# Some of what is to be said is about rooms that only the sender has.
+# Some tests are about parts that only the sender has.
 # pyright: reportPrivateUsage=false
 import asyncio
 from collections.abc import AsyncIterator
@@ -35,7 +35,7 @@ class SenderHarness:
         self.sender = Sender(config, Background(asyncio.get_running_loop()))
 
     def learn(self, *leaders: int, brokers: tuple[int, ...] = (1, 2)) -> None:
-        """Take a metadata answer: the brokers, and who leads each partition of the topic."""
+        """Take a metadata response: the brokers, and who leads each partition of the topic."""
         sender = self.sender
         addresses = [BrokerAddress(node_id, "127.0.0.1", 9) for node_id in brokers]
         sender.cluster.brokers.update(addresses, source="b:9092")
@@ -45,12 +45,12 @@ class SenderHarness:
         sender.metadata_changed()
 
     def put(self, partition: int) -> bool:
-        """Send to a partition; whether there was room."""
+        """Send to a partition; return whether the buffer took the record."""
         accept = self.sender.accumulator.accept_record
         return accept(TOPIC, None, bytes(1_000), partition, None, 0, None) is not None
 
     def fill(self, partition: int) -> None:
-        """Send to a partition until there is no room."""
+        """Send to a partition until the buffer is full."""
         while self.put(partition):
             pass
 

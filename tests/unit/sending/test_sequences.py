@@ -1,4 +1,4 @@
-"""Identities and sequence numbers."""
+"""Producer ids, epochs and sequences."""
 
 from __future__ import annotations
 

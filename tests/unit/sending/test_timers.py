@@ -35,7 +35,7 @@ class Expiring:
 
     def finish(self, finished: Finished, *, direct: bool) -> None:
         if len(self.expired) == 1:
-            raise SystemExit  # from a task that was told of its record
+            raise SystemExit  # from a task that its delivery woke
         self.loop.stop()
 
 

@@ -1,4 +1,4 @@
-"""Callers who wait for room: first come, first served, and a full share keeps nobody else."""
+"""Callers that wait for buffer space: first come, first served; a full share holds up its own."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Buffer:
     """Room for some records, and for some of them at each broker.
 
     Attributes:
-        free: How many records the buffer has room for.
-        shares: How many of them each broker's share has room for; no bound where it is not named.
+        free: How many records the buffer has space for.
+        shares: How many of them each broker's share has space for; no bound where it is not named.
         leaders: The broker of each partition; a partition is led by "broker" if it is not named.
         told: What callers were told, in order.
         asked: Who was asked again, in order.
@@ -82,7 +82,7 @@ class Buffer:
         return waiter
 
     def give_back(self, free: int = 0, **shares: int) -> bool:
-        """Make room and admit whom it is for; whether somebody waits for the buffer itself."""
+        """Free space and admit who fits; return whether somebody waits for the buffer itself."""
         self.free += free
         for share, more in shares.items():
             self.shares[share] += more
@@ -205,7 +205,7 @@ def test_an_admission_asks_two_however_long_the_queue_is(length: int) -> None:
     for _ in range(50):
         buffer.give_back(1)
         asked += len(buffer.asked)
-    # The one who is let in, and the one behind who finds no room.
+    # The one who is let in, and the one behind who does not fit.
     assert asked == 100
     assert buffer.notified == ["one in"] * 50
 
