@@ -197,7 +197,7 @@ def test_what_went_with_a_deleted_topic_is_not_missing_but_what_came_after_is(
     assert scenario.audit(remade_at=25.0).broken() == {}
 
 
-def test_a_record_of_a_remade_topic_is_twice_all_the_same(scenario: Scenario) -> None:
+def test_a_record_of_a_recreated_topic_is_twice_all_the_same(scenario: Scenario) -> None:
     (entry,) = scenario.sent(1)
     entry.ended_at = 10.0
     scenario.log.append(dataclasses.replace(scenario.log[0], offset=1))

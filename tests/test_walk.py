@@ -13,7 +13,7 @@ def test_a_warm_record_meets_next_to_no_python() -> None:
     assert len(walked.modules) <= 5, walked
 
 
-def test_on_the_slow_path_the_walk_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_the_slow_path_the_python_calls_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIOPRODUCER_SLOW_PATH", "1")
     walked = walk()
     assert walked.count > 15

@@ -297,7 +297,7 @@ def test_another_loop_is_refused(
 # ---- connections
 
 
-async def test_an_idle_connection_is_closed_and_made_again(kafka: Kafka, topic: str) -> None:
+async def test_an_idle_connection_is_closed_and_opened_again(kafka: Kafka, topic: str) -> None:
     async with producer_for(kafka, connections_max_idle_ms=200) as producer:
         await producer.send_and_wait(topic, b"x")
         await until(lambda: "not connected" in str(producer.status()["brokers"]), within=3)

@@ -155,7 +155,7 @@ async def test_partitions_for_an_unknown_topic_fails_within_max_block_ms(kafka: 
 
 @pytest.mark.parametrize("partitions", [3, 1])
 @pytest.mark.timeout(40)
-async def test_a_topic_may_be_deleted_and_made_again_under_a_running_producer(
+async def test_a_topic_may_be_deleted_and_recreated_under_a_running_producer(
     broker: Kafka, partitions: int
 ) -> None:
     """Records sent meanwhile are stored in the new topic or fail; later ones are stored."""

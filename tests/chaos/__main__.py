@@ -24,7 +24,7 @@ _BROKERS = {
     # most of their longest waits on that.
     "broker.session.timeout.ms": "4000",
     "broker.heartbeat.interval.ms": "500",
-    # A deleted topic must stay deleted until it is made again.
+    # A deleted topic must stay deleted until it is recreated.
     "auto.create.topics.enable": "false",
 }
 

@@ -40,7 +40,7 @@ class Field:
     Attributes:
         kafka: The brokers.
         topics: The clients' topics.
-        second_topics: Those that are deleted and made again.
+        second_topics: Those that are deleted and recreated.
         order: Gives all clients an order.
         remade_at: When the second topics were there again, by the clock of the ledgers.
         notes: What a reader of the results should know of this run.
@@ -236,7 +236,7 @@ def _move_leaders(field: Field) -> None:
         time.sleep(0.7)
 
 
-def _make_topics_again(field: Field) -> None:
+def _recreate_topics(field: Field) -> None:
     field.order("second")
     time.sleep(2)
     for topic in field.second_topics:
@@ -300,9 +300,7 @@ FULL: Sequence[Fault] = (
     ),
     Fault("partitions added", "six partitions become nine", _add_partitions),
     Fault("leaders moved", "all leaders elected elsewhere, five times", _move_leaders),
-    Fault(
-        "topic made again", "a second topic deleted under load and made again", _make_topics_again
-    ),
+    Fault("topic recreated", "a second topic deleted under load and recreated", _recreate_topics),
     Fault(
         "tail lost",
         "kill -9 of a broker, the ends of its logs cut off, started",

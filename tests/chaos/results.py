@@ -130,7 +130,7 @@ class Results:
             lines += [f"## Run {number}", "", *_markdown(_main_table(run)), ""]
             if any(one.second.sent for one in run.clients):
                 lines += [
-                    "The topic that was deleted and made again; what failed or went with the old"
+                    "The topic that was deleted and recreated; what failed or went with the old"
                     " one is no fault:",
                     "",
                     *_markdown(_second_table(run)),

@@ -43,7 +43,7 @@ class ClientResult:
     Attributes:
         client: Which.
         main: Of its topic.
-        second: Of the topic that was deleted and made again.
+        second: Of the topic that was deleted and recreated.
         waits: Of the records of its topic.
         crash: What it said at the end if it ended badly; empty if it did not.
     """

@@ -1,4 +1,4 @@
-"""Connections: versions, brokers that lie or fall silent, and finding the cluster again."""
+"""Connections: versions, brokers that send nonsense or nothing, and finding the cluster again."""
 
 from __future__ import annotations
 

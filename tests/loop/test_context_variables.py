@@ -110,7 +110,7 @@ async def test_hooks_run_in_nobodys_context_whoever_started_the_producer() -> No
         cluster.release()
 
 
-async def test_a_connection_that_is_made_again_is_nobodys() -> None:
+async def test_a_new_connection_runs_in_nobodys_context() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         await prove(producer)
         cluster.cut()

@@ -191,7 +191,7 @@ async def test_the_timestamp_is_the_brokers_where_the_topic_says_so() -> None:
             assert theirs.timestamp_ms == cluster.records("appended")[0].timestamp_ms
 
 
-async def test_linger_waits_for_company_and_no_longer() -> None:
+async def test_linger_waits_for_more_records_and_no_longer() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, linger_ms=60) as producer,

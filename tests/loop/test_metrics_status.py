@@ -81,7 +81,7 @@ async def test_status_works_after_close() -> None:
         assert producer.status()["state"] == "closed"
 
 
-async def test_both_work_in_every_state() -> None:
+async def test_metrics_and_status_work_in_every_state() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster:
         producer: Producer[bytes, bytes] = Producer(bootstrap_servers=cluster.bootstrap_servers)
         names = list(producer.metrics())
@@ -110,7 +110,7 @@ async def test_both_work_in_every_state() -> None:
         assert list(producer.metrics()) == names
 
 
-async def test_both_work_for_a_producer_that_is_never_started() -> None:
+async def test_metrics_and_status_work_for_a_producer_that_is_never_started() -> None:
     producer: Producer[bytes, bytes] = Producer(bootstrap_servers="localhost:9092")
     await producer.close()
     assert producer.status()["state"] == "closed"

@@ -463,7 +463,7 @@ async def test_a_producer_id_that_never_comes_fails_records_in_time_and_heals() 
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_responses_that_always_come_after_the_request_timeout_are_nobodys(when: str) -> None:
+async def test_responses_that_always_come_after_the_request_timeout_are_dropped(when: str) -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, RECORD_BY_RECORD, request_timeout_ms=40) as producer,

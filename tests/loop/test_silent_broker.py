@@ -45,7 +45,7 @@ async def two_brokers(producer: AnyProducer, cluster: FakeCluster) -> None:
     cluster.hang("produce", node_id=1)
 
 
-async def test_its_records_leave_a_quarter_of_the_buffer_to_the_others() -> None:
+async def test_records_for_a_silent_broker_leave_a_quarter_of_the_buffer_to_the_others() -> None:
     async with (
         FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster,
         producing(cluster, OPTIONS) as producer,
@@ -62,7 +62,7 @@ async def test_its_records_leave_a_quarter_of_the_buffer_to_the_others() -> None
         assert free(producer) == MEMORY
 
 
-async def test_two_silent_ones_leave_a_seventh() -> None:
+async def test_records_for_two_silent_brokers_leave_a_seventh_of_the_buffer() -> None:
     async with (
         FakeCluster(brokers=3, topics={TOPIC: 3}) as cluster,
         producing(cluster, OPTIONS) as producer,
@@ -80,7 +80,7 @@ async def test_two_silent_ones_leave_a_seventh() -> None:
         cluster.release()
 
 
-async def test_the_only_broker_may_have_all() -> None:
+async def test_records_for_the_only_broker_may_take_the_whole_buffer() -> None:
     async with (
         FakeCluster(topics={TOPIC: 2}) as cluster,
         producing(cluster, OPTIONS) as producer,
@@ -94,7 +94,7 @@ async def test_the_only_broker_may_have_all() -> None:
         cluster.release()
 
 
-async def test_who_waits_for_it_is_passed_by_those_who_do_not() -> None:
+async def test_callers_for_other_brokers_pass_those_for_a_silent_one() -> None:
     async with (
         FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster,
         producing(cluster, OPTIONS) as producer,
@@ -206,7 +206,7 @@ async def test_a_topic_that_does_not_exist_leaves_a_quarter_to_the_others() -> N
         await until(lambda: free(producer) == MEMORY)
 
 
-async def test_records_without_key_for_it_alone_keep_nobody_else_waiting() -> None:
+async def test_records_without_key_for_a_silent_broker_alone_keep_nobody_else_waiting() -> None:
     async with (
         FakeCluster(brokers=2, topics={TOPIC: 2, "slow": 1}) as cluster,
         producing(cluster, OPTIONS) as producer,

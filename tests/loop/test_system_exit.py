@@ -34,7 +34,7 @@ async def open_both() -> tuple[FakeCluster, Producer[Any, Any]]:
     return cluster, producer
 
 
-def test_the_other_batches_of_a_response_are_completed() -> None:
+def test_a_task_that_exits_does_not_stop_the_other_batches_of_a_response() -> None:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:

@@ -43,7 +43,7 @@ def reports() -> list[BaseException]:
 
 @RAISED
 @pytest.mark.parametrize("how", ["on_delivery", "done callback"])
-async def test_a_callback_costs_no_connection_and_no_other_record(
+async def test_a_callback_that_raises_costs_no_connection_and_no_other_record(
     kind: type[BaseException], how: str
 ) -> None:
     reported = reports()
@@ -76,7 +76,7 @@ async def test_a_callback_costs_no_connection_and_no_other_record(
 
 @RAISED
 @pytest.mark.parametrize("where", ["call", "routing", "room"])
-async def test_a_partitioner_fails_its_own_record_only(
+async def test_a_partitioner_that_raises_fails_its_own_record_only(
     kind: type[BaseException], where: str
 ) -> None:
     def partitioner(topic: str, key: bytes | None, partitions: object, available: object) -> int:
@@ -107,7 +107,7 @@ async def test_a_partitioner_fails_its_own_record_only(
 
 
 @RAISED
-async def test_a_serializer_fails_its_own_call_only(kind: type[BaseException]) -> None:
+async def test_a_serializer_that_raises_fails_its_own_call_only(kind: type[BaseException]) -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, value_serializer=raising(kind)) as producer,

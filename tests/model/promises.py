@@ -150,7 +150,7 @@ def _callbacks(played: Played) -> Iterator[str]:
                 yield f"{_name(call)} got {error!r}, its outcome is {outcome!r}"
     if not _is_strict(played) or any(map(_loses_a_response, played.steps)):
         return
-    # By their numbers: the offsets of a topic that was made anew begin again.
+    # By their numbers: the offsets of a recreated topic begin again.
     last: dict[tuple[int, int], int] = {}
     for call in played.report_order:
         metadata, _ = call.reported[0]

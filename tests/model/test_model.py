@@ -79,6 +79,8 @@ def test_every_program_keeps_the_promises(program: Program) -> None:
 
 @pytest.mark.parametrize(("setup", "steps"), FOUND.values(), ids=FOUND)
 @pytest.mark.parametrize("heal", [True, False], ids=["healed", "not healed"])
-def test_what_was_found_once_is_mended(setup: Setup, steps: tuple[Step, ...], heal: bool) -> None:
+def test_programs_that_once_broke_a_promise_keep_it(
+    setup: Setup, steps: tuple[Step, ...], heal: bool
+) -> None:
     broken = broken_promises(play(Program(setup, steps, heal=heal)))
     assert not broken, "\n".join(broken)

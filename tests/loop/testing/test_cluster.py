@@ -81,7 +81,7 @@ async def test_a_leader_moves_in_a_new_epoch() -> None:
             cluster.move_leader("t", 0, 7)
 
 
-async def test_a_topic_made_again_has_another_id_and_no_records() -> None:
+async def test_a_recreated_topic_has_another_id_and_no_records() -> None:
     async with FakeCluster() as cluster, connected(address(cluster)) as client:
         first = cluster.create_topic("t", 1)
         await client.produce(first, 0, batch())

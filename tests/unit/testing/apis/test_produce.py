@@ -106,7 +106,7 @@ def test_a_failure_meant_for_one_partition_spares_the_others() -> None:
     assert [answer.error_code for answer in answers] == [0, 19]
 
 
-def test_a_hint_may_be_a_lie() -> None:
+def test_a_hint_may_be_false() -> None:
     state = state_of()
     (answer,) = produced(state, produce_request({HERE: batch()}), Fail(6, current_leader=(1, 99)))
     assert (answer.current_leader.leader_id, answer.current_leader.leader_epoch) == (1, 99)
