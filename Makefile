@@ -27,7 +27,11 @@ demo: build  ## Send card payments exactly once, with rates and latencies, and a
 	@$(VENV) -m tools.demo
 
 .PHONY: test
-test: build  ## Run all tests; those of a real Kafka where one can be had (in CI: always).
+test: build  ## Run the tests, but the slow ones; those of a real Kafka where one can be had.
+	@$(VENV) -m pytest -m "not slow"
+
+.PHONY: test-all
+test-all: build  ## Run all tests, as CI does: there, a missing Kafka is a failure.
 	@$(VENV) -m pytest
 
 .PHONY: test-unit
@@ -35,8 +39,13 @@ test-unit: build  ## Run the tests that need no real Kafka.
 	@$(VENV) -m pytest -m "not broker"
 
 .PHONY: test-broker
-test-broker: build  ## Run the tests against a real Kafka.
+test-broker: build  ## Run all tests against a real Kafka.
 	@$(VENV) -m pytest -m broker
+
+.PHONY: coverage
+coverage: build  ## Show which lines of Python the tests without a real Kafka do not reach.
+	@$(VENV) -m coverage run -m pytest -q -m "not broker and not slow"
+	@$(VENV) -m coverage report
 
 .PHONY: test-pythons
 test-pythons: build  ## Run the unit and loop tests on each Python from 3.11 to 3.14 that is here.

@@ -91,6 +91,7 @@ def test_the_reader_shows_log_append_time(kafka: Kafka) -> None:
     assert consume(kafka, topic)[0].timestamp_type == "LogAppendTime"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_three_brokers_outlive_one_killed_stopped_or_paused(kafka3: NodeControl) -> None:
     topic = create_topic(kafka3, partitions=3)

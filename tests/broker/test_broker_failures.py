@@ -19,6 +19,8 @@ from tests.broker.helpers import (
 from tests.support.kafka import consume, create_topic
 from tools.kafka import NodeControl
 
+pytestmark = pytest.mark.slow
+
 KEYS = 40
 RATE = 1_500
 

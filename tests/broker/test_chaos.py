@@ -10,6 +10,8 @@ from tests.chaos.results import show
 from tests.chaos.runner import OURS, run
 from tools.kafka import NodeControl
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.timeout(300)
 def test_no_promise_is_broken_while_brokers_are_killed_frozen_and_restarted(

@@ -14,6 +14,7 @@ from tests.support.programs import finish, produce, running
 from tools.kafka import Kafka
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 async def test_a_million_lines_are_a_million_records(kafka: Kafka, topic: str) -> None:
     lines = b"".join(b"%d\n" % number for number in range(1, 1_000_001))

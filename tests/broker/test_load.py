@@ -9,6 +9,8 @@ import pytest
 from tests.soak.load import senders_outlive_a_frozen_leader
 from tools.kafka import NodeControl
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.timeout(120)
 def test_a_hundred_thousand_senders_outlive_a_frozen_leader(kafka3: NodeControl) -> None:

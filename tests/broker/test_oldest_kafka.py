@@ -20,6 +20,8 @@ from tests.broker.test_broker_failures import Load, assert_exactly_once_in_order
 from tests.support.kafka import consume, create_topic
 from tools.kafka import NodeControl
 
+pytestmark = pytest.mark.slow
+
 
 def new_topic(kafka: NodeControl, partitions: int) -> str:
     # It knows no default for the number of replicas.

@@ -85,6 +85,7 @@ async def test_sigterm_under_load_delivers_everything(kafka: Kafka, tmp_path: Pa
     assert audit(kafka, topic, ledger) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(90)
 async def test_sigterm_with_a_frozen_broker_hands_back_in_time_what_is_not_delivered(
     kafka3: NodeControl, tmp_path: Path

@@ -10,6 +10,8 @@ import uvloop
 from tests.soak.traffic import traffic
 from tools.kafka import Kafka
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.timeout(60)
 def test_some_seconds_of_traffic_lose_nothing_and_leave_nothing(kafka: Kafka) -> None:

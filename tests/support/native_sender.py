@@ -53,7 +53,7 @@ class Wire(CoreConnection):
         self.sent: list[bytes] = []
         self.left: list[bytes] = []
         self._bytes = bytearray()
-        self._desk = sender
+        self._sender = sender
         self.begin(self, -1)
 
     def writelines(self, chunks: Any, /) -> None:

@@ -74,7 +74,8 @@ async def test_librdkafka_produces_with_each_codec_and_reads_it_back(codec: str)
         config = {"compression.type": codec}
         assert await asyncio.to_thread(produce_with_librdkafka, servers, config) == []
         assert stored(cluster) == EXPECTED
-        assert {record.compression for record in cluster.records("t")} == {codec}
+        # librdkafka sends a batch as it is that compression would make larger.
+        assert codec in {record.compression for record in cluster.records("t")} <= {codec, "none"}
         found = await asyncio.to_thread(read_with_librdkafka, servers, 6)
         assert sorted(found) == sorted(
             (record.offset, record.key or b"", record.value or b"")
