@@ -75,6 +75,8 @@ cdef enum:
     # Records under way from which on nobody counts how many callers there are.
     MOST_CROWD = 1000
 
+# Seconds after which a turn ends in a loop that runs inside of the loop.
+cdef double NESTED_TURN = 0.001
 # Seconds that a batch may be held back however fast the broker is.
 cdef double LEAST_HOLD = 0.001
 # Of a broker's response time, for which a batch is held back at most; and where many are.
@@ -171,11 +173,15 @@ cdef class BrokerQueues(RequestOwner):
 
     def schedule_turn(self):
         """Have the end of the loop's current turn be noticed."""
-        handle = self.loop.call_soon(self.end_of_turn, context=Context())
         if self.is_settling:
-            # `wake` ends the turn when the tasks that it woke have run to their next wait. This
-            # one is for a loop that one of them runs inside of the loop.
-            self.nested_turn = handle
+            # `wake` ends the turn when the tasks that it woke have run to their next wait. The
+            # timer is for a loop that one of them runs inside of the loop (nest_asyncio). A handle
+            # of `call_soon` would, even cancelled, make the loop ask the system once more.
+            self.nested_turn = self.loop.call_at(
+                self.clock.now() + NESTED_TURN, self.end_of_turn, context=Context()
+            )
+        else:
+            self.loop.call_soon(self.end_of_turn, context=Context())
 
     def batch_closed(self, CorePartitionQueue queue):
         """A batch is full."""

@@ -85,6 +85,19 @@ cdef object new_metadata(
     return metadata
 
 
+# Records that are sent together have the same timestamp, by the millisecond.
+cdef int64_t last_timestamp_ms = -1
+cdef object last_timestamp = -1
+
+
+cdef object timestamp_object(int64_t timestamp_ms):
+    global last_timestamp_ms, last_timestamp
+    if timestamp_ms != last_timestamp_ms:
+        last_timestamp = timestamp_ms
+        last_timestamp_ms = timestamp_ms
+    return last_timestamp
+
+
 cdef inline void set_item(object metadata, Py_ssize_t index, object value) noexcept:
     Py_INCREF(value)
     PyTuple_SET_ITEM(metadata, index, value)
@@ -172,7 +185,7 @@ cdef class Delivery:
             batch.topic,
             batch.partition,
             batch.base_offset + self.index if batch.base_offset >= 0 else -1,
-            batch.log_append_time_ms if by_broker else self.timestamp_ms,
+            timestamp_object(batch.log_append_time_ms if by_broker else self.timestamp_ms),
             by_broker,
         )
 
