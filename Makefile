@@ -13,6 +13,8 @@ NATIVE := $(PYX) $(filter-out $(PYX:.pyx=.c), $(wildcard aioproducer/_native/*.[
 INSTALL = PYTHONWARNINGS=ignore $(PIP) --no-build-isolation --editable .
 REBUILD = $(VENV) -W ignore -c 'from setuptools import setup; setup()' \
 	--quiet build_ext --inplace --parallel 2
+# The tests of a real Kafka beside the others.
+AT_ONCE := -n auto --maxprocesses 4 --dist loadgroup
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -28,11 +30,11 @@ demo: build  ## Send card payments exactly once, with rates and latencies, and a
 
 .PHONY: test
 test: build  ## Run the tests, but the slow ones; those of a real Kafka where one can be had.
-	@$(VENV) -m pytest -m "not slow"
+	@$(VENV) -m pytest $(AT_ONCE) -m "not slow"
 
 .PHONY: test-all
 test-all: build  ## Run all tests, as CI does: there, a missing Kafka is a failure.
-	@$(VENV) -m pytest
+	@$(VENV) -m pytest $(AT_ONCE)
 
 .PHONY: test-unit
 test-unit: build  ## Run the tests that need no real Kafka.

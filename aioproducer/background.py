@@ -29,6 +29,9 @@ _CATCH_UP_TURNS: Final = 12
 """Turns of the loop in which it reads what has arrived: 256 KiB of each connection in a turn, and
 then a turn or two until the waiting tasks have run."""
 
+_ASYNCIO_TIME: Final = asyncio.BaseEventLoop.time
+"""What calls `time.monotonic`; somebody may replace it later."""
+
 
 class Background:
     """The event loop as the producer uses it.
@@ -45,7 +48,7 @@ class Background:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.time = loop.time
-        is_monotonic = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time
+        is_monotonic = getattr(loop.time, "__func__", None) is _ASYNCIO_TIME
         self.clock = Clock(loop.time, is_monotonic)
         self.create_future = loop.create_future
 

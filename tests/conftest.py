@@ -63,6 +63,8 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
         if BROKER_FIXTURES.isdisjoint(fixtures):
             continue
         item.add_marker(pytest.mark.broker)
+        # One process starts the brokers that all of them share.
+        item.add_marker(pytest.mark.xdist_group("broker"))
         own = item.get_closest_marker("timeout")
         bound = own.args[0] if own and own.args else item.config.getini("timeout")
         item.add_marker(pytest.mark.timeout(float(bound), func_only=True), append=False)

@@ -74,7 +74,7 @@ cdef enum:
 
     # A share may hold so many times what is free.
     SHARE_OF_FREE = 3
-    # For how many partitions of a topic, in turn, room is looked for at once.
+    # For how many partitions of a topic, in turn, space is looked for at once.
     TRIED_FOR_SPACE = 16
 
 # Seconds for which records that wait for metadata share one bound.
@@ -111,7 +111,7 @@ cpdef uint32_t murmur2(bytes data):
 
 
 def pass_on(interrupt):
-    """Raise what ends the program from the loop, once all state is settled."""
+    """Raise what ends the program from the loop, once all state is consistent."""
     raise interrupt
 
 
@@ -164,7 +164,7 @@ cdef class RecordAccumulator:
         self, str topic_name, object key, object value, object partition, object headers,
         object timestamp_ms, object on_delivery,
     ):
-        """Take one serialized record; None when there is no room for it.
+        """Take one serialized record; None when there is no buffer space for it.
 
         `key` and `value` are bytes or None, `headers` a checked list or tuple or None,
         `on_delivery` None or a function and the context to call it in.
@@ -250,7 +250,7 @@ cdef class RecordAccumulator:
         return False
 
     def _is_nobody_before(self, line):
-        """Whether no earlier caller waits for room for the same partition, topic, or any."""
+        """Whether no earlier caller waits for space for the same partition, topic, or any."""
         return self.is_admitting or not (self.is_full or line in self.lines)
 
     cdef int _refuse(self, object line, BufferShare share, Py_ssize_t size) except -1:
@@ -269,8 +269,8 @@ cdef class RecordAccumulator:
     def accept_record(
         self, str topic, key, value, partition, headers, timestamp_ms, on_delivery
     ):
-        """`accept` for the first of those who wait for some room."""
-        # Nobody else is admitted meanwhile: with acks=0 the record may be done on return, and room
+        """`accept` for the first of those who wait for the same space."""
+        # Nobody else is admitted meanwhile: with acks=0 the record may be done on return, and space
         # for others. And a partitioner may send.
         cdef bint has_blocked = self.has_blocked
         cdef bint was_admitting = self.is_admitting
@@ -331,7 +331,7 @@ cdef class RecordAccumulator:
                 topic.waiting.remove(waiting)
                 topic.is_open = topic.partition_count > 0 and not topic.waiting
                 raise
-            # As far as there is room: a small buffer takes records of unknown topics, too.
+            # As far as there is space: a small buffer takes records of unknown topics, too.
             size += min(WAITING_OVERHEAD, self.buffer_memory - self.buffer_used - size)
         delivery = Delivery.__new__(Delivery)
         delivery.batch = waiting.batch
@@ -373,12 +373,12 @@ cdef class RecordAccumulator:
             raise wrapped from error
         try:
             # Not int(): 1.7 is no partition. A numpy integer is one.
-            number = index(chosen)
+            partition = index(chosen)
         except TypeError:
-            number = -1
-        if not 0 <= number < topic.partition_count:
+            partition = -1
+        if not 0 <= partition < topic.partition_count:
             self._refuse_partition(topic, chosen)
-        return number
+        return partition
 
     cdef CorePartitionQueue _queue(self, CoreTopic topic, int partition):
         cdef CorePartitionQueue queue
@@ -440,7 +440,7 @@ cdef class RecordAccumulator:
         (<BufferShare>batch.share).held_bytes += taken
         self.buffer_used += taken
         self.accepted_count += 1
-        # Before a full batch is closed: with acks=0 it may be done, and all told, on return.
+        # Before a full batch is closed: with acks=0 it may be done, and all notified, on return.
         if delivery is None:
             delivery = batch.deliver_last(timestamp_ms, on_delivery)
         else:

@@ -69,7 +69,7 @@ cdef enum:
     # Partitions whose batches are held back. From here on the batches of one turn are small, and
     # cost us and the broker far more for each record than large ones.
     MANY_PARTITIONS = 64
-    # Turns of the loop without a record that tell that nobody is coming: a request of a web server
+    # Turns of the loop without a record that show that nobody is coming: a request of a web server
     # takes one to be read and one to be served.
     QUIET_TURNS = 2
     # Records under way from which on nobody counts how many callers there are.
@@ -169,7 +169,7 @@ cdef class BrokerQueues(RequestOwner):
             broker.take_lingering()
         self.holding = []
 
-    # ---- told by the accumulator
+    # ---- events of the accumulator
 
     def schedule_turn(self):
         """Have the end of the loop's current turn be noticed."""
@@ -484,7 +484,7 @@ cdef class BrokerQueues(RequestOwner):
             self.decisions.close_gap(queue)
         if queue.ready_at is not None:
             if self._lacks_producer_id():
-                # It is there since before its numbers were lost.
+                # It is there since before its epoch was lost.
                 queue.ready_at.remove(queue)
                 self.producer_id.need()
             return 0
@@ -578,7 +578,7 @@ cdef class BrokerQueues(RequestOwner):
         if not connection.is_writable:
             return None
         if connection.throttled_until > now:
-            # KIP-219: the broker asked for a pause; answers go on being read.
+            # KIP-219: the broker asked for a pause; responses go on being read.
             broker.throttle_timer.set(connection.throttled_until)
             return None
         return connection
@@ -654,7 +654,7 @@ cdef class BrokerQueues(RequestOwner):
                 sent.is_native = True
                 sent.version = connection.produce_version
                 sent.correlation_id = connection.next_correlation_id()
-                # First: if half of it leaves, the end of the connection tells that it is in doubt.
+                # First: if half of it leaves, the end of the connection leaves its outcome unknown.
                 connection.expect(sent, sent.deadline, now)
                 self.writer.write(sent, connection)
             else:
@@ -736,7 +736,7 @@ cdef class BrokerQueues(RequestOwner):
         self.drain_offered()
 
     def request_over(self, SentRequest sent, bint has_response):
-        """A request is over: there is room for another one."""
+        """A request is over: another one may be sent."""
         self._request_over(sent, self.clock.now(), has_response)
 
     cdef int _request_over(self, SentRequest sent, double now, bint has_response) except -1:
@@ -745,7 +745,7 @@ cdef class BrokerQueues(RequestOwner):
         cdef int64_t before = broker.limit.bytes
         cdef double took
         if has_response:
-            # A loop that was held (a debugger, a container's pause) tells nothing of the broker.
+            # A loop that was held (a debugger, a container's pause) says nothing about the broker.
             took = min(now - sent.sent_at, MOST_RESPONSE)
             if broker.response_time == 0:
                 broker.response_time = took
@@ -786,7 +786,7 @@ cdef class BrokerQueues(RequestOwner):
             # Also when a task that was woken exits the program: the loop wakes the others, or what
             # the exit waits for would never end.
             self.is_settling = was_settling
-            if self.nested_turn is not None:
+            if self.nested_turn is not None and not was_settling:
                 self.nested_turn.cancel()
                 self.nested_turn = None
             while position < count:

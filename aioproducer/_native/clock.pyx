@@ -3,11 +3,22 @@
 """The event loop's clock, read without a Python call where it is the system's own.
 
 Every batch is stamped with it, so of thousands of small ones the call would be a part of the cost.
+There is one clock: where somebody has replaced `time.monotonic` (freezegun does), the loop reads
+what was put in its place, and so does this.
 """
 
 cimport cython
+from cpython.object cimport PyObject
 
+import time as time_module
 from sys import platform
+
+cdef dict TIME_ATTRIBUTES = time_module.__dict__
+cdef object SYSTEM_MONOTONIC = time_module.monotonic
+
+
+cdef extern from "Python.h":
+    PyObject* PyDict_GetItem(object mapping, object key)
 
 
 cdef extern from *:
@@ -32,7 +43,7 @@ cdef class Clock:
 
     Args:
         time: The loop's `time`.
-        is_monotonic: Whether that is `time.monotonic`.
+        is_monotonic: Whether that calls `time.monotonic`.
     """
 
     def __init__(self, time, bint is_monotonic):
@@ -42,4 +53,8 @@ cdef class Clock:
 
     cpdef double now(self) except? -1:
         """What the clock says."""
-        return aioproducer_monotonic() if self.is_native else self.time()
+        if self.is_native and (
+            PyDict_GetItem(TIME_ATTRIBUTES, "monotonic") == <PyObject*>SYSTEM_MONOTONIC
+        ):
+            return aioproducer_monotonic()
+        return self.time()

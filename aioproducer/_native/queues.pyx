@@ -35,7 +35,7 @@ cdef enum:
     NO_LEADER = -1
     NO_SEQUENCE = -1
 
-# Seconds. A broker forgets a producer after a day, unless it is told to do so earlier.
+# Seconds. A broker forgets a producer after a day, unless it is configured to do so earlier.
 cdef double PROOF_LASTS = 3600.0
 
 cdef str NO_GAP = "none"
@@ -218,7 +218,7 @@ cdef class CorePartitionQueue:
 
     cdef int _request_ended(self, RecordBatch batch) except -1:
         batch.is_in_flight = False
-        if <RecordBatch>self.in_flight[0] is batch:
+        if self.in_flight and <RecordBatch>self.in_flight[0] is batch:
             del self.in_flight[0]
         else:
             self.in_flight.remove(batch)
@@ -244,7 +244,7 @@ cdef class CorePartitionQueue:
             self.last_acknowledged = last
         return 0
 
-    # ---- numbers
+    # ---- sequences
 
     def is_current(self, RecordBatch batch):
         """Whether a batch has its sequence under the id and epoch in use."""
@@ -259,7 +259,7 @@ cdef class CorePartitionQueue:
 
     @property
     def next_expected(self):
-        """The number behind the highest that was acknowledged."""
+        """The sequence behind the highest that was acknowledged."""
         return self._next_expected()
 
     cdef int64_t _next_expected(self) noexcept:
@@ -365,22 +365,22 @@ cdef enum:
 cdef double SHARE_OF_TIMEOUT = 0.25
 # Of the newest measurement in the rate.
 cdef double WEIGHT = 0.25
-# Seconds: a response that comes sooner after another was read with it, and tells no time.
+# Seconds: a response that comes sooner after another was read with it, and shows no response time.
 cdef double READ_TOGETHER = 1e-4
 
 
 @cython.final
 cdef class InFlightLimit:
-    """How many bytes may be in flight to one broker, by how fast it answers.
+    """How many bytes may be in flight to one broker, by how fast it responds.
 
-    A request that cannot be answered within `request_timeout_ms` costs its connection and is sent
-    again, and again; and what is in doubt cannot be cut into smaller pieces. So the size of what is
+    A request that gets no response within `request_timeout_ms` costs its connection and is sent
+    again, and again; and a batch whose outcome is unknown cannot be split. So the size of what is
     sent has to be right before it is too large:
 
     1. A broker of which nothing is known gets what a slow link takes in the timeout, some hundred
        kilobytes.
     2. Each response to a large request doubles the limit, as in TCP's slow start.
-    3. Large requests tell the rate. What is in flight is to be answered in a quarter of the
+    3. Large requests show the rate. What is in flight is to get its response in a quarter of the
        timeout.
     4. A timeout cuts the limit to a quarter, down to 16 KiB.
 
@@ -407,7 +407,7 @@ cdef class InFlightLimit:
 
         Args:
             size: Its bytes.
-            took: Seconds since it was sent, or since the one before was answered.
+            took: Seconds since it was sent, or since the response to the one before.
         """
         cdef double rate
         cdef int64_t fitting
@@ -425,7 +425,7 @@ cdef class InFlightLimit:
         self.bytes = min(self.bytes * 2, fitting)
 
     def timed_out(self):
-        """A request was not answered in time."""
+        """A request got no response in time."""
         self.rate = 0
         self.bytes = max(min(<int64_t>LEAST_BYTES, self.most), self.bytes // 4)
 
@@ -484,6 +484,9 @@ cdef class BrokerQueue:
         if queue.lingers_at is self:
             queue.lingers_at = None
             self.lingering_count -= 1
+            if self.lingering_count == 0:
+                # Else it would grow while the broker is away, for nothing is taken from it then.
+                self.lingering = []
 
     cdef list take_lingering(self):
         """Those that linger, who do so no longer."""

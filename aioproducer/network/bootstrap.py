@@ -104,7 +104,7 @@ class Bootstrap:
         if connection is None:
             raise _bootstrap_error(errors, self.reasons())
         self._errors.clear()
-        self.abort(NetworkError("Another address answered"))
+        self.abort("Another address answered")
         self.connection = connection
         connection.on_lost = partial(self._lost, connection)
         return connection, responses[connection]
@@ -128,11 +128,12 @@ class Bootstrap:
         """Give the connection away: it is a broker's from now on."""
         self.connection = None
 
-    def abort(self, reason: NetworkError) -> None:
+    def abort(self, reason: str) -> None:
         """End the connection now, if there is one."""
         if self.connection is not None:
             connection, self.connection = self.connection, None
-            connection.abort(reason)
+            logger.debug("The connection to %s ends: %s", connection.address, reason)
+            connection.abort(NetworkError(reason, broker=str(connection.address)))
 
     async def close(self) -> None:
         """Close the connection; returns when its socket is closed."""

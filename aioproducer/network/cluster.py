@@ -417,7 +417,7 @@ class Cluster:
         )
         self._remember_addresses()
         if self.brokers.open_connections():
-            self._bootstrap.abort(NetworkError("A broker is connected"))
+            self._bootstrap.abort("A broker is connected")
         is_news |= self._topics.take_metadata(names, response.topics, broker)
         self._listener.metadata_changed()
         return is_news
@@ -617,7 +617,7 @@ class Cluster:
 
     def _forget_brokers(self) -> None:
         self.brokers.forget()
-        self._bootstrap.abort(NetworkError("The cluster is looked for again"))
+        self._bootstrap.abort("The cluster is looked for again")
 
 
 async def _first_result(

@@ -118,11 +118,14 @@ class Failures:
 
     def report(self) -> None:
         """Log what was counted since the last call, each kind once."""
-        for (topic, _), failed in self._records.items():
+        # Taken out first: a log handler may send records that fail, or raise.
+        records, self._records = self._records, {}
+        attempts, self._attempts = self._attempts, {}
+        recovered, self._recovered = self._recovered, []
+        for (topic, _), failed in records.items():
             error, _ = failed[0]
             self._log.records_failed(topic, error, sum(count for _, count in failed))
-        self._records.clear()
-        for (_, step), failures in self._attempts.items():
+        for (_, step), failures in attempts.items():
             batch, attempt, error = failures[0]
             self._log.attempt_failed(
                 f"{batch.topic}-{batch.partition}",
@@ -132,17 +135,15 @@ class Failures:
                 error,
                 step,
             )
-        self._attempts.clear()
-        if self._recovered:
-            first = self._recovered[0]
-            others = len(self._recovered) - 1
+        if recovered:
+            first = recovered[0]
+            others = len(recovered) - 1
             logger.info(
                 "%s-%s%s stores records again",
                 first.topic.name,
                 first.partition,
                 f" and {others} more partitions" if others else "",
             )
-            self._recovered.clear()
 
     def close(self) -> None:
         """Log what was only counted so far."""

@@ -90,7 +90,13 @@ class Finisher:
             finished: What the pass has finished.
             direct: Whether tasks may be woken at once: only from a callback of the loop.
         """
-        self._failures.report()
+        try:
+            self._failures.report()
+        finally:
+            # Also when a log filter raises.
+            self._wake_and_go_on(finished, direct=direct)
+
+    def _wake_and_go_on(self, finished: Finished, *, direct: bool) -> None:
         try:
             self.broker_queues.wake(finished.batches, direct)
         finally:
