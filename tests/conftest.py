@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import pytest_asyncio
@@ -32,9 +34,28 @@ from tools.kafka_zookeeper import ZooKeeperKafka
 BROKER_FIXTURES = {"kafka", "kafka39", "kafka21", "kafka3"}
 LEAK_GRACE = 2.0
 MISSING_KAFKA = pytest.StashKey[str]()
-LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 AnyKafka = TypeVar("AnyKafka", bound=Kafka)
+
+
+def _new_loop(new: Callable[[], asyncio.AbstractEventLoop]) -> asyncio.AbstractEventLoop:
+    """Make a loop that does not ask the network for names that never resolve (RFC 6761)."""
+    loop = new()
+    look_up = loop.getaddrinfo
+
+    async def getaddrinfo(host: Any, *args: Any, **options: Any) -> Any:
+        if str(host).endswith(".invalid"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return await look_up(host, *args, **options)
+
+    loop.getaddrinfo = getaddrinfo  # type: ignore[method-assign]
+    return loop
+
+
+LOOPS = {
+    "asyncio": partial(_new_loop, asyncio.new_event_loop),
+    "uvloop": partial(_new_loop, uvloop.new_event_loop),
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

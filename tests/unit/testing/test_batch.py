@@ -76,6 +76,7 @@ def test_without_a_producer_there_are_no_sequences() -> None:
         (4, "zstd", zstandard.ZstdCompressor().compress(PLAIN)),
         (4, "zstd", zstandard.ZstdCompressor(write_content_size=False).compress(PLAIN)),
     ],
+    ids=["none", "gzip", "xerial snappy", "snappy", "lz4", "zstd", "zstd without size"],
 )
 def test_each_codec_is_undone(number: int, name: Compression, payload: bytes) -> None:
     found = parsed(encode_batch(RECORDS, payload=payload, attributes=number))
