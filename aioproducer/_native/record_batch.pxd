@@ -100,8 +100,6 @@ cdef class RecordBatch:
     cdef Py_ssize_t _payload_size(self) noexcept
     cdef const char* _payload(self) except NULL
     cdef int _reserve(self, Py_ssize_t needed, Py_ssize_t limit) except -1
-    cdef RecordBatch _part(self)
-    cdef int _end_split(self, list parts) except -1
 
 
 cdef class Delivery:

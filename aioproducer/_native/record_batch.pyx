@@ -306,24 +306,7 @@ cdef class RecordBatch:
         Deliveries, waiters and creation time move with them. A record larger than `limit` gets
         a batch of its own. Returns the new batches in order.
         """
-        assert self.outcome == PENDING and self.compressed is None
-        cdef const char* at = self._records()
-        cdef int32_t index
-        cdef EncodedRecord record
-        cdef RecordBatch part = None
-        parts = []
-        for index in range(self.record_count):
-            record = take_record(&at, self.base_timestamp_ms)
-            if part is not None and limit < part.size_with(
-                record.key, record.value, record.headers_size, record.timestamp_ms
-            ):
-                part = None
-            if part is None:
-                part = self._part()
-                parts.append((index, part, 0))
-            append_encoded(part, record, limit)
-        self._end_split(parts)
-        return [batch for _, batch, _ in parts]
+        return split_batch(self, limit)
 
     def refuse(self, errors):
         """Fail the records that the broker refused by index; move the others to a new batch.
@@ -331,61 +314,7 @@ cdef class RecordBatch:
         The broker stored none of them (KIP-467). Returns the new batch, None if no record is
         left, and the failed batches, of one record each, which the caller wakes.
         """
-        assert self.outcome == PENDING and self.compressed is None
-        cdef const char* at = self._records()
-        cdef int32_t index
-        cdef EncodedRecord record
-        cdef RecordBatch others = None
-        cdef RecordBatch refused
-        cdef bint is_run = False
-        parts = []
-        failed = []
-        for index in range(self.record_count):
-            record = take_record(&at, self.base_timestamp_ms)
-            error = errors.get(index)
-            if error is not None:
-                refused = self._part()
-                refused.record_count = 1
-                refused.fail(error)
-                failed.append(refused)
-                parts.append((index, refused, 0))
-                is_run = False
-                continue
-            if others is None:
-                others = self._part()
-            if not is_run:
-                parts.append((index, others, others.record_count))
-                is_run = True
-            append_encoded(others, record, self.size)
-        self._end_split(parts)
-        return others, failed
-
-    cdef RecordBatch _part(self):
-        cdef RecordBatch part = RecordBatch(
-            self.topic, self.partition, self.loop, self.created_at
-        )
-        # The attempt that led to the split does not count: the parts were never sent.
-        part.attempts = max(self.attempts - 1, 0)
-        part.times_taken = self.times_taken
-        part.last_error = self.last_error
-        part.possibly_persisted = self.possibly_persisted
-        return part
-
-    cdef int _end_split(self, list parts) except -1:
-        cdef Delivery delivery
-        for _, part, _ in parts:
-            (<RecordBatch>part).close()
-        self.outcome = SPLIT
-        self.parts = parts
-        self.memory = None
-        enrolled = self.enrolled
-        self.enrolled = None
-        if enrolled is not None:
-            for delivery in enrolled:
-                delivery.is_enrolled = False
-                delivery._outcome()
-                delivery._enrol()
-        return 0
+        return refuse_records(self, errors)
 
     cpdef wake(self, bint direct):
         """Notify all who wait for a record of this batch.
@@ -426,16 +355,5 @@ cdef class RecordBatch:
         return 0 if self.enrolled is None else len(self.enrolled)
 
 
-cdef int append_encoded(RecordBatch batch, EncodedRecord record, Py_ssize_t limit) except -1:
-    # `append` takes `headers_size` into account and encodes an empty list; the encoded headers are
-    # copied over it.
-    batch.append(
-        record.key, record.value, None, record.headers_size, record.timestamp_ms, limit
-    )
-    memcpy(
-        batch.memory.data + batch.size - record.headers_size, record.headers, record.headers_size
-    )
-    return 0
-
-
+include "splitting.pxi"
 include "delivery.pxi"
