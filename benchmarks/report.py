@@ -12,15 +12,18 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from benchmarks import goals, importing
 from benchmarks.figures import short
 from benchmarks.results import FOLDER, LATEST, ContenderResult, Run, WorkloadResult
 from benchmarks.summary import ratio
 from benchmarks.workloads import Metric
+
+if TYPE_CHECKING:
+    # Imported where it draws: the page needs none of it.
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _CHAPTERS = {
     "patterns": "Throughput",
@@ -297,6 +300,8 @@ class _Panel:
 
 
 def _lines(title: str, x_label: str, panels: Sequence[_Panel]) -> Figure:
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(5.2 * len(panels) + 1.2, 4.2), layout="constrained")
     figure.suptitle(title, fontsize=12)
     for place, panel in enumerate(panels):
@@ -339,6 +344,8 @@ def _panels(
     columns = min(columns, len(workloads))
     rows = -(-len(workloads) // columns)
     most = max(len(workload.measured()) for workload in workloads)
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(6 * columns, (0.32 * most + 1.1) * rows), layout="constrained")
     figure.suptitle(title, fontsize=12)
     return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(len(workloads))]
