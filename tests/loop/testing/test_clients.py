@@ -114,7 +114,8 @@ async def test_kafka_python_produces_with_each_codec(codec: str) -> None:
         )
         assert sorted(offsets) == sorted(record.offset for record in cluster.records("t"))
         assert stored(cluster) == EXPECTED
-        assert {record.compression for record in cluster.records("t")} == {codec}
+        # So does kafka-python: a batch is sent as it is that compression would make larger.
+        assert codec in {record.compression for record in cluster.records("t")} <= {codec, "none"}
         cluster.expect_clean()
 
 
