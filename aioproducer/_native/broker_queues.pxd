@@ -51,7 +51,7 @@ cdef class BrokerQueues(RequestOwner):
     cdef double linger
     cdef double request_timeout
     cdef double delivery_timeout
-    cdef bint is_settling
+    cdef bint is_waking
     cdef list offered
     cdef list holding                     # broker queues whose small batches are held back
     cdef int64_t accepted_before

@@ -107,7 +107,7 @@ cdef class BrokerQueues(RequestOwner):
         clock: Its clock.
         decisions: Decides what is not a plain success (the sender).
         producer_id: Has the id and epoch of new sequences.
-        flushes: Told of what is done while somebody waits for a flush.
+        flushes: Notified of what is done while somebody waits for a flush.
         counters: Counted up.
         produce_api: The Produce API, for the connection.
         config: The producer's options.
@@ -173,7 +173,7 @@ cdef class BrokerQueues(RequestOwner):
 
     def schedule_turn(self):
         """Have the end of the loop's current turn be noticed."""
-        if self.is_settling:
+        if self.is_waking:
             # `wake` ends the turn when the tasks that it woke have run to their next wait. The
             # timer is for a loop that one of them runs inside of the loop (nest_asyncio). A handle
             # of `call_soon` would, even cancelled, make the loop ask the system once more.
@@ -414,11 +414,8 @@ cdef class BrokerQueues(RequestOwner):
             limit = min(limit, <Py_ssize_t>(self._broker_of(queue).limit.bytes // 2))
         queue.batch_limit = limit
 
-    def make_due(self, CorePartitionQueue queue):
-        """Let the open batch wait for no more records."""
-        self._make_due(queue, self.clock.now())
-
     cdef int _make_due(self, CorePartitionQueue queue, double now) except -1:
+        """Let the open batch wait for no more records."""
         queue.open_is_due = True
         return self._offer(queue, now)
 
@@ -771,11 +768,11 @@ cdef class BrokerQueues(RequestOwner):
         cdef Py_ssize_t position = 0
         cdef Py_ssize_t count = len(done)
         cdef RecordBatch batch
-        cdef bint was_settling = self.is_settling
+        cdef bint was_waking = self.is_waking
         if self.flushes_under_way:
             for batch in done:
                 self.flushes.batch_done(batch)
-        self.is_settling = was_settling or direct
+        self.is_waking = was_waking or direct
         try:
             while position < count:
                 batch = <RecordBatch>done[position]
@@ -785,12 +782,12 @@ cdef class BrokerQueues(RequestOwner):
         finally:
             # Also when a task that was woken exits the program: the loop wakes the others, or what
             # the exit waits for would never end.
-            self.is_settling = was_settling
-            if self.nested_turn is not None and not was_settling:
+            self.is_waking = was_waking
+            if self.nested_turn is not None and not was_waking:
                 self.nested_turn.cancel()
                 self.nested_turn = None
             while position < count:
                 (<RecordBatch>done[position]).wake(False)
                 position += 1
-            if direct and not was_settling and self.accumulator.is_turn_scheduled:
+            if direct and not was_waking and self.accumulator.is_turn_scheduled:
                 self._end_turn()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
-from typing import NamedTuple
+from typing import NamedTuple, Self
+
+from aioproducer.config import ProducerConfig
 
 __all__ = ["Backoff"]
 
@@ -13,6 +15,16 @@ class Backoff(NamedTuple):
 
     base_ms: float
     maximum_ms: float
+
+    @classmethod
+    def of_retries(cls, config: ProducerConfig) -> Self:
+        """Between two attempts of a request."""
+        return cls(config.retry_backoff_ms, config.retry_backoff_max_ms)
+
+    @classmethod
+    def of_reconnects(cls, config: ProducerConfig) -> Self:
+        """Between two attempts to connect."""
+        return cls(config.reconnect_backoff_ms, config.reconnect_backoff_max_ms)
 
     def after(self, failures: int) -> float:
         """The delay in seconds after so many failures in a row: 1 for the first one."""

@@ -138,9 +138,7 @@ class Brokers(Mapping[int, Broker]):
         lost: Callable[[], None],
     ) -> None:
         self._config = config
-        self._reconnect_backoff = Backoff(
-            config.reconnect_backoff_ms, config.reconnect_backoff_max_ms
-        )
+        self._reconnect_backoff = Backoff.of_reconnects(config)
         self._options = options
         self._background = background
         self._listener = listener

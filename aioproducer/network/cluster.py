@@ -154,10 +154,8 @@ class Cluster:
         self.metadata_at = background.time()
         self.last_metadata_error: KafkaError | None = None
         self._config = config
-        self._reconnect_backoff = Backoff(
-            config.reconnect_backoff_ms, config.reconnect_backoff_max_ms
-        )
-        self._retry_backoff = Backoff(config.retry_backoff_ms, config.retry_backoff_max_ms)
+        self._reconnect_backoff = Backoff.of_reconnects(config)
+        self._retry_backoff = Backoff.of_retries(config)
         self._background = background
         self._listener = listener
         # There is a pause even with metadata_max_age_ms=0.

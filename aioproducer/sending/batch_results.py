@@ -72,7 +72,7 @@ class BatchResults:
     ) -> None:
         self._most_retries = config.retries
         self._delivery_timeout = config.delivery_timeout_ms / 1000
-        self._retry_backoff = Backoff(config.retry_backoff_ms, config.retry_backoff_max_ms)
+        self._retry_backoff = Backoff.of_retries(config)
         self._background = background
         self._topics = topics
         self._producer_id = producer_id
@@ -291,11 +291,13 @@ class BatchResults:
         Returns:
             Whether the head is another one now, or gone.
         """
-        if self._splitter.fit_head(queue):
-            return True
         head = queue.head
-        refused_size = self._splitter.refused_size(queue)
-        if head is None or not refused_size:
+        if head is None or head.is_compressing or head.possibly_persisted:
+            return False
+        if head.record_count > 1:
+            return self._splitter.split_head(queue, head)
+        refused_size = self._splitter.refused_size(queue, head)
+        if not refused_size:
             return False
         queue.forget(head)
         queue.refused(head)

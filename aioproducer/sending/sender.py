@@ -99,7 +99,7 @@ class Sender:
         self._producer_id = ProducerId(
             self.cluster,
             background,
-            backoff=Backoff(config.retry_backoff_ms, config.retry_backoff_max_ms),
+            backoff=Backoff.of_retries(config),
             counters=counters,
             obtained=self._producer_id_obtained,
             refused=self._producer_id_denied,

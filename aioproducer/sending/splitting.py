@@ -60,32 +60,27 @@ class BatchSplitter:
         self._accumulator = broker_queues.accumulator
         self._counters = broker_queues.counters
 
-    def fit_head(self, queue: PartitionQueue) -> bool:
+    def split_head(self, queue: PartitionQueue, head: RecordBatch) -> bool:
         """Split the head of a queue if it is larger than its topic is known to take.
 
         Returns:
             Whether the head is another one now.
         """
-        head = queue.head
         topic = cast("Topic", queue.topic)
-        if head is None or not topic.batch_limit or head.is_compressing or head.possibly_persisted:
-            return False
         self._try_limit_again(topic)
-        if head.record_count == 1 or _size(head) <= topic.batch_limit:
+        if not topic.batch_limit or _size(head) <= topic.batch_limit:
             return False
         queue.close_head()
         queue.split_head(head, self._replace(head, topic.batch_limit))
         return True
 
-    def refused_size(self, queue: PartitionQueue) -> int:
-        """The size that the topic refused, if the record at the head is at least as large; else 0.
+    def refused_size(self, queue: PartitionQueue, head: RecordBatch) -> int:
+        """The size that the topic refused, if the record of `head` is at least as large; else 0.
 
         Compressed, a record may be smaller than one that was refused: then the broker decides.
         """
-        head = queue.head
         topic = cast("Topic", queue.topic)
-        if head is None or head.record_count > 1 or head.is_compressing or head.possibly_persisted:
-            return 0
+        self._try_limit_again(topic)
         if self._compressor.is_active or not topic.refused_size:
             return 0
         return topic.refused_size if _size(head) >= topic.refused_size else 0
@@ -140,7 +135,7 @@ class BatchSplitter:
 
     def _try_limit_again(self, topic: Topic) -> None:
         now = self._clock()
-        if now >= topic.probe_limit_at:
+        if topic.batch_limit and now >= topic.probe_limit_at:
             limit = min(topic.batch_limit * 2, self._batch_size)
             self._topics.limit_batches(topic, limit, refused_size=0)
             topic.probe_limit_at = now + _TRY_LIMIT_EVERY

@@ -191,7 +191,7 @@ class Topics:
         self._cluster = cluster
         self._background = background
         self._listener = listener
-        self._retry_backoff = Backoff(config.retry_backoff_ms, config.retry_backoff_max_ms)
+        self._retry_backoff = Backoff.of_retries(config)
         self._asking: Deadlines[Topic] = Deadlines()
         self._giving_up: Deadlines[WaitingRecords] = Deadlines()
         self._giving_up_timer = Timer(background, self._give_up_waiting)

@@ -328,7 +328,7 @@ def test_two_responses_read_at_once_are_each_taken() -> None:
     sender.prove(0)
     first, second = one_in_flight(sender), one_in_flight(sender)
     # It would be held back for a moment.
-    sender.broker_queues.make_due(sender.core.queue())
+    sender.broker_queues.linger_over(sender.core.queue())
     sender.broker_queues.drain_offered()
     sent = [*sender.wire.pending]
     assert len(sent) == 2
