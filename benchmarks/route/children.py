@@ -7,7 +7,6 @@ ending it sees its standard input close, and ends by itself.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -26,7 +25,7 @@ _STOP_TIMEOUT = 20.0
 def child(
     *arguments: str, pass_fds: Sequence[int] = ()
 ) -> Generator[subprocess.Popen[str], None, None]:
-    """Run `python ARGUMENTS` for as long as the block takes; interrupt it at the end."""
+    """Run `python ARGUMENTS` for as long as the block takes; terminate it at the end."""
     process = subprocess.Popen(
         [sys.executable, *arguments],
         cwd=_ROOT,
@@ -40,7 +39,8 @@ def child(
         yield process
     finally:
         if process.poll() is None:
-            process.send_signal(signal.SIGINT)
+            # Not SIGINT, which the children of a background job of a shell ignore.
+            process.terminate()
         try:
             # Not `communicate`: it would close the input, which ends a child without ceremony.
             process.wait(_STOP_TIMEOUT)
@@ -62,7 +62,6 @@ def busy_loops(count: int) -> Generator[None, None, None]:
 
 def spin() -> None:
     """Use a core until the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     end_with_parent()
     while True:
         pass

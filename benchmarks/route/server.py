@@ -99,7 +99,7 @@ def _add_routes(app: FastAPI, topic: str, opened: _Opened) -> None:
 
 
 def main() -> None:
-    """Serve until interrupted."""
+    """Serve until terminated."""
     client, text, descriptor = sys.argv[1:]
     end_with_parent()
     job = Job.from_json(text)
