@@ -106,7 +106,7 @@ def test_three_brokers_outlive_one_killed_stopped_or_paused(kafka3: NodeControl)
     kafka3.pause(3)
     produce(kafka3, topic, b"one is paused")
     kafka3.resume(3)
-    assert [record.value for record in consume(kafka3, topic)] == [
+    assert [record.value for record in consume(kafka3, topic, 3)] == [
         b"one is dead",
         b"one is stopped",
         b"one is paused",

@@ -224,5 +224,5 @@ async def test_a_whole_cluster_that_goes_away_comes_back_without_a_new_producer(
         async with asyncio.timeout(25):
             await held
             await producer.send_and_wait(replicated, b"after", partition=0)
-    stored = [record.value for record in consume(kafka3, replicated, timeout=30)]
+    stored = [record.value for record in consume(kafka3, replicated, 4, timeout=30)]
     assert stored == [b"before", b"meanwhile", b"late", b"after"]

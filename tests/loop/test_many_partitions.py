@@ -18,6 +18,12 @@ def send_to_each(producer: Producer[Any, Any], value: bytes) -> list[Delivery]:
     return [producer.send_nowait(TOPIC, value, partition=partition) for partition in range(MANY)]
 
 
+async def warm(producer: Producer[Any, Any], cluster: FakeCluster) -> None:
+    """Send to each, and be so slow at it that what is held back then has a third of a second."""
+    cluster.delay("produce", 0.2, count=1)
+    await asyncio.gather(*send_to_each(producer, b"1"))
+
+
 async def a_turn() -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -33,7 +39,7 @@ def record_counts(cluster: FakeCluster) -> list[set[int]]:
 
 async def test_batches_of_many_partitions_grow_while_a_request_is_in_flight() -> None:
     async with FakeCluster(topics={TOPIC: MANY}) as cluster, producing(cluster) as producer:
-        await asyncio.gather(*send_to_each(producer, b"1"))
+        await warm(producer, cluster)
         cluster.hang("produce")
         deliveries = send_to_each(producer, b"2")
         await cluster.received("produce", 2)
@@ -65,7 +71,7 @@ async def test_a_busy_partition_does_not_hold_up_the_others() -> None:
         FakeCluster(topics={TOPIC: MANY + 1}) as cluster,
         producing(cluster, batch_size=10_000) as producer,
     ):
-        await asyncio.gather(*send_to_each(producer, b"1"))
+        await warm(producer, cluster)
         await producer.send_and_wait(TOPIC, b"1", partition=MANY)
         cluster.delay("produce", 0.02, count=1)
         first = send_to_each(producer, b"2")
@@ -85,7 +91,7 @@ async def test_a_busy_partition_does_not_hold_up_the_others() -> None:
 @pytest.mark.parametrize("end", ["flush", "close"])
 async def test_what_is_held_back_is_sent_at_the_end(end: str) -> None:
     async with FakeCluster(topics={TOPIC: MANY}) as cluster, producing(cluster) as producer:
-        await asyncio.gather(*send_to_each(producer, b"1"))
+        await warm(producer, cluster)
         cluster.hang("produce")
         deliveries = send_to_each(producer, b"2")
         await cluster.received("produce", 2)
@@ -110,7 +116,7 @@ async def test_what_is_held_back_for_a_broker_goes_to_its_new_leader_at_once() -
         cluster.move_leader(TOPIC, MANY, 1)
         # Where nothing is in flight, and so the metadata comes from.
         await producer.send_and_wait(TOPIC, b"1", partition=MANY)
-        await asyncio.gather(*send_to_each(producer, b"1"))
+        await warm(producer, cluster)
         cluster.hang("produce", node_id=0)
         first = send_to_each(producer, b"2")
         await cluster.received("produce", 3)

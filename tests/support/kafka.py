@@ -136,7 +136,9 @@ def consume(
     Args:
         kafka: Where.
         topic: What.
-        count: Wait for this many records at least; None reads to the present end.
+        count: Wait for this many records at least; None reads to the present end. To be given
+            after a broker was away: until its followers have caught up, a new leader (or an old
+            one that has not heard of it) says that the end is earlier than it is.
         timeout: The bound of the whole call, in seconds.
         isolation: `read_committed` leaves out aborted and open transactions.
 
