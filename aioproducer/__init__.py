@@ -8,6 +8,7 @@ Example:
 from aioproducer._native.record_batch import Delivery
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import (
+    AuthenticationError,
     BufferExhaustedError,
     ClusterAuthorizationFailedError,
     ConfigError,
@@ -26,13 +27,14 @@ from aioproducer.errors import (
     RecordListTooLargeError,
     RecordTooLargeError,
     SerializationError,
+    TlsError,
     TopicAuthorizationFailedError,
     UnknownErrorCodeError,
     UnknownTopicOrPartitionError,
     UnsupportedVersionError,
     WrongEventLoopError,
 )
-from aioproducer.hooks import UndeliveredRecord
+from aioproducer.hooks import OAuthToken, UndeliveredRecord
 from aioproducer.producer import Producer
 from aioproducer.records import ProducerRecord, RecordMetadata, TopicPartition
 from aioproducer.sending.undelivered import UndeliveredRecords
@@ -43,6 +45,7 @@ from aioproducer.version import __version__
 # that may pass is tried again and ends as a `KafkaTimeoutError`, which names it. All others are in
 # `aioproducer.errors`.
 __all__ = [
+    "AuthenticationError",
     "BufferExhaustedError",
     "ClusterAuthorizationFailedError",
     "ConfigError",
@@ -55,6 +58,7 @@ __all__ = [
     "KafkaError",
     "KafkaTimeoutError",
     "MessageTooLargeError",
+    "OAuthToken",
     "PolicyViolationError",
     "Producer",
     "ProducerClosedError",
@@ -66,6 +70,7 @@ __all__ = [
     "RecordMetadata",
     "RecordTooLargeError",
     "SerializationError",
+    "TlsError",
     "TopicAuthorizationFailedError",
     "TopicPartition",
     "UndeliveredRecord",

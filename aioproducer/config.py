@@ -32,9 +32,11 @@ from typing import (
 
 from aioproducer.errors import ConfigError
 from aioproducer.hooks import (
+    OAuthTokenProvider,
     OnError,
     OnUndelivered,
     PartitionerOption,
+    SecretProvider,
     SerializerName,
     SerializerOption,
 )
@@ -46,18 +48,30 @@ from aioproducer.options import (
     function,
     header_text,
     number,
+    pairs,
+    secret,
     servers,
     split_host_port,
+    text,
     tls_settings,
     whole_number,
 )
 
-__all__ = ["CompressionType", "ProducerConfig", "ProducerOptions", "SecurityProtocol"]
+__all__ = [
+    "CompressionType",
+    "ProducerConfig",
+    "ProducerOptions",
+    "SaslMechanism",
+    "SecurityProtocol",
+]
 
 logger = logging.getLogger(__name__)
 
 CompressionType: TypeAlias = Literal["none", "gzip", "snappy", "lz4", "zstd"]
-SecurityProtocol: TypeAlias = Literal["PLAINTEXT", "SSL"]
+SecurityProtocol: TypeAlias = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+SaslMechanism: TypeAlias = Literal[
+    "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI", "AWS_MSK_IAM"
+]
 
 _SECONDS_LONG: Final = 10_000
 """An option whose default is at least so many milliseconds..."""
@@ -92,12 +106,6 @@ _PARTITIONERS: Final[Mapping[str, str]] = {
     "round_robin": "round_robin",
     "org.apache.kafka.clients.producer.RoundRobinPartitioner": "round_robin",
 }
-
-
-def _sasl_advice(protocol: str) -> str:
-    return (
-        "SASL is not supported by this version yet." if protocol.lower().startswith("sasl_") else ""
-    )
 
 
 _MS: Final = whole_number(0, unit="milliseconds")
@@ -167,6 +175,26 @@ class ProducerOptions(TypedDict, total=False):
     allow_auto_create_topics: bool
     security_protocol: SecurityProtocol
     ssl_context: ssl.SSLContext | None
+    ssl_ca_location: str | None
+    ssl_ca_pem: str | None
+    ssl_certificate_location: str | None
+    ssl_certificate_pem: str | None
+    ssl_key_location: str | None
+    ssl_key_pem: str | None
+    ssl_key_password: str | None
+    ssl_endpoint_identification_algorithm: Literal["https", ""]
+    sasl_mechanism: SaslMechanism | None
+    sasl_username: str | None
+    sasl_password: str | SecretProvider | None
+    sasl_oauth_token_provider: OAuthTokenProvider | None
+    sasl_oauthbearer_extensions: Mapping[str, str] | str
+    sasl_oauthbearer_token_endpoint_url: str | None
+    sasl_oauthbearer_client_credentials_client_id: str | None
+    sasl_oauthbearer_client_credentials_client_secret: str | None
+    sasl_oauthbearer_scope: str | None
+    sasl_kerberos_service_name: str
+    sasl_aws_region: str | None
+    sasl_aws_profile: str | None
     close_timeout_ms: int
     on_error: OnError | None
     on_undelivered: OnUndelivered | None
@@ -364,15 +392,105 @@ class ProducerConfig:
     must allow it too (`auto.create.topics.enable`)."""
 
     security_protocol: Annotated[
-        SecurityProtocol, choice("PLAINTEXT", "SSL", advice=_sasl_advice)
+        SecurityProtocol, choice(*get_args(SecurityProtocol))
     ] = "PLAINTEXT"
-    """How to speak to brokers: `"PLAINTEXT"` or `"SSL"` (TLS). SASL is not supported by this
-    version yet."""
+    """How to speak to brokers: `"PLAINTEXT"`, `"SSL"` (TLS), `"SASL_PLAINTEXT"` or `"SASL_SSL"`
+    (SASL over TLS). It has to be that of the broker's listener; there is no fallback."""
 
     ssl_context: Annotated[ssl.SSLContext | None, tls_settings()] = None
-    """The TLS settings for `security_protocol="SSL"`: authorities, client certificate, versions.
-    None: `ssl.create_default_context()`, which trusts the system's authorities and checks host
-    names."""
+    """The TLS settings for `security_protocol="SSL"` and `"SASL_SSL"`, all of them; no other `ssl_`
+    option may be set then. None: made from these options, for TLS 1.2 and newer."""
+
+    ssl_ca_location: Annotated[str | None, text("the path of a file or folder")] = None
+    """Path of the certificates of the authorities to trust, as a PEM file, or as a folder made by
+    `openssl rehash`. None: `ssl_ca_pem`, or else those that the system trusts. A file that was
+    changed is read again for the next connection."""
+
+    ssl_ca_pem: Annotated[str | None, text("certificates as PEM text")] = None
+    """The certificates of the authorities to trust, as PEM text."""
+
+    ssl_certificate_location: Annotated[str | None, text("the path of a file")] = None
+    """Path of the client's certificate for brokers that ask for one (mutual TLS), as a PEM file;
+    its intermediate authorities follow in the file. A changed file is read again for the next
+    connection."""
+
+    ssl_certificate_pem: Annotated[str | None, text("certificates as PEM text")] = None
+    """The client's certificate, and its intermediate authorities, as PEM text."""
+
+    ssl_key_location: Annotated[str | None, text("the path of a file")] = None
+    """Path of the private key of the client's certificate, as a PEM file. None: it is in the file
+    `ssl_certificate_location`."""
+
+    ssl_key_pem: Annotated[str | None, secret("a private key as PEM text")] = None
+    """The private key of the client's certificate, as PEM text."""
+
+    ssl_key_password: Annotated[str | None, secret("a password")] = None
+    """Password of the private key, if it is encrypted."""
+
+    ssl_endpoint_identification_algorithm: Annotated[
+        Literal["https", ""], choice("https", aliases={"": "", "none": ""}, allowed="'https', ''")
+    ] = "https"
+    """`"https"`: the broker's certificate has to be for the host name that was connected to. `""`
+    leaves that out, so that anybody with a certificate of the same authority can pose as the
+    broker."""
+
+    sasl_mechanism: Annotated[SaslMechanism | None, choice(
+        *get_args(SaslMechanism), aliases={None: None}
+    )] = None
+    """How to log in with `security_protocol="SASL_SSL"` or `"SASL_PLAINTEXT"`: `"PLAIN"`,
+    `"SCRAM-SHA-256"`, `"SCRAM-SHA-512"`, `"OAUTHBEARER"`, `"GSSAPI"` (Kerberos) or
+    `"AWS_MSK_IAM"`."""
+
+    sasl_username: Annotated[str | None, text("a user name")] = None
+    """User name for PLAIN and SCRAM."""
+
+    sasl_password: Annotated[
+        str | SecretProvider | None, secret("a password", is_provided=True)
+    ] = None
+    """Password for PLAIN and SCRAM. A function, or coroutine function, that returns it is asked for
+    each new connection, so that a password that was rotated is used."""
+
+    sasl_oauth_token_provider: Annotated[
+        OAuthTokenProvider | None,
+        function(
+            "a function (or coroutine function) that returns a token or an OAuthToken",
+            is_awaited=True,
+        ),
+    ] = None
+    """Returns tokens for OAUTHBEARER: a coroutine function, or a function, which is called in a
+    thread. None: they come from `sasl_oauthbearer_token_endpoint_url`."""
+
+    sasl_oauthbearer_extensions: Annotated[
+        tuple[tuple[str, str], ...], pairs("SASL extensions")
+    ] = ()
+    """SASL extensions to send with each token (KIP-342), as a mapping or as `"name=value,..."`."""
+
+    sasl_oauthbearer_token_endpoint_url: Annotated[str | None, text("a URL")] = None
+    """URL of the identity provider's token endpoint, for OAUTHBEARER (KIP-768)."""
+
+    sasl_oauthbearer_client_credentials_client_id: Annotated[
+        str | None, text("a client id")
+    ] = None
+    """Client id for the client credentials grant (KIP-1139)."""
+
+    sasl_oauthbearer_client_credentials_client_secret: Annotated[
+        str | None, secret("a client secret")
+    ] = None
+    """Client secret for the client credentials grant (KIP-1139)."""
+
+    sasl_oauthbearer_scope: Annotated[str | None, text("scopes, separated by spaces")] = None
+    """Scope to ask the token endpoint for."""
+
+    sasl_kerberos_service_name: Annotated[str, header_text()] = "kafka"
+    """For GSSAPI: the first part of the brokers' principal, `kafka` in `kafka/host@REALM`."""
+
+    sasl_aws_region: Annotated[str | None, text("an AWS region")] = None
+    """For AWS_MSK_IAM: the region. None: that in the broker's host name, or else that of the AWS
+    profile or environment."""
+
+    sasl_aws_profile: Annotated[str | None, text("an AWS profile")] = None
+    """For AWS_MSK_IAM: the profile of AWS's configuration files whose credentials to use. None:
+    botocore's usual search."""
 
     close_timeout_ms: Annotated[int, _LONG_MS] = 25_000
     """Longest time for `close()` without a timeout of its own, and so for leaving `async with`, in
@@ -528,14 +646,15 @@ class ProducerConfig:
             case "none" | "snappy":
                 return None
 
-    def tls_context(self) -> ssl.SSLContext | None:
-        """Return the TLS context to connect with, or None for plain text.
+    @property
+    def uses_tls(self) -> bool:
+        """Whether connections use TLS."""
+        return self.security_protocol in ("SSL", "SASL_SSL")
 
-        Reads the system's authorities from disk when no `ssl_context` is set: call it once.
-        """
-        if self.security_protocol == "PLAINTEXT":
-            return None
-        return self.ssl_context or ssl.create_default_context()
+    @property
+    def uses_sasl(self) -> bool:
+        """Whether connections log in by SASL."""
+        return self.security_protocol in ("SASL_PLAINTEXT", "SASL_SSL")
 
     def __repr__(self) -> str:
         """Show the options that differ from their defaults, functions and contexts by name."""
@@ -590,11 +709,11 @@ class ProducerConfig:
         object.__setattr__(self, "delivery_timeout_ms", least)
 
     def _check_tls(self) -> None:
-        if self.ssl_context is not None and self.security_protocol == "PLAINTEXT":
+        if self.ssl_context is not None and not self.uses_tls:
             raise ConfigError(
                 option="security_protocol",
                 value=self.security_protocol,
-                allowed="'SSL' with an ssl_context",
+                allowed="'SSL' or 'SASL_SSL' with an ssl_context",
                 hint="Set security_protocol='SSL', or leave out ssl_context.",
             )
 
@@ -642,15 +761,10 @@ def _read(name: str, label: str, value: object) -> object:
 
 def _unknown(label: str) -> ConfigError:
     name = label.replace(".", "_")
-    if name.startswith("sasl_"):
-        return ConfigError("not supported by this version yet, as SASL is not", option=label)
     if name in ("transactional_id", "transaction_timeout_ms"):
         return ConfigError(
             "not supported by this version yet, as transactions are not", option=label
         )
-    if name.startswith("ssl_"):
-        hint = "Build an ssl.SSLContext and pass it as ssl_context."
-        return ConfigError("no such option", option=label, hint=hint)
     hint = "ProducerConfig documents all options."
     if close := _closest(name):
         hint = f"Did you mean {close.replace('_', '.') if '.' in label else close}?"

@@ -1,23 +1,27 @@
 """The shapes of what a user may plug in: serializers, a partitioner, callbacks.
 
-Types only. All of them are called on the event loop, so they must not block.
+Types only. All of them are called on the event loop, so they must not block; but for the providers
+of secrets, which are called in a thread if they are plain functions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Never, Protocol, TypeAlias, TypeVar
 
 from aioproducer.errors import KafkaError
 from aioproducer.records import ProducerRecord, RecordMetadata
 
 __all__ = [
+    "OAuthToken",
+    "OAuthTokenProvider",
     "OnDelivery",
     "OnError",
     "OnUndelivered",
     "Partitioner",
     "PartitionerOption",
+    "SecretProvider",
     "Serializer",
     "SerializerName",
     "SerializerOption",
@@ -116,3 +120,37 @@ class Partitioner(Protocol):
 
 PartitionerOption: TypeAlias = Literal["round_robin"] | Partitioner
 """A ready partitioner's name, or your own callable."""
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthToken:
+    """A bearer token for SASL OAUTHBEARER (KIP-255).
+
+    Attributes:
+        value: The token as it is sent, most often a JWT; never shown.
+        expires_at: When it ends, in seconds since 1970. None: what the claim `exp` of a JWT says;
+            a token of another kind is then asked for anew for each connection.
+        extensions: SASL extensions to send with it (KIP-342), such as Confluent Cloud's
+            `logicalCluster` and `identityPoolId`; those of `sasl_oauthbearer_extensions` are added.
+    """
+
+    value: str = field(repr=False)
+    expires_at: float | None = None
+    extensions: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+OAuthTokenProvider: TypeAlias = Callable[
+    [], str | OAuthToken | Awaitable[str] | Awaitable[OAuthToken]
+]
+"""Returns a valid token; a coroutine function, or a plain one, which is called in a thread.
+
+Called when a connection needs a token and the last one is about to expire, by one connection at a
+time for all of a producer. An exception fails the attempt to connect, and is shown in its error:
+it should hold no secret.
+"""
+
+SecretProvider: TypeAlias = Callable[[], str | Awaitable[str]]
+"""Returns a secret as it is now; a coroutine function, or a plain one, which is called in a thread.
+
+Called for each new connection, so that a secret that was rotated is used from then on.
+"""

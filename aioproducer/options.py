@@ -18,13 +18,17 @@ __all__ = [
     "INT32_MAX",
     "INT64_MAX",
     "Rule",
+    "Secret",
     "choice",
     "flag",
     "function",
     "header_text",
     "number",
+    "pairs",
+    "secret",
     "servers",
     "split_host_port",
+    "text",
     "tls_settings",
     "whole_number",
 ]
@@ -35,6 +39,15 @@ INT64_MAX = 2**63 - 1
 _DEFAULT_PORT = 9092
 _HOST = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?"
 _IPV6 = r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?"
+
+
+class Secret(str):
+    """A text that does not show in a repr: not in a config's, nor in a traceback's locals."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'<hidden>'"
 
 
 class _Refused(ValueError):
@@ -204,6 +217,57 @@ def header_text() -> Rule:
         return value
 
     return Rule("a text of one line, at most 32767 bytes in UTF-8", accept)
+
+
+def text(what: str) -> Rule:
+    """Allow None and a text that is not empty."""
+
+    def accept(value: object) -> str | None:
+        if value is None or (isinstance(value, str) and value):
+            return value
+        raise _Refused
+
+    return Rule(f"None or {what}", accept)
+
+
+def secret(what: str, *, is_provided: bool = False) -> Rule:
+    """Allow None, a secret text, and where `is_provided` a function that returns it."""
+
+    def accept(value: object) -> object:
+        if isinstance(value, str) and value:
+            return Secret(value)
+        if value is None or (is_provided and callable(value)):
+            return value
+        raise _Refused
+
+    provided = ", or a function (or coroutine function) that returns it" if is_provided else ""
+    return Rule(f"None or {what}{provided}", accept)
+
+
+def pairs(what: str) -> Rule:
+    """Allow names with their texts: a mapping, or `name=value,name=value`."""
+
+    def accept(value: object) -> tuple[tuple[str, str], ...]:
+        entries: list[tuple[object, object]]
+        if isinstance(value, str):
+            entries = [(name, text) for name, _, text in (_split(value))]
+        elif isinstance(value, Mapping):
+            entries = [*value.items()]
+        elif isinstance(value, tuple):  # the normal form
+            entries = [*value]
+        else:
+            raise _Refused
+        found: dict[str, str] = {}
+        for name, text in entries:
+            if not isinstance(name, str) or not isinstance(text, str) or not name.strip():
+                raise _Refused
+            found[name.strip()] = text.strip()
+        return tuple(found.items())
+
+    def _split(value: str) -> list[tuple[str, str, str]]:
+        return [entry.partition("=") for entry in value.split(",") if entry.strip()]
+
+    return Rule(f"{what}, as a mapping of texts or as 'name=value,name=value'", accept)
 
 
 def function(

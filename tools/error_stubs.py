@@ -16,7 +16,7 @@ _HEAD = '''\
 from typing import Unpack
 
 from aioproducer.errors.base import ErrorContext, KafkaError
-from aioproducer.errors.client import RecordTooLargeError
+from aioproducer.errors.client import AuthenticationError, RecordTooLargeError
 
 __all__ = [
 '''

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from aioproducer.errors import base, broker, client
 from aioproducer.errors.base import ErrorContext, KafkaError
 from aioproducer.errors.client import (
+    AuthenticationError,
     BufferExhaustedError,
     ConfigError,
     InvalidPartitionError,
@@ -22,6 +23,7 @@ from aioproducer.errors.client import (
     ProtocolError,
     RecordTooLargeError,
     SerializationError,
+    TlsError,
     UnknownErrorCodeError,
     WrongEventLoopError,
 )
@@ -33,6 +35,7 @@ else:
     from aioproducer.errors.broker import __getattr__, broker_error, error_for_code  # noqa: F401
 
 __all__ = [
+    "AuthenticationError",
     "BufferExhaustedError",
     "ConfigError",
     "ErrorContext",
@@ -45,6 +48,7 @@ __all__ = [
     "ProtocolError",
     "RecordTooLargeError",
     "SerializationError",
+    "TlsError",
     "UnknownErrorCodeError",
     "WrongEventLoopError",
 ]

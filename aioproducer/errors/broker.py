@@ -14,7 +14,11 @@ from functools import cache
 from typing import Final, TypeAlias, Unpack, cast
 
 from aioproducer.errors.base import ErrorContext, KafkaError
-from aioproducer.errors.client import RecordTooLargeError, UnknownErrorCodeError
+from aioproducer.errors.client import (
+    AuthenticationError,
+    RecordTooLargeError,
+    UnknownErrorCodeError,
+)
 
 RETRIABLE: Final = 1
 STALE_METADATA: Final = 2
@@ -328,7 +332,12 @@ TABLE: Final[tuple[Row, ...]] = (
 
 _NETWORK_EXCEPTION: Final = 13
 _MAX_BROKER_TEXT: Final = 500
-_BASES: Final[Mapping[str, type[KafkaError]]] = {"MessageTooLargeError": RecordTooLargeError}
+_BASES: Final[Mapping[str, type[KafkaError]]] = {
+    "IllegalSaslStateError": AuthenticationError,
+    "MessageTooLargeError": RecordTooLargeError,
+    "SaslAuthenticationFailedError": AuthenticationError,
+    "UnsupportedSaslMechanismError": AuthenticationError,
+}
 
 
 def _class_name(name: str) -> str:

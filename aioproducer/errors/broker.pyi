@@ -3,7 +3,7 @@
 from typing import Unpack
 
 from aioproducer.errors.base import ErrorContext, KafkaError
-from aioproducer.errors.client import RecordTooLargeError
+from aioproducer.errors.client import AuthenticationError, RecordTooLargeError
 
 __all__ = [
     "BrokerIdNotRegisteredError",
@@ -248,10 +248,10 @@ class ClusterAuthorizationFailedError(KafkaError):
 class InvalidTimestampError(KafkaError):
     """The record's timestamp is outside the range the topic accepts."""
 
-class UnsupportedSaslMechanismError(KafkaError):
+class UnsupportedSaslMechanismError(AuthenticationError):
     """The broker does not offer the SASL mechanism."""
 
-class IllegalSaslStateError(KafkaError):
+class IllegalSaslStateError(AuthenticationError):
     """The request does not fit the state of the SASL exchange."""
 
 class UnsupportedVersionError(KafkaError):
@@ -323,7 +323,7 @@ class KafkaStorageError(KafkaError):
 class LogDirNotFoundError(KafkaError):
     """The log directory is not in the broker's configuration."""
 
-class SaslAuthenticationFailedError(KafkaError):
+class SaslAuthenticationFailedError(AuthenticationError):
     """The broker refused the SASL credentials."""
 
 class UnknownProducerIdError(KafkaError):

@@ -11,6 +11,7 @@ from typing import Any, Literal, Unpack
 from aioproducer.errors.base import ErrorContext, KafkaError, seconds
 
 __all__ = [
+    "AuthenticationError",
     "BufferExhaustedError",
     "ConfigError",
     "InvalidPartitionError",
@@ -21,6 +22,7 @@ __all__ = [
     "ProtocolError",
     "RecordTooLargeError",
     "SerializationError",
+    "TlsError",
     "UnknownErrorCodeError",
     "WrongEventLoopError",
 ]
@@ -239,6 +241,23 @@ class KafkaConnectionError(KafkaError, ConnectionError):
         if not self.reasons:
             return text
         return f"{text}: " + "; ".join(f"{at}: {why}" for at, why in self.reasons.items())
+
+
+class AuthenticationError(KafkaError):
+    """The broker and the client could not prove to each other who they are.
+
+    Its subclasses say where: `TlsError`, and the broker's `SaslAuthenticationFailedError`,
+    `UnsupportedSaslMechanismError` and `IllegalSaslStateError`. `Producer.start` raises it at
+    once; when it comes up later, records wait for their `delivery_timeout_ms`, for credentials may
+    be mended on either side.
+    """
+
+
+class TlsError(AuthenticationError):
+    """The TLS handshake failed: one side does not trust the other's certificate, or speaks no TLS.
+
+    `__cause__` is Python's `ssl.SSLError`, if there was one. As Java's SslAuthenticationException.
+    """
 
 
 class RecordTooLargeError(KafkaError):

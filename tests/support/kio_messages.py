@@ -42,6 +42,8 @@ PRIMITIVES: Mapping[str, st.SearchStrategy[object]] = {
     # kio has None for the zero UUID.
     "uuid": st.one_of(st.none(), st.uuids(allow_nil=False)),
     "timedelta_i32": _signed(32).map(lambda ms: ms * MILLISECOND),
+    # As many days as Python's timedelta holds.
+    "timedelta_i64": st.integers(-(2**56), 2**56).map(lambda ms: ms * MILLISECOND),
     # kio has None for -1, which is "no timestamp".
     "datetime_i64": st.one_of(
         st.none(), st.integers(0, 2**42).map(lambda ms: EPOCH + ms * MILLISECOND)
@@ -123,7 +125,7 @@ def plain(value: Any) -> Any:
 
 
 def _wire_name(name: str, metadata: Mapping[Any, Any]) -> str:
-    in_ms = metadata.get("kafka_type") in ("timedelta_i32", "datetime_i64")
+    in_ms = metadata.get("kafka_type") in ("timedelta_i32", "timedelta_i64", "datetime_i64")
     return f"{name}_ms" if in_ms else name
 
 

@@ -16,6 +16,8 @@ from aioproducer.protocol.frames import encode_request
 from aioproducer.protocol.init_producer_id import INIT_PRODUCER_ID
 from aioproducer.protocol.metadata import METADATA
 from aioproducer.protocol.produce import PRODUCE
+from aioproducer.protocol.sasl_authenticate import SASL_AUTHENTICATE
+from aioproducer.protocol.sasl_handshake import SASL_HANDSHAKE
 from aioproducer.protocol.schema import Api, Array, Struct
 from tests.support.kio_messages import kio_bytes, kio_class, plain, plain_default, values_of
 
@@ -26,6 +28,8 @@ APIS: dict[str, AnyApi] = {
     "metadata": METADATA,
     "api_versions": API_VERSIONS,
     "init_producer_id": INIT_PRODUCER_ID,
+    "sasl_handshake": SASL_HANDSHAKE,
+    "sasl_authenticate": SASL_AUTHENTICATE,
 }
 VERSIONS = [
     pytest.param(name, version, id=f"{name}-v{version}")
