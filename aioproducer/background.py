@@ -11,13 +11,15 @@ be answered, and the response unread in the socket. So a late `Timer` lets the l
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, Final, TypeVar, TypeVarTuple
+from typing import Any, Final, TypeVar, TypeVarTuple, cast
 
 from aioproducer._native.clock import Clock
 
-__all__ = ["Background", "Timer"]
+__all__ = ["Background", "Timer", "in_thread"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -118,3 +120,36 @@ class Timer:
         self._handle = None
         self.at = None
         self._callback()
+
+
+async def in_thread(function: Callable[[], T], *, name: str) -> T:
+    """Call a function that may block in a thread of its own, and wait for what it returns.
+
+    Not in the loop's executor: a call that hangs would take a place there from everybody, and would
+    keep the process from ending. When the wait is cancelled the thread goes on, for nobody.
+    """
+    loop = asyncio.get_running_loop()
+    returned: asyncio.Future[T] = loop.create_future()
+
+    def finish(result: T | None, error: BaseException | None) -> None:
+        if returned.done():
+            return
+        if isinstance(error, StopIteration):
+            returned.set_exception(RuntimeError("StopIteration"))  # A future takes none.
+        elif error is not None:
+            returned.set_exception(error)
+        else:
+            returned.set_result(cast(T, result))
+
+    def run() -> None:
+        result: T | None = None
+        error: BaseException | None = None
+        try:
+            result = function()
+        except BaseException as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # The loop was closed meanwhile.
+            loop.call_soon_threadsafe(finish, result, error, context=Context())
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return await returned

@@ -83,7 +83,8 @@ cdef class CoreConnection:
     Attributes:
         is_open: False as soon as the connection ended, from either side.
         is_leaving: It takes no new request, and ends when those in flight have their responses.
-        is_writable: False while the transport's buffer is too full for another large request.
+        is_writable: False while the transport's buffer is too full for another large request, and
+            while the connection re-authenticates.
         throttled_until: The broker asked for a pause until then, on the loop's clock (KIP-219). It
             reads nothing before.
         last_used_at: When something was last sent or received, on the loop's clock.

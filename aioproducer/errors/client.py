@@ -17,6 +17,7 @@ __all__ = [
     "InvalidPartitionError",
     "KafkaConnectionError",
     "KafkaTimeoutError",
+    "ListenerMismatchError",
     "ProducerClosedError",
     "ProducerNotStartedError",
     "ProtocolError",
@@ -241,6 +242,30 @@ class KafkaConnectionError(KafkaError, ConnectionError):
         if not self.reasons:
             return text
         return f"{text}: " + "; ".join(f"{at}: {why}" for at, why in self.reasons.items())
+
+
+class ListenerMismatchError(KafkaConnectionError):
+    """An address answers, but not as a Kafka listener of this `security_protocol` does.
+
+    `Producer.start` raises it at once where `is_certain`, and else when it stays so for some
+    seconds: a broker or load balancer that starts may hang up on everybody, too.
+
+    Attributes:
+        is_certain: The other side showed what it speaks, and did not only hang up.
+    """
+
+    retriable = False
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        is_certain: bool = False,
+        reasons: Mapping[str, str] | None = None,
+        **context: Unpack[ErrorContext],
+    ) -> None:
+        super().__init__(message, reasons=reasons, **context)
+        self.is_certain = is_certain
 
 
 class AuthenticationError(KafkaError):

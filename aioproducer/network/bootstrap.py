@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
 from aioproducer.config import ProducerConfig
-from aioproducer.errors import (
-    KafkaConnectionError,
-    KafkaError,
-    NetworkError,
-    RebootstrapRequiredError,
-)
-from aioproducer.network.connecting import Progress, connect, first_to_respond
-from aioproducer.network.connection import Connection, ConnectionOptions
+from aioproducer.errors import KafkaConnectionError, KafkaError, NetworkError
+from aioproducer.network.connecting import connect, first_to_respond
+from aioproducer.network.connection import Connection, ConnectionOptions, ConnectionState
+from aioproducer.network.diagnosis import Progress, diagnose, most_telling
 from aioproducer.network.metadata import BrokerAddress
 from aioproducer.protocol.metadata import METADATA, MetadataRequest, MetadataResponse
 
@@ -74,12 +70,7 @@ class Bootstrap:
         async def attempt(seed: BrokerAddress) -> Connection:
             connection = await self._connect(seed)
             try:
-                response = await connection.request(
-                    METADATA,
-                    connection.version_for(METADATA),
-                    request,
-                    timeout=self._request_timeout,
-                )
+                response = await self._ask_one(connection, request)
                 check(response, seed)
             except BaseException as error:
                 if isinstance(error, KafkaError):
@@ -102,7 +93,7 @@ class Bootstrap:
             unwanted=lambda other: other.abort(NetworkError("Another address answered first")),
         )
         if connection is None:
-            raise _bootstrap_error(errors, self.reasons())
+            raise most_telling(errors, self.reasons())
         self._errors.clear()
         self.abort("Another address answered")
         self.connection = connection
@@ -145,14 +136,31 @@ class Bootstrap:
         if self.connection is not None:
             self.connection.leave_behind()
 
+    async def _ask_one(
+        self, connection: Connection, request: MetadataRequest
+    ) -> MetadataResponse:
+        version = connection.version_for(METADATA)
+        try:
+            return await connection.request(
+                METADATA, version, request, timeout=self._request_timeout
+            )
+        except NetworkError as error:
+            # A listener that asks for a login answers ApiVersions, and hangs up on all else.
+            raise diagnose(
+                error,
+                connection.address,
+                uses_tls=self._options.tls is not None,
+                state=ConnectionState.READY,
+            ) from error
+
     async def _connect(self, seed: BrokerAddress) -> Connection:
-        progress = Progress(seed, uses_tls=self._options.ssl_context is not None)
+        progress = Progress(seed, uses_tls=self._options.tls is not None)
         self._progress[seed] = progress
         try:
             return await connect(
                 seed, self._options, timeout=self._setup_timeout, progress=progress
             )
-        except KafkaConnectionError as error:
+        except KafkaError as error:
             self._errors[seed] = error
             raise
 
@@ -160,11 +168,3 @@ class Bootstrap:
         if self.connection is connection:
             self.connection = None
             logger.debug("The connection to %s ended: %s", connection.address, reason.what())
-
-
-def _bootstrap_error(errors: Sequence[KafkaError], reasons: dict[str, str]) -> KafkaError:
-    """The error when every server failed. One that no retry mends comes first."""
-    for error in errors:
-        if not error.retriable or isinstance(error, RebootstrapRequiredError):
-            return error
-    return KafkaConnectionError("No address could be reached", reasons=reasons)

@@ -28,10 +28,11 @@ from typing import Any, Final, Protocol
 
 from aioproducer.background import Background
 from aioproducer.config import ProducerConfig
-from aioproducer.errors import KafkaConnectionError, KafkaError, NetworkError
+from aioproducer.errors import AuthenticationError, KafkaConnectionError, KafkaError, NetworkError
 from aioproducer.network.backoff import Backoff
-from aioproducer.network.connecting import Progress, connect
+from aioproducer.network.connecting import connect
 from aioproducer.network.connection import Connection, ConnectionOptions
+from aioproducer.network.diagnosis import Progress
 from aioproducer.network.metadata import BrokerAddress
 
 __all__ = ["Broker", "Brokers", "ConnectionListener"]
@@ -43,6 +44,10 @@ _UNREACHABLE_AFTER: Final = 2.0
 
 _LASTED: Final = 1.0
 """Seconds a connection must last to reset the reconnect backoff."""
+
+_CHECK_ADVERTISED: Final = (
+    "Check advertised.listeners of the broker, and that the address can be reached from here."
+)
 
 _REAP_EVERY: Final = 30.0
 """Seconds between two searches for idle connections, at most."""
@@ -243,6 +248,7 @@ class Brokers(Mapping[int, Broker]):
 
         Raises:
             KafkaConnectionError: It could not be reached; `reasons` says why.
+            AuthenticationError: One of the two does not trust the other.
         """
         if broker.is_connected and broker.connection is not None:
             return broker.connection
@@ -250,7 +256,7 @@ class Brokers(Mapping[int, Broker]):
         maximum = self._config.socket_connection_setup_timeout_max_ms / 1000
         base = self._config.socket_connection_setup_timeout_ms / 1000
         timeout = min(maximum, base * 2.0 ** min(broker.failures, 30))
-        progress = Progress(address, uses_tls=self._options.ssl_context is not None)
+        progress = Progress(address, uses_tls=self._options.tls is not None)
         report = self._background.call_at(
             (broker.unreachable_since or self._background.time()) + _UNREACHABLE_AFTER,
             self._still_connecting,
@@ -263,7 +269,7 @@ class Brokers(Mapping[int, Broker]):
             connection = await connect(address, self._options, timeout=timeout, progress=progress)
             if broker.was_reached:
                 await self._verify(connection, max(due_at - self._background.time(), 0.001))
-        except KafkaConnectionError as error:
+        except (AuthenticationError, KafkaConnectionError) as error:
             if connection is not None:
                 await connection.close()
             raise self._failed(broker, address, error) from error
@@ -392,7 +398,7 @@ class Brokers(Mapping[int, Broker]):
                     await asyncio.sleep(delay)
                 try:
                     await self.connect(broker)
-                except KafkaConnectionError:
+                except (AuthenticationError, KafkaConnectionError):
                     self._lost()
                     if not self._listener.wants_connection(node_id):
                         return
@@ -404,21 +410,12 @@ class Brokers(Mapping[int, Broker]):
             self._listener.connection_ready(node_id)
 
     def _failed(
-        self, broker: Broker, address: BrokerAddress, error: KafkaConnectionError
-    ) -> KafkaConnectionError:
-        node_id = address.node_id
-        advertised = "" if broker.was_reached else ", the address that it advertises"
-        explained = KafkaConnectionError(
-            f"Cannot connect to broker {node_id}{advertised}",
-            reasons=error.reasons,
-            broker=str(address),
-            hint=(
-                ""
-                if broker.was_reached
-                else "Check advertised.listeners of the broker, and that the address can be reached"
-                " from here."
-            ),
-        )
+        self,
+        broker: Broker,
+        address: BrokerAddress,
+        error: AuthenticationError | KafkaConnectionError,
+    ) -> KafkaError:
+        explained = self._explained(broker, address, error)
         if broker.address == address:
             now = self._background.time()
             if broker.unreachable_since is None:
@@ -426,10 +423,28 @@ class Brokers(Mapping[int, Broker]):
             broker.last_error = explained
             broker.failures += 1
             broker.retry_at = now + self._reconnect_backoff.after(broker.failures)
-            if now - broker.unreachable_since >= _UNREACHABLE_AFTER:
+            is_final = isinstance(error, AuthenticationError)
+            if is_final or now - broker.unreachable_since >= _UNREACHABLE_AFTER:
                 self._report(broker, explained.what())
         logger.debug("%s", explained.what())
         return explained
+
+    def _explained(
+        self,
+        broker: Broker,
+        address: BrokerAddress,
+        error: AuthenticationError | KafkaConnectionError,
+    ) -> KafkaError:
+        if isinstance(error, AuthenticationError):
+            return error.again()
+        node_id = address.node_id
+        advertised = "" if broker.was_reached else ", the address that it advertises"
+        return KafkaConnectionError(
+            f"Cannot connect to broker {node_id}{advertised}",
+            reasons=error.reasons,
+            broker=str(address),
+            hint=error.hint or ("" if broker.was_reached else _CHECK_ADVERTISED),
+        )
 
     def _still_connecting(self, broker: Broker, progress: Progress) -> None:
         if broker.connection is None:
@@ -478,7 +493,9 @@ class Brokers(Mapping[int, Broker]):
                 return
             if not connection.is_leaving:
                 now = self._background.time()
-                broker.last_error = reason
+                # Not the loss itself, where the connection ended because it could not log in again.
+                cause = reason.__cause__
+                broker.last_error = cause if isinstance(cause, AuthenticationError) else reason
                 # A broker that accepts and hangs up at once counts like one that does not accept.
                 broker.failures = 1 if now - made_at > _LASTED else broker.failures + 1
                 broker.retry_at = now + self._reconnect_backoff.after(broker.failures)

@@ -31,9 +31,11 @@ import async_timeout
 from aioproducer.background import Background
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import (
+    AuthenticationError,
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
+    ListenerMismatchError,
     NetworkError,
     RebootstrapRequiredError,
     broker_error,
@@ -45,6 +47,8 @@ from aioproducer.network.brokers import Brokers, ConnectionListener, leave_task_
 from aioproducer.network.connecting import first_to_respond
 from aioproducer.network.connection import Connection, ConnectionOptions
 from aioproducer.network.metadata import BrokerAddress, broker_address
+from aioproducer.network.sasl import mechanism_of
+from aioproducer.network.tls import Tls
 from aioproducer.protocol.init_producer_id import INIT_PRODUCER_ID, InitProducerIdRequest
 from aioproducer.protocol.metadata import (
     METADATA,
@@ -69,6 +73,10 @@ _SILENT_AFTER: Final = 1.0
 _SLOW_AFTER: Final = 3.0
 """The same for a producer id. Brokers get it from the controller, so all may be slow, and the
 requests behind it on their connections wait."""
+
+_MISMATCHED_FOR: Final = 3.0
+"""Seconds of hanging up after which `start` takes a listener for one of another security protocol,
+and no longer for one that is about to come up."""
 
 _MOST_ASKED: Final = 3
 """Brokers that get the same request at the same time, at most."""
@@ -143,7 +151,8 @@ class Cluster:
         self._options = ConnectionOptions(
             client_id=config.client_id,
             client_version=__version__,
-            ssl_context=config.tls_context(),
+            tls=Tls(config) if config.uses_tls else None,
+            mechanism=mechanism_of(config),
             send_buffer_bytes=config.send_buffer_bytes,
             receive_buffer_bytes=config.receive_buffer_bytes,
         )
@@ -181,21 +190,31 @@ class Cluster:
         Raises:
             KafkaConnectionError: No server could be reached within `timeout` seconds; says why
                 for each address.
+            ListenerMismatchError: They answer in a way that waiting does not mend.
+            AuthenticationError: They refused us, or we do not trust them.
         """
         self._topics = topics
         started_at = self._background.time()
         deadline = started_at + timeout
         failures = 0
+        mismatch_since: float | None = None
         while True:
             try:
                 async with async_timeout.timeout_at(deadline):
                     await self._ask_seeds()
                 break
             except (TimeoutError, KafkaError) as error:
-                if isinstance(error, KafkaError) and not (
+                now = self._background.time()
+                if isinstance(error, ListenerMismatchError):
+                    mismatch_since = mismatch_since or now
+                    if error.is_certain or now - mismatch_since >= _MISMATCHED_FOR:
+                        raise
+                elif isinstance(error, KafkaError) and not (
                     error.retriable or isinstance(error, RebootstrapRequiredError)
                 ):
                     raise
+                else:
+                    mismatch_since = None
                 failures += 1
                 delay = self._reconnect_backoff.after(failures)
                 if self._background.time() + delay >= deadline:
@@ -277,7 +296,8 @@ class Cluster:
         if broker is not None and broker.last_error is not None:
             return broker.last_error
         error = self.last_metadata_error
-        if isinstance(error, (KafkaConnectionError, KafkaTimeoutError, NetworkError)):
+        kinds = (AuthenticationError, KafkaConnectionError, KafkaTimeoutError, NetworkError)
+        if isinstance(error, kinds):
             return error
         return None
 
@@ -650,9 +670,12 @@ async def _first_result(
 
 
 def _collect_reasons(reasons: dict[str, str], error: Exception) -> None:
-    if not isinstance(error, KafkaConnectionError):
+    if isinstance(error, KafkaConnectionError):
+        reasons.update(error.reasons)
+    elif isinstance(error, AuthenticationError):
+        reasons[error.broker or "broker"] = error.what()
+    else:
         raise error
-    reasons.update(error.reasons)
 
 
 def _keep(connection: Connection) -> None:

@@ -1,12 +1,13 @@
 """Opens connections: resolves the host name, and takes the first of its addresses to answer.
 
-A connection from here is usable: TCP (and TLS) are set up, and the broker's API versions are
-known. If there is none, the error gives the reason for each address.
+A connection from here is usable: TCP (and TLS) are set up, the broker's API versions are known,
+and it is logged in (SASL). If there is none, the error gives the reason for each address.
 
 Invariants
 * A connection that was opened and is not needed is closed, also when the caller was cancelled.
 * A broker that hangs up on a newer ApiVersions is asked again in version 0, on a new connection.
   That it hung up is remembered for seconds only: a broker that restarts looks the same.
+* No failure of TLS or SASL leads to an attempt without it.
 """
 
 from __future__ import annotations
@@ -23,19 +24,21 @@ from typing import Any
 import async_timeout
 
 from aioproducer.background import Background
-from aioproducer.errors import KafkaConnectionError, KafkaError, NetworkError
+from aioproducer.errors import AuthenticationError, KafkaConnectionError, KafkaError, NetworkError
 from aioproducer.errors.base import seconds
+from aioproducer.network.authentication import Authentication
 from aioproducer.network.connection import (
     BufferedConnection,
     Connection,
     ConnectionOptions,
-    describe,
+    ConnectionState,
 )
+from aioproducer.network.diagnosis import Progress, diagnose, most_telling, reason_of
 from aioproducer.network.metadata import BrokerAddress
 from aioproducer.protocol.api_versions import API_VERSIONS
 from aioproducer.protocol.frames import OtherProtocolError
 
-__all__ = ["Progress", "connect", "first_to_respond"]
+__all__ = ["connect", "first_to_respond"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,56 +51,6 @@ _NEXT_AFTER = 0.25
 """Seconds of silence before the next address is tried, too."""
 _CONNECT_ERRORS = (OSError, KafkaError, ValueError, OverflowError)
 """ValueError and OverflowError: a broker advertised an invalid address."""
-
-
-class Progress:
-    """How far an attempt to connect has got at each address, to explain its end.
-
-    Args:
-        address: The broker.
-        uses_tls: Whether the connection uses TLS.
-    """
-
-    def __init__(self, address: BrokerAddress, *, uses_tls: bool) -> None:
-        self._address = address
-        self._uses_tls = uses_tls
-        self._reasons: dict[str, str] = {}
-
-    def waits(self, host: str) -> None:
-        """An address is connected; its ApiVersions response is awaited."""
-        self._reasons.setdefault(host, "")
-
-    def failed(self, host: str, reason: str) -> None:
-        """An address failed, or hung up once."""
-        self._reasons[host] = reason
-
-    def reasons(self, hosts: Iterable[str] = (), *, within: str = "") -> dict[str, str]:
-        """Why there is no connection yet, by address.
-
-        Args:
-            hosts: All addresses; those known so far by default.
-            within: How long each was waited for, as " within 10 s".
-        """
-        all_hosts = dict.fromkeys((*hosts, *self._reasons))
-        if not all_hosts:
-            return {str(self._address): f"no answer{within}"}
-        return {
-            self._name(host, is_alone=len(all_hosts) == 1): self._reason(host, within)
-            for host in all_hosts
-        }
-
-    def _name(self, host: str, *, is_alone: bool) -> str:
-        return str(self._address) if is_alone else f"{self._address} ({host})"
-
-    def _reason(self, host: str, within: str) -> str:
-        reason = self._reasons.get(host)
-        if reason is None:
-            return f"no answer{within}"
-        security = "SASL" if self._uses_tls else "TLS or SASL"
-        return reason or (
-            f"accepted the connection and gave no answer{within}: is {security} expected there,"
-            " is it no Kafka broker, or does it hang?"
-        )
 
 
 async def connect(
@@ -119,18 +72,26 @@ async def connect(
 
     Raises:
         KafkaConnectionError: No address could be connected; `reasons` says why.
+        AuthenticationError: One of the two does not trust the other.
+        ConfigError: The TLS options cannot be used.
     """
     if progress is None:
-        progress = Progress(address, uses_tls=options.ssl_context is not None)
+        progress = Progress(address, uses_tls=options.tls is not None)
+    loop = asyncio.get_running_loop()
+    options.refusals.check(address, loop.time())
     hosts: list[str] = []
     try:
         async with async_timeout.timeout(timeout):
             hosts = await _resolve(address.host)
             attempt = _Attempt(address, options, timeout, progress)
             if len(hosts) == 1:
-                return await attempt.connect_to(hosts[0])
-            return await attempt.connect_to_any(hosts)
-    except KafkaConnectionError:
+                connection = await attempt.connect_to(hosts[0])
+            else:
+                connection = await attempt.connect_to_any(hosts)
+    except AuthenticationError as error:
+        options.refusals.add(address, error, loop.time())
+        raise
+    except KafkaError:
         raise
     except TimeoutError as error:
         reasons = progress.reasons(hosts, within=f" within {seconds(timeout)}")
@@ -138,10 +99,9 @@ async def connect(
             "Cannot connect", reasons=reasons, broker=str(address)
         ) from error
     except _CONNECT_ERRORS as error:
-        reason = _explain(error, address, options)
-        raise KafkaConnectionError(
-            "Cannot connect", reasons={str(address): reason}, broker=str(address)
-        ) from error
+        raise diagnose(error, address, uses_tls=options.tls is not None) from error
+    options.refusals.forget(address)
+    return connection
 
 
 async def first_to_respond(
@@ -233,13 +193,17 @@ class _Attempt:
         self._timeout = timeout
         self._progress = progress
         self._loop = asyncio.get_running_loop()
+        self._background = Background(self._loop)
 
     async def connect_to_any(self, hosts: Sequence[str]) -> Connection:
         """Connect to the first of a host's addresses to answer."""
 
+        errors: list[KafkaError] = []
+
         def failed(error: Exception) -> None:
-            if not isinstance(error, _CONNECT_ERRORS):
+            if not isinstance(error, KafkaError):
                 raise error
+            errors.append(error)
 
         def unwanted(connection: Connection) -> None:
             connection.abort(
@@ -250,38 +214,47 @@ class _Attempt:
             [partial(self.connect_to, host) for host in hosts], failed=failed, unwanted=unwanted
         )
         if connection is None:
-            reasons = self._progress.reasons(hosts)
-            raise KafkaConnectionError("Cannot connect", reasons=reasons, broker=str(self._address))
+            raise most_telling(errors, self._progress.reasons(hosts))
         return connection
 
     async def connect_to(self, host: str) -> Connection:
-        """Connect to one address of a host, and learn the broker's versions."""
+        """Connect to one address of a host, learn the broker's versions, and log in."""
+        state = ConnectionState.CONNECTING
         try:
-            if self._is_asked_for_v0(host):
-                return await self._negotiated(host, 0)
-            try:
-                return await self._negotiated(host, API_VERSIONS.max_version)
-            except NetworkError as error:
-                if isinstance(error.__cause__, OtherProtocolError):
-                    raise
-                self._failed(host, error)
-            connection = await self._negotiated(host, 0)
+            connection = await self._negotiated(host)
+            state = ConnectionState.AUTHENTICATING
+            await self._log_in(host, connection)
         except _CONNECT_ERRORS as error:
-            self._failed(host, error)
-            raise
+            explained = self._failed(host, error, state)
+            if explained is error:
+                raise
+            raise explained from error
+        return connection
+
+    async def _negotiated(self, host: str) -> Connection:
+        """Open a connection, and learn the broker's versions."""
+        if self._is_asked_for_v0(host):
+            return await self._negotiated_by(host, 0)
+        try:
+            return await self._negotiated_by(host, API_VERSIONS.max_version)
+        except NetworkError as error:
+            if isinstance(error.__cause__, (OtherProtocolError, ssl.SSLError)):
+                raise
+            self._failed(host, error, ConnectionState.NEGOTIATING)
+        connection = await self._negotiated_by(host, 0)
         self._ask_for_v0(host)
         return connection
 
-    async def _negotiated(self, host: str, version: int) -> Connection:
+    async def _negotiated_by(self, host: str, version: int) -> Connection:
         """Open a connection, and learn the broker's versions by this version of ApiVersions."""
         is_asyncio = isinstance(self._loop, asyncio.BaseEventLoop)
         make = BufferedConnection if is_asyncio else Connection
-        connection = make(Background(self._loop), self._address, self._options)
+        connection = make(self._background, self._address, self._options)
         is_made = False
         try:
             await self._open(host, connection)
             is_made = True
-            self._progress.waits(host)
+            self._progress.negotiates(host)
             await connection.negotiate(timeout=self._timeout, at_most=version)
         except BaseException:
             if is_made:
@@ -296,11 +269,11 @@ class _Attempt:
         return connection
 
     async def _open(self, host: str, connection: Connection) -> None:
-        context = self._options.ssl_context
         port = self._address.port
-        if context is None:
+        if self._options.tls is None:
             await self._loop.create_connection(lambda: connection, host, port)
             return
+        context = await self._options.tls.context()
         margin = min(_HANDSHAKE_MARGIN, self._timeout / 10)
         await self._loop.create_connection(
             lambda: connection,
@@ -312,8 +285,32 @@ class _Attempt:
             ssl_handshake_timeout=self._timeout - margin,
         )
 
-    def _failed(self, host: str, error: Exception) -> None:
-        self._progress.failed(host, _explain(error, self._address, self._options))
+    async def _log_in(self, host: str, connection: Connection) -> None:
+        """Log in by SASL, if this is asked for; the connection takes requests then."""
+        mechanism = self._options.mechanism
+        if mechanism is None:
+            connection.ready()
+            return
+        authentication = Authentication(
+            connection,
+            mechanism,
+            self._background,
+            timeout=self._timeout,
+            awaits=partial(self._progress.authenticates, host),
+        )
+        try:
+            await authentication.begin()
+        except BaseException:
+            await connection.close()
+            raise
+
+    def _failed(self, host: str, error: Exception, state: ConnectionState) -> KafkaError:
+        """Note why an address failed; returns the error that explains it."""
+        explained = diagnose(
+            error, self._address, uses_tls=self._options.tls is not None, state=state
+        )
+        self._progress.failed(host, reason_of(explained))
+        return explained
 
     def _is_asked_for_v0(self, host: str) -> bool:
         until = self._options.asked_for_v0_until.get((host, self._address.port))
@@ -330,47 +327,3 @@ class _Attempt:
         for place in [place for place, until in known.items() if until <= now]:
             del known[place]
         known[host, self._address.port] = now + _ASK_FOR_V0
-
-
-def _explain(error: Exception, address: BrokerAddress, options: ConnectionOptions) -> str:
-    if isinstance(error, socket.gaierror):
-        return f"the host name {address.host!r} cannot be resolved ({error.strerror})"
-    if isinstance(error, ssl.SSLError):
-        return _explain_handshake(error)
-    if isinstance(error, NetworkError):
-        return _explain_silence(error, options)
-    if options.ssl_context is not None and isinstance(error, ConnectionError):
-        if isinstance(error, ConnectionResetError):
-            return "the connection was reset during the TLS handshake: does the port speak TLS?"
-        if isinstance(error, ConnectionAbortedError):
-            return "accepted the connection and gave no answer in TLS: does the port speak TLS?"
-    if isinstance(error, (ValueError, OverflowError)):
-        return f"this is no address ({error})"
-    return describe(error)
-
-
-def _explain_handshake(error: ssl.SSLError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return (
-            f"the broker's certificate was refused ({error.reason}: {error.verify_message}): is"
-            " the host name the one that it is for, and its authority in ssl_context?"
-        )
-    reason = error.reason or str(error)
-    if "ALERT" in reason:
-        return f"the broker refused the TLS handshake ({reason}): does it want a certificate?"
-    return f"the TLS handshake failed ({reason}): does the port speak TLS?"
-
-
-def _explain_silence(error: NetworkError, options: ConnectionOptions) -> str:
-    """Why a connection may have ended before the first response came."""
-    if isinstance(error.__cause__, OtherProtocolError):
-        cause = error.__cause__
-        return f"{cause.what()}. {cause.hint}".rstrip(". ")
-    what = error.what().rstrip(". ")
-    if options.ssl_context is None:
-        question = "is TLS missing (security_protocol='SSL'), or the port not Kafka's?"
-    elif "ALERT" in what:
-        question = "does it want a certificate?"
-    else:
-        question = "is SASL or a certificate missing, or the port not Kafka's?"
-    return f"{what} before it told its API versions: {question}"

@@ -1,5 +1,16 @@
 """One connection to one broker. Owns its socket and the requests without a response yet.
 
+    state               what may be sent
+    CONNECTING          nothing: TCP, and TLS on it, are not up yet
+    NEGOTIATING         ApiVersions
+    AUTHENTICATING      the SASL exchange
+    READY               every request
+    REAUTHENTICATING    the SASL exchange, once the requests in flight have their responses; others
+                        wait, and go first when it is READY again (KIP-368)
+    CLOSING             nothing: it ends when those in flight have their responses, or has ended
+
+Before it is READY, the other side may be anybody: its responses are bounded to 512 KiB.
+
 Invariants
 * Responses come in the order of the requests. Each request ends exactly once: with its response,
   or with the error that ended the connection. `on_response` runs in a callback of the loop, never
@@ -8,6 +19,8 @@ Invariants
   between those of the last response and of the next one due; any other id is a `ProtocolError`.
 * Large buffers are never joined or copied: a request is a list of buffers, handed as it is to the
   transport, or to a `GatheringWriter` where the transport would join them.
+* Nothing is sent behind a request of a SASL exchange before that has its response: the broker would
+  take it for a part of the exchange.
 * A request's timeout ends the connection: responses come in order, so none of the later requests
   could get its own before the one that is missing.
 """
@@ -16,12 +29,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import logging
 import os
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from aioproducer._native.core_connection import CoreConnection
 from aioproducer.background import Background, Timer
@@ -29,8 +43,12 @@ from aioproducer.errors import KafkaError, NetworkError, ProtocolError, broker_e
 from aioproducer.errors.base import seconds
 from aioproducer.network.gathering_writer import GatheringWriter, joins_buffers
 from aioproducer.network.metadata import BrokerAddress
+from aioproducer.network.refusals import Refusals
+from aioproducer.network.sasl.exchange import Mechanism
+from aioproducer.network.tls import Tls
 from aioproducer.protocol.api_versions import API_VERSIONS, REFUSALS, ApiVersionsRequest
 from aioproducer.protocol.frames import (
+    MAX_FRAME_SIZE,
     FrameDecoder,
     decode_response,
     encode_request,
@@ -40,7 +58,13 @@ from aioproducer.protocol.produce import PRODUCE
 from aioproducer.protocol.schema import Api
 from aioproducer.protocol.versions import broker_ranges, choose_version
 
-__all__ = ["BufferedConnection", "Connection", "ConnectionOptions", "describe"]
+__all__ = [
+    "BufferedConnection",
+    "Connection",
+    "ConnectionOptions",
+    "ConnectionState",
+    "describe",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +78,19 @@ _DRAIN_POLL = 0.001
 _SILENCE = 1.0
 """Seconds of silence after which a broker counts as having read the requests with acks=0."""
 _CLIENT_SOFTWARE = "aioproducer"
+_MAX_FRAME_OF_A_STRANGER = 512 * 1024
+"""The largest response taken before the connection is READY, in bytes; they have some kilobytes."""
+
+
+class ConnectionState(enum.Enum):
+    """How far a connection is; the module's docstring says what may be sent in each."""
+
+    CONNECTING = "connecting"
+    NEGOTIATING = "negotiating"
+    AUTHENTICATING = "authenticating"
+    READY = "ready"
+    REAUTHENTICATING = "re-authenticating"
+    CLOSING = "closing"
 
 
 class ConnectionOptions:
@@ -62,10 +99,12 @@ class ConnectionOptions:
     Attributes:
         client_id: Sent with each request.
         client_version: Sent once per connection (KIP-511).
-        ssl_context: TLS when given.
+        tls: Makes the TLS context; None for no TLS.
+        mechanism: How to log in by SASL; None for no SASL.
         send_buffer_bytes: SO_SNDBUF; -1 leaves it to the system.
         receive_buffer_bytes: SO_RCVBUF; -1 leaves it to the system.
         write_buffer_bytes: How much may wait in the transport before `is_writable` turns false.
+        refusals: The addresses that refused us. Kept by connecting.py.
         asked_for_v0_until: Peers that hung up on a newer ApiVersions, by host and port: until
             then, on the loop's clock, they get version 0 at once. Kept by connecting.py.
     """
@@ -74,9 +113,11 @@ class ConnectionOptions:
         "asked_for_v0_until",
         "client_id",
         "client_version",
+        "mechanism",
         "receive_buffer_bytes",
+        "refusals",
         "send_buffer_bytes",
-        "ssl_context",
+        "tls",
         "write_buffer_bytes",
     )
 
@@ -85,17 +126,20 @@ class ConnectionOptions:
         client_id: str,
         client_version: str,
         *,
-        ssl_context: ssl.SSLContext | None = None,
+        tls: Tls | None = None,
+        mechanism: Mechanism | None = None,
         send_buffer_bytes: int = -1,
         receive_buffer_bytes: int = -1,
         write_buffer_bytes: int = 1 << 20,
     ) -> None:
         self.client_id = client_id
         self.client_version = client_version
-        self.ssl_context = ssl_context
+        self.tls = tls
+        self.mechanism = mechanism
         self.send_buffer_bytes = send_buffer_bytes
         self.receive_buffer_bytes = receive_buffer_bytes
         self.write_buffer_bytes = write_buffer_bytes
+        self.refusals = Refusals()
         self.asked_for_v0_until: dict[tuple[str, int], float] = {}
 
 
@@ -121,6 +165,16 @@ class _Pending:
         self.on_response = on_response
 
 
+class _Waiting(NamedTuple):
+    """A request that is sent when the connection has re-authenticated."""
+
+    api: Api[Any, Any]
+    version: int
+    request: Any
+    timeout: float
+    on_response: Callable[[Any, KafkaError | None], None] | None
+
+
 class Connection(CoreConnection, asyncio.Protocol):
     """Sends requests and matches the responses.
 
@@ -130,6 +184,7 @@ class Connection(CoreConnection, asyncio.Protocol):
         on_writable: Called when `is_writable` turns true again.
         on_drained: Called whenever the last request in flight has its response.
         on_unneeded_response: Called with each response to a request that expects none (`acks=0`).
+        closed: Done when the connection has ended.
     """
 
     def __init__(
@@ -149,17 +204,31 @@ class Connection(CoreConnection, asyncio.Protocol):
         self._loop = loop
         self._options = options
         self._transport: asyncio.Transport | None = None
-        self._frames = FrameDecoder()
+        self._stage = ConnectionState.CONNECTING
+        self._frames = FrameDecoder(max_frame_size=_MAX_FRAME_OF_A_STRANGER)
         self._unneeded: tuple[Api[Any, Any], int] | None = None
         """API and version of the last request that expects no response."""
         self._timer = Timer(background, self._check_timeout)
         self._versions: dict[int, tuple[int, int]] = {}
         self._end_reason: KafkaError | None = None
-        self._closed: asyncio.Future[None] = loop.create_future()
+        self.closed: asyncio.Future[None] = loop.create_future()
+        self._waiting: list[_Waiting] = []
+        """The requests that came while it re-authenticates."""
+        self._is_full = False
+        """The transport's buffer is too full for another large request."""
+        self._answered: asyncio.Future[None] | None = None
+        """Done when the requests in flight have their responses, while somebody waits for that."""
 
     def __repr__(self) -> str:
-        state = "open" if self.is_open else "closed"
-        return f"<Connection {self.address} {state} pending={self.pending_count}>"
+        return f"<Connection {self.address} {self.state.value} pending={self.pending_count}>"
+
+    @property
+    def state(self) -> ConnectionState:
+        """How far the connection is."""
+        has_begun = self._transport is not None
+        if self._end_reason is not None or self.is_leaving or (has_begun and not self.is_open):
+            return ConnectionState.CLOSING
+        return self._stage
 
     # ---- requests
 
@@ -190,6 +259,21 @@ class Connection(CoreConnection, asyncio.Protocol):
             on_response: Called once with the response, or with the error; None when the request
                 expects no response (`acks=0`).
         """
+        if self._stage is ConnectionState.REAUTHENTICATING:
+            if not self.is_open:
+                raise NetworkError("The connection is closed", broker=str(self.address))
+            self._waiting.append(_Waiting(api, version, request, timeout, on_response))
+            return
+        self._send(api, version, request, timeout, on_response)
+
+    def _send(
+        self,
+        api: Api[Req, Resp],
+        version: int,
+        request: Req,
+        timeout: float,
+        on_response: Callable[[Resp | None, KafkaError | None], None] | None,
+    ) -> None:
         now = self._background.time()
         correlation_id = self.send_chunks(api, version, request, now)
         if on_response is not None:
@@ -221,19 +305,35 @@ class Connection(CoreConnection, asyncio.Protocol):
         Raises:
             NetworkError: The connection ended first; the broker may have acted on the request.
         """
-        received: asyncio.Future[Resp] = self._loop.create_future()
-
-        def on_response(response: Resp | None, error: KafkaError | None) -> None:
-            if received.done():
-                return
-            if response is None:
-                assert error is not None
-                received.set_exception(error)
-            else:
-                received.set_result(response)
-
+        received, on_response = self._response()
         self.send(api, version, request, timeout=timeout, on_response=on_response)
         return await received
+
+    async def request_of_exchange(self, api: Api[Req, Resp], request: Req, timeout: float) -> Resp:
+        """Send a request of a SASL exchange and wait for its response.
+
+        Raises:
+            NetworkError: The connection ended first.
+        """
+        received, on_response = self._response()
+        self._send(api, self.version_for(api), request, timeout, on_response)
+        return await received
+
+    def _response(
+        self,
+    ) -> tuple[asyncio.Future[Any], Callable[[Any, KafkaError | None], None]]:
+        """Return a future of a response, and what resolves it."""
+        received: asyncio.Future[Any] = self._loop.create_future()
+
+        def on_response(response: object, error: KafkaError | None) -> None:
+            if received.done():
+                return
+            if error is None:
+                received.set_result(response)
+            else:
+                received.set_exception(error)
+
+        return received, on_response
 
     async def negotiate(self, *, timeout: float, at_most: int = API_VERSIONS.max_version) -> None:
         """Learn the versions the broker speaks (KIP-35, KIP-511).
@@ -264,6 +364,36 @@ class Connection(CoreConnection, asyncio.Protocol):
         self._versions = broker_ranges(response)
         with contextlib.suppress(KafkaError):
             self.produce_version = self.version_for(PRODUCE)
+
+    # ---- authenticating
+
+    def authenticates(self) -> None:
+        """The first SASL exchange begins."""
+        self._stage = ConnectionState.AUTHENTICATING
+
+    async def hold(self) -> None:
+        """Let requests wait from now on; returns when those in flight have their responses."""
+        self._stage = ConnectionState.REAUTHENTICATING
+        self.is_writable = False
+        if self.pending:
+            answered = self._answered = self._loop.create_future()
+            await asyncio.wait((answered, self.closed), return_when=asyncio.FIRST_COMPLETED)
+
+    def ready(self) -> None:
+        """Take requests from now on, those first that waited."""
+        was_held = self._stage is ConnectionState.REAUTHENTICATING
+        self._stage = ConnectionState.READY
+        self._frames.max_frame_size = MAX_FRAME_SIZE
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            try:
+                self._send(*one)
+            except NetworkError as error:
+                # The transport has just closed.
+                if one.on_response is not None:
+                    one.on_response(None, error)
+        if was_held and not self._is_full:
+            self._writable()
 
     # ---- ending
 
@@ -329,7 +459,7 @@ class Connection(CoreConnection, asyncio.Protocol):
         self._end_reason = self._network_error("The client closed the connection")
         with contextlib.suppress(OSError, RuntimeError):  # The socket is closed already.
             self._transport.write_eof()
-            await self._wait_unless_silent(self._closed)
+            await self._wait_unless_silent(self.closed)
 
     def _last_response(self, timeout: float) -> asyncio.Future[None]:
         """Done when the broker has responded to a request that is sent now, or has hung up."""
@@ -353,7 +483,7 @@ class Connection(CoreConnection, asyncio.Protocol):
         """End the connection; returns when its socket is closed."""
         self.abort(self._network_error("The client closed the connection"))
         if self._transport is not None:
-            await asyncio.shield(self._closed)
+            await asyncio.shield(self.closed)
 
     # ---- asyncio.Protocol
 
@@ -362,6 +492,7 @@ class Connection(CoreConnection, asyncio.Protocol):
         # uvloop's transports do not inherit from asyncio's.
         transport = cast("asyncio.Transport", transport)
         self._transport = transport
+        self._stage = ConnectionState.NEGOTIATING
         sock = transport.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -390,6 +521,8 @@ class Connection(CoreConnection, asyncio.Protocol):
 
     def drained(self) -> None:
         """Every request has its response."""
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_result(None)
         if self.on_drained is not None:
             self.on_drained()
 
@@ -425,10 +558,16 @@ class Connection(CoreConnection, asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The transport's buffer is full."""
+        self._is_full = True
         self.is_writable = False
 
     def resume_writing(self) -> None:
         """The transport's buffer has space again."""
+        self._is_full = False
+        if self._stage is not ConnectionState.REAUTHENTICATING:
+            self._writable()
+
+    def _writable(self) -> None:
         self.is_writable = True
         if self.on_writable is not None:
             self.on_writable()
@@ -442,9 +581,10 @@ class Connection(CoreConnection, asyncio.Protocol):
         if self._end_reason is None:
             said = "The broker closed the connection" if exc is None else describe(exc)
             self._end_reason = self._network_error(said)
+            self._end_reason.__cause__ = exc
         reason = self._end_reason
-        if not self._closed.done():
-            self._closed.set_result(None)
+        if not self.closed.done():
+            self.closed.set_result(None)
         try:
             self._fail_pending(reason)
         finally:
@@ -471,6 +611,8 @@ class Connection(CoreConnection, asyncio.Protocol):
         self.abort(self._network_error(describe(error)))
 
     def _fail_pending(self, reason: KafkaError) -> None:
+        self.pending.extend(one for one in self._waiting if one.on_response is not None)
+        self._waiting.clear()
         while self.pending:
             try:
                 self.pending.popleft().on_response(None, reason)

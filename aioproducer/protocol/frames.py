@@ -173,7 +173,11 @@ def _decode_refusal(version: int, frame: Buffer, offset: int, code: int) -> ApiV
 
 
 class FrameDecoder:
-    """Cuts the bytes of one connection into frames."""
+    """Cuts the bytes of one connection into frames.
+
+    Attributes:
+        max_frame_size: The largest frame to accept, in bytes.
+    """
 
     def __init__(self, *, max_frame_size: int = MAX_FRAME_SIZE) -> None:
         """Start with an empty connection.
@@ -181,7 +185,7 @@ class FrameDecoder:
         Args:
             max_frame_size: The largest frame to accept, in bytes.
         """
-        self._max_frame_size = max_frame_size
+        self.max_frame_size = max_frame_size
         self._buffer = bytearray()
         self._frame_size = -1
         self._frames_seen = 0
@@ -221,14 +225,14 @@ class FrameDecoder:
 
     def _read_size(self) -> int:
         size = int.from_bytes(self._buffer[:_SIZE_BYTES], "big", signed=True)
-        if _CORRELATION_ID_BYTES <= size <= self._max_frame_size:
+        if _CORRELATION_ID_BYTES <= size <= self.max_frame_size:
             return size
         guess = _guess_speaker(bytes(self._buffer[:_SIZE_BYTES]))
         if self._frames_seen == 0 and guess:
             raise OtherProtocolError(guess[0], hint=guess[1])
         raise ProtocolError(
             f"The broker announced an answer of {size} bytes, which is not between "
-            f"{_CORRELATION_ID_BYTES} and {self._max_frame_size}",
+            f"{_CORRELATION_ID_BYTES} and {self.max_frame_size}",
             hint="Check that bootstrap_servers names the port of a Kafka listener.",
         )
 

@@ -229,7 +229,7 @@ async def start_failing(address: str, **more: Unpack[ProducerOptions]) -> str:
     [
         pytest.param(
             b"HTTP/1.1 400 Bad Request\r\n\r\n",
-            "web server, not a Kafka broker. The port is not Kafka's",
+            "The port is not Kafka's: check it in bootstrap_servers",
             id="HTTP",
         ),
         pytest.param(b"\x15\x03\x03\x00\x02\x02\x46", "Set security_protocol to SSL", id="TLS"),
