@@ -58,11 +58,15 @@ class Certificate:
         _replace(key, self.key_pem)
         _replace(certificate, self.certificate_pem)
 
+    def show_in(self, context: ssl.SSLContext) -> None:
+        """Have connections of a context show this certificate."""
+        # Its types name OpenSSL contexts that are not installed.
+        self.leaf.configure_cert(context)  # pyright: ignore[reportUnknownMemberType]
+
     def server_context(self) -> ssl.SSLContext:
         """Return the TLS settings of a server that shows this certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        # Its types name OpenSSL contexts that are not installed.
-        self.leaf.configure_cert(context)  # pyright: ignore[reportUnknownMemberType]
+        self.show_in(context)
         return context
 
 

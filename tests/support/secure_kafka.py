@@ -191,6 +191,10 @@ class SecureKafka(LocalKafka):
             self.grant(WRITER, _TEST_TOPICS, "WRITE", "READ", "DESCRIBE", "CREATE")
         return self
 
+    def protocol(self, listener: str) -> str:
+        """Return a listener's security protocol, as clients have to set it."""
+        return "PLAINTEXT" if listener == "PLAINTEXT" else self._listeners[listener].protocol
+
     def keystore(self, listener: str) -> Path:
         """Return the file of a listener's certificate and key."""
         return self._files / f"{listener.lower()}.pem"
