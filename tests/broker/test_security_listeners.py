@@ -158,7 +158,7 @@ async def test_records_are_stored_once_with_each_mechanism(
 
 async def start_fails(producer: Producer[Any, Any]) -> KafkaError:
     """Return the error of a start, which has to come long before `max_block_ms`."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         with pytest.raises(KafkaError) as caught:
             await producer.start()
     return caught.value
