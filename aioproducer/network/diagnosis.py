@@ -183,7 +183,8 @@ def most_telling(errors: Iterable[KafkaError], reasons: Mapping[str, str]) -> Ka
         errors: Of each address.
         reasons: All of them, by address.
     """
-    for kind in (AuthenticationError, ConfigError, ListenerMismatchError, KafkaError):
+    kinds: tuple[type[KafkaError], ...] = (AuthenticationError, ConfigError, ListenerMismatchError)
+    for kind in (*kinds, KafkaError):
         for error in errors:
             if isinstance(error, kind) and not error.retriable:
                 if isinstance(error, KafkaConnectionError):
