@@ -20,6 +20,7 @@ import pytest_asyncio
 import uvloop
 from blockbuster import blockbuster_ctx
 
+from tests.support.secure_kafka import SecureKafka
 from tests.support.virtual_time import VirtualTimeLoop
 from tools.kafka import (
     Kafka,
@@ -31,7 +32,7 @@ from tools.kafka import (
 )
 from tools.kafka_zookeeper import ZooKeeperKafka
 
-BROKER_FIXTURES = {"kafka", "kafka39", "kafka21", "kafka3"}
+BROKER_FIXTURES = {"kafka", "kafka39", "kafka21", "kafka3", "secure_kafka", "secure_kafka39"}
 LEAK_GRACE = 2.0
 MISSING_KAFKA = pytest.StashKey[str]()
 
@@ -135,6 +136,24 @@ def kafka(pytestconfig: pytest.Config) -> Iterator[Kafka]:
 def kafka39(pytestconfig: pytest.Config) -> Iterator[Kafka]:
     """One broker of the last release before 4."""
     yield from _running(pytestconfig, lambda: start_kafka("3.9.1"))
+
+
+@pytest.fixture(scope="session")
+def secure_kafka(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SecureKafka]:
+    """One broker of the newest release, with TLS, every SASL mechanism and ACLs."""
+    files = tmp_path_factory.mktemp("secure-kafka")
+    yield from _running(pytestconfig, lambda: SecureKafka(files).start())
+
+
+@pytest.fixture(scope="session")
+def secure_kafka39(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SecureKafka]:
+    """The same of the last release before 4."""
+    files = tmp_path_factory.mktemp("secure-kafka39")
+    yield from _running(pytestconfig, lambda: SecureKafka(files, "3.9.1").start())
 
 
 @pytest.fixture(scope="session")

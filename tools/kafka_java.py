@@ -15,6 +15,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -34,7 +35,7 @@ from tools.kafka_cluster import (
     wait_until,
 )
 
-__all__ = ["LocalKafka"]
+__all__ = ["Listener", "LocalKafka"]
 
 _POM = """\
 <project xmlns="http://maven.apache.org/POM/4.0.0">
@@ -55,6 +56,26 @@ _POM = """\
 """
 
 
+_PLAINTEXT_LISTENERS = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
+"""The protocols of the listeners that every broker has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One more way to reach a broker, beside its PLAINTEXT listener.
+
+    Attributes:
+        protocol: Kafka's security protocol: "SSL", "SASL_SSL", ...
+        config: Options of this listener alone, by Kafka's names without `listener.name.<name>.`.
+        is_forwarded: The broker tells its clients another port than the one where it listens, for
+            a test that stands in between.
+    """
+
+    protocol: str
+    config: Mapping[str, object] = field(default_factory=dict[str, object])
+    is_forwarded: bool = False
+
+
 class LocalKafka(NodeControl):
     """Brokers of one version as Java processes on 127.0.0.1, in KRaft combined mode.
 
@@ -62,6 +83,9 @@ class LocalKafka(NodeControl):
         version: The Kafka release, as Maven names it.
         brokers: How many; three replicate each partition on all, with two in sync to accept.
         config: Broker options on top of ours, by Kafka's names.
+        listeners: More listeners, by name, on free ports.
+        jvm_options: Options of the brokers' Java, such as `-Dname=value`.
+        format_arguments: More arguments of `StorageTool format`, such as `--add-scram`.
         owned: The cluster dies with this process (its next start sees to it). False for hand
             work, where the brokers outlive the command that started them.
         first_port: Where node 1 listens, if that port is free.
@@ -70,6 +94,9 @@ class LocalKafka(NodeControl):
     Attributes:
         pom: What Maven is to fetch, but for the version.
         started: What a broker logs once the controller lets it serve clients.
+        addresses: Where each listener is, by name: what clients take for `bootstrap_servers`.
+        advertised_addresses: Where the brokers tell clients to go. The same, unless a listener is
+            forwarded.
     """
 
     pom: ClassVar[str] = _POM
@@ -81,6 +108,9 @@ class LocalKafka(NodeControl):
         brokers: int = 1,
         *,
         config: Mapping[str, str] | None = None,
+        listeners: Mapping[str, Listener] | None = None,
+        jvm_options: Sequence[str] = (),
+        format_arguments: Sequence[str] = (),
         owned: bool = True,
         first_port: int | None = None,
         home: Path = HOME,
@@ -88,7 +118,12 @@ class LocalKafka(NodeControl):
         self.version = version
         self.nodes = range(1, brokers + 1)
         self.bootstrap_servers = ""
+        self.addresses: dict[str, str] = {}
+        self.advertised_addresses: dict[str, str] = {}
         self._config = dict(config or {})
+        self._listeners = dict(listeners or {})
+        self._jvm_options = tuple(jvm_options)
+        self._format_arguments = tuple(format_arguments)
         self._owner = Process.of(os.getpid()) if owned else None
         self._first_port = first_port
         self._home = home
@@ -113,7 +148,8 @@ class LocalKafka(NodeControl):
         (self._home / "run").mkdir(parents=True, exist_ok=True)
         self._directory = Path(tempfile.mkdtemp(prefix="kafka-", dir=self._home / "run"))
         try:
-            self._configure(free_ports(2 * len(self.nodes), self._first_port))
+            ports = free_ports(self._ports_of_a_node() * len(self.nodes), self._first_port)
+            self._configure(ports)
             self._prepare()
             logs = [(node, self._spawn(node)) for node in self.nodes]
             for node, seen in logs:
@@ -181,10 +217,24 @@ class LocalKafka(NodeControl):
             raise ValueError("this Kafka is not started")
         return self._directory / f"node-{node}"
 
+    def _ports_of_a_node(self) -> int:
+        """PLAINTEXT, the controller, each listener, and once more each that is forwarded."""
+        forwarded = [one for one in self._listeners.values() if one.is_forwarded]
+        return 2 + len(self._listeners) + len(forwarded)
+
     def _configure(self, ports: Sequence[int]) -> None:
-        clients = dict(zip(self.nodes, ports[::2], strict=True))
-        controllers = dict(zip(self.nodes, ports[1::2], strict=True))
-        self.bootstrap_servers = ",".join(f"127.0.0.1:{port}" for port in clients.values())
+        count = self._ports_of_a_node()
+        columns = [dict(zip(self.nodes, ports[at::count], strict=True)) for at in range(count)]
+        clients = {"PLAINTEXT": columns.pop(0)}
+        controllers = columns.pop(0)
+        clients |= {name: columns.pop(0) for name in self._listeners}
+        advertised = clients | {
+            name: columns.pop(0) for name, one in self._listeners.items() if one.is_forwarded
+        }
+        self.addresses = {name: _addresses(ports) for name, ports in clients.items()}
+        self.advertised_addresses = {name: _addresses(one) for name, one in advertised.items()}
+        self.bootstrap_servers = self.addresses["PLAINTEXT"]
+        protocols = {name: listener.protocol for name, listener in self._listeners.items()}
         replicas = min(3, len(self.nodes))
         in_sync = 2 if replicas == 3 else 1
         for node in self.nodes:
@@ -196,11 +246,18 @@ class LocalKafka(NodeControl):
                 "controller.quorum.voters": ",".join(
                     f"{voter}@127.0.0.1:{port}" for voter, port in controllers.items()
                 ),
-                "listeners": f"PLAINTEXT://127.0.0.1:{clients[node]},"
-                f"CONTROLLER://127.0.0.1:{controllers[node]}",
-                "advertised.listeners": f"PLAINTEXT://127.0.0.1:{clients[node]}",
-                "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+                "listeners": _listed(clients, node, f"CONTROLLER://127.0.0.1:{controllers[node]}"),
+                "advertised.listeners": _listed(advertised, node),
+                "listener.security.protocol.map": ",".join(
+                    f"{name}:{protocol}"
+                    for name, protocol in {**_PLAINTEXT_LISTENERS, **protocols}.items()
+                ),
                 "controller.listener.names": "CONTROLLER",
+                **{
+                    f"listener.name.{name.lower()}.{option}": value
+                    for name, listener in self._listeners.items()
+                    for option, value in listener.config.items()
+                },
                 "log.dirs": self.data(node),
                 "num.partitions": 3,
                 "auto.create.topics.enable": "true",
@@ -231,7 +288,7 @@ class LocalKafka(NodeControl):
                 self._java(
                     ["-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"],
                     "kafka.tools.StorageTool",
-                    ["format", "-t", cluster_id, "-c"],
+                    ["format", *self._format_arguments, "-t", cluster_id, "-c"],
                     node,
                 ),
                 stdin=subprocess.DEVNULL,
@@ -255,7 +312,8 @@ class LocalKafka(NodeControl):
 
     def _spawn(self, node: int) -> int:
         """Start a broker's process; return how long its log was before."""
-        return self._launch(node, self._java(["-Xmx512m"], "kafka.Kafka", [], node))
+        options = ["-Xmx512m", *self._jvm_options]
+        return self._launch(node, self._java(options, "kafka.Kafka", [], node))
 
     def _launch(self, node: int, command: Sequence[str]) -> int:
         with self.log(node).open("ab") as log:
@@ -312,6 +370,16 @@ class LocalKafka(NodeControl):
             process.wait()
         if self._processes:
             self._record()
+
+
+def _addresses(ports: Mapping[int, int]) -> str:
+    return ",".join(f"127.0.0.1:{port}" for port in ports.values())
+
+
+def _listed(listeners: Mapping[str, Mapping[int, int]], node: int, *more: str) -> str:
+    """Write the listeners of a node as its configuration wants them."""
+    own = (f"{name}://127.0.0.1:{ports[node]}" for name, ports in listeners.items())
+    return ",".join([*own, *more])
 
 
 def _require_java() -> None:

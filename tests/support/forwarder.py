@@ -19,6 +19,11 @@ _PIECE = 16_384
 class Forwarder:
     """Passes every connection on to another port of this machine.
 
+    Args:
+        target: As the attribute.
+        port: Where to listen; 0 for a free port.
+        bytes_per_second: As the attribute.
+
     Attributes:
         target: The port that new connections lead to.
         port: Where it listens.
@@ -26,9 +31,9 @@ class Forwarder:
         bytes_per_second: How fast it passes on what clients send; None for at once.
     """
 
-    def __init__(self, target: int, *, bytes_per_second: int | None = None) -> None:
+    def __init__(self, target: int, *, port: int = 0, bytes_per_second: int | None = None) -> None:
         self.target = target
-        self.port = 0
+        self.port = port
         self.accepted = 0
         self.bytes_per_second = bytes_per_second
         self._writers: set[asyncio.StreamWriter] = set()
@@ -36,7 +41,7 @@ class Forwarder:
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
