@@ -128,7 +128,7 @@ class Authentication:
                 self._fetch_failed(error)
                 return
             await connection.hold()
-            if not connection.is_open:
+            if connection.closed.done():
                 return
             used_at = connection.last_used_at
             await self._talk(exchange, first)

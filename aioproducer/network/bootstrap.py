@@ -136,9 +136,7 @@ class Bootstrap:
         if self.connection is not None:
             self.connection.leave_behind()
 
-    async def _ask_one(
-        self, connection: Connection, request: MetadataRequest
-    ) -> MetadataResponse:
+    async def _ask_one(self, connection: Connection, request: MetadataRequest) -> MetadataResponse:
         version = connection.version_for(METADATA)
         try:
             return await connection.request(

@@ -197,7 +197,6 @@ class _Attempt:
 
     async def connect_to_any(self, hosts: Sequence[str]) -> Connection:
         """Connect to the first of a host's addresses to answer."""
-
         errors: list[KafkaError] = []
 
         def failed(error: Exception) -> None:

@@ -305,7 +305,7 @@ class Connection(CoreConnection, asyncio.Protocol):
         Raises:
             NetworkError: The connection ended first; the broker may have acted on the request.
         """
-        received, on_response = self._response()
+        received, on_response = self._response_of(api)
         self.send(api, version, request, timeout=timeout, on_response=on_response)
         return await received
 
@@ -315,23 +315,24 @@ class Connection(CoreConnection, asyncio.Protocol):
         Raises:
             NetworkError: The connection ended first.
         """
-        received, on_response = self._response()
+        received, on_response = self._response_of(api)
         self._send(api, self.version_for(api), request, timeout, on_response)
         return await received
 
-    def _response(
-        self,
-    ) -> tuple[asyncio.Future[Any], Callable[[Any, KafkaError | None], None]]:
-        """Return a future of a response, and what resolves it."""
-        received: asyncio.Future[Any] = self._loop.create_future()
+    def _response_of(
+        self, api: Api[Req, Resp]
+    ) -> tuple[asyncio.Future[Resp], Callable[[Resp | None, KafkaError | None], None]]:
+        """Return the future of a response, and what resolves it."""
+        received: asyncio.Future[Resp] = self._loop.create_future()
 
-        def on_response(response: object, error: KafkaError | None) -> None:
+        def on_response(response: Resp | None, error: KafkaError | None) -> None:
             if received.done():
                 return
-            if error is None:
-                received.set_result(response)
-            else:
+            if response is None:
+                assert error is not None, api.name
                 received.set_exception(error)
+            else:
+                received.set_result(response)
 
         return received, on_response
 

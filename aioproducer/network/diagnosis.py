@@ -53,8 +53,8 @@ _ALERTS: Final = (
     (
         "UNKNOWN_CA",
         "the broker does not trust the authority of the client's certificate",
-        "Have ssl_certificate_location signed by an authority in the broker's ssl.truststore, or add"
-        " its authority there.",
+        "Have the broker trust it (ssl.truststore), or take a certificate of an authority that it"
+        " trusts.",
     ),
     (
         "CERTIFICATE_EXPIRED",
@@ -91,9 +91,7 @@ class Progress:
     def __init__(self, address: BrokerAddress, *, uses_tls: bool) -> None:
         self._address = address
         security = "SASL" if uses_tls else "TLS or SASL"
-        self._silence = (
-            f"is {security} expected there, is it no Kafka broker, or does it hang?"
-        )
+        self._silence = f"is {security} expected there, is it no Kafka broker, or does it hang?"
         self._reasons: dict[str, tuple[str, str]] = {}
 
     def negotiates(self, host: str) -> None:
@@ -150,7 +148,10 @@ def diagnose(
         uses_tls: Whether the connection was to use TLS.
         state: How far the connection was.
     """
-    if isinstance(error, (AuthenticationError, ConfigError, KafkaConnectionError)):
+    is_authenticating = state is ConnectionState.AUTHENTICATING
+    if isinstance(error, AuthenticationError) and is_authenticating:
+        return error
+    if isinstance(error, (ConfigError, KafkaConnectionError)):
         return error
     tls_error = error if isinstance(error, ssl.SSLError) else error.__cause__
     if isinstance(tls_error, ssl.SSLError):
@@ -182,7 +183,8 @@ def most_telling(errors: Iterable[KafkaError], reasons: Mapping[str, str]) -> Ka
         errors: Of each address.
         reasons: All of them, by address.
     """
-    for kind in (AuthenticationError, ConfigError, ListenerMismatchError, KafkaError):
+    kinds: tuple[type[KafkaError], ...] = (AuthenticationError, ConfigError, ListenerMismatchError)
+    for kind in (*kinds, KafkaError):
         for error in errors:
             if isinstance(error, kind) and not error.retriable:
                 if isinstance(error, KafkaConnectionError):
@@ -306,9 +308,7 @@ def _mismatch(
     )
 
 
-def _tls_error(
-    error: ssl.SSLError, address: BrokerAddress, what: str, hint: str
-) -> TlsError:
+def _tls_error(error: ssl.SSLError, address: BrokerAddress, what: str, hint: str) -> TlsError:
     made = TlsError(what[0].upper() + what[1:], broker=str(address), hint=hint)
     made.__cause__ = error
     return made

@@ -19,7 +19,7 @@ _PAUSE: Final = Backoff(1_000, 10_000)
 
 class _Refusal(NamedTuple):
     error: AuthenticationError
-    count: int
+    times: int
     until: float
 
 
@@ -38,8 +38,8 @@ class Refusals:
     def add(self, address: BrokerAddress, error: AuthenticationError, now: float) -> None:
         """An address refused us."""
         known = self._by_address.get(_place(address))
-        count = 1 if known is None else known.count + 1
-        self._by_address[_place(address)] = _Refusal(error, count, now + _PAUSE.after(count))
+        times = 1 if known is None else known.times + 1
+        self._by_address[_place(address)] = _Refusal(error, times, now + _PAUSE.after(times))
 
     def forget(self, address: BrokerAddress) -> None:
         """An address took us."""

@@ -3,6 +3,8 @@
     client  n,,<SOH>auth=Bearer <token><SOH><extension>=<value><SOH><SOH>
     broker  nothing if it takes the token, else JSON with the reason
     client  <SOH>, so that the broker ends the exchange with its error
+
+No token is shown, and what the broker says of one is cut to a bounded length.
 """
 
 from __future__ import annotations

@@ -51,6 +51,10 @@ def mechanism(config: ProducerConfig) -> Scram:
     return Scram(config.sasl_mechanism, config.sasl_username, config.sasl_password)
 
 
+def _new_nonce() -> str:
+    return secrets.token_urlsafe(_NONCE_BYTES)
+
+
 class Scram:
     """Proves that it knows the password, and asks the broker for the same.
 
@@ -70,7 +74,7 @@ class Scram:
         username: str,
         password: str | SecretProvider,
         *,
-        make_nonce: Callable[[], str] = partial(secrets.token_urlsafe, _NONCE_BYTES),
+        make_nonce: Callable[[], str] = _new_nonce,
     ) -> None:
         self.name = name
         self._hash = _HASHES[name]
