@@ -17,7 +17,8 @@ KEY = "canary-secret-key"
 
 
 def config(**options: Any) -> ProducerConfig:
-    return ProducerConfig(**{"bootstrap_servers": "a.example:1,b.example:1", **options})
+    options.setdefault("bootstrap_servers", "a.example:1,b.example:1")
+    return ProducerConfig(**options)
 
 
 def refusal(**options: Any) -> str:
