@@ -33,7 +33,7 @@ from tests.support.secure_kafka import (
     new_secret,
 )
 
-SASL_LISTENERS = ["SASL_PLAINTEXT", "SASL_SSL", "SASL_REAUTH"]
+SASL_LISTENERS = ["SASL_PLAINTEXT", "SASL_SSL"]
 
 
 @pytest.fixture(params=["newest", "3.9"])

@@ -1,13 +1,15 @@
 """A real Kafka with TLS, every SASL mechanism and ACLs, and what its administrator does to it.
 
-    listener        what it asks of a client
-    PLAINTEXT       nothing: for the administrator, and between brokers
-    SSL             TLS
-    MTLS            TLS with a certificate; the user is its common name
-    SASL_PLAINTEXT  one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER
-    SASL_SSL        the same, in TLS
-    SASL_REAUTH     the same, in TLS, and again every 3 s
-    *_FORWARDED     as SSL, MTLS, SASL_SSL, behind a port where the test runs a `Forwarder`
+    listener          what it asks of a client
+    PLAINTEXT         nothing: for the administrator, and between brokers
+    SSL               TLS
+    MTLS              TLS with a certificate; the user is its common name
+    SASL_PLAINTEXT    one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER
+    SASL_SSL          the same, in TLS
+    REAUTH_FORWARDED  the same, in TLS, and again every 3 s
+
+A *_FORWARDED listener tells clients a port where the test runs a `Forwarder`, which counts their
+connections and cuts them. SSL, MTLS and SASL_SSL have such twins.
 
 Users: `WRITER` may use the topics whose names begin with "test-"; whoever else is known may do
 nothing until it is granted. A client without a name, on PLAINTEXT and SSL, may do everything.
@@ -287,20 +289,21 @@ class SecureKafka(LocalKafka):
             "MTLS": Listener("SSL", self._mutual_tls("MTLS")),
             "SASL_PLAINTEXT": Listener("SASL_PLAINTEXT", sasl),
             "SASL_SSL": Listener("SASL_SSL", {**self._tls("SASL_SSL"), **sasl}),
-            "SASL_REAUTH": Listener(
-                "SASL_SSL",
-                {
-                    **self._tls("SASL_REAUTH"),
-                    **sasl,
-                    "connections.max.reauth.ms": REAUTHENTICATION_MS,
-                },
-            ),
             "SSL_FORWARDED": Listener("SSL", self._tls("SSL_FORWARDED"), is_forwarded=True),
             "MTLS_FORWARDED": Listener(
                 "SSL", self._mutual_tls("MTLS_FORWARDED"), is_forwarded=True
             ),
             "SASL_FORWARDED": Listener(
                 "SASL_SSL", {**self._tls("SASL_FORWARDED"), **sasl}, is_forwarded=True
+            ),
+            "REAUTH_FORWARDED": Listener(
+                "SASL_SSL",
+                {
+                    **self._tls("REAUTH_FORWARDED"),
+                    **sasl,
+                    "connections.max.reauth.ms": REAUTHENTICATION_MS,
+                },
+                is_forwarded=True,
             ),
         }
 
