@@ -43,6 +43,7 @@ from aioproducer.hooks import (
 from aioproducer.options import (
     INT64_MAX,
     Rule,
+    Secret,
     choice,
     flag,
     function,
@@ -51,11 +52,12 @@ from aioproducer.options import (
     pairs,
     secret,
     servers,
+    some_text,
     split_host_port,
-    text,
     tls_settings,
     whole_number,
 )
+from aioproducer.security_options import check_security
 
 __all__ = [
     "CompressionType",
@@ -128,6 +130,7 @@ _ACKS: Final = choice(
     aliases={"all": -1, "-1": -1, -1: -1, "0": 0, 0: 0, "1": 1, 1: 1},
     allowed="'all' (or -1), 0, 1",
 )
+_MECHANISM: Final = choice(*get_args(SaslMechanism), is_optional=True)
 _COMPRESSION: Final = choice(*get_args(CompressionType), aliases={None: "none"})
 
 
@@ -391,9 +394,9 @@ class ProducerConfig:
     """Whether sending to a topic that does not exist asks the broker to create it. The broker
     must allow it too (`auto.create.topics.enable`)."""
 
-    security_protocol: Annotated[
-        SecurityProtocol, choice(*get_args(SecurityProtocol))
-    ] = "PLAINTEXT"
+    security_protocol: Annotated[SecurityProtocol, choice(*get_args(SecurityProtocol))] = (
+        "PLAINTEXT"
+    )
     """How to speak to brokers: `"PLAINTEXT"`, `"SSL"` (TLS), `"SASL_PLAINTEXT"` or `"SASL_SSL"`
     (SASL over TLS). It has to be that of the broker's listener; there is no fallback."""
 
@@ -401,23 +404,23 @@ class ProducerConfig:
     """The TLS settings for `security_protocol="SSL"` and `"SASL_SSL"`, all of them; no other `ssl_`
     option may be set then. None: made from these options, for TLS 1.2 and newer."""
 
-    ssl_ca_location: Annotated[str | None, text("the path of a file or folder")] = None
+    ssl_ca_location: Annotated[str | None, some_text("the path of a file or folder")] = None
     """Path of the certificates of the authorities to trust, as a PEM file, or as a folder made by
     `openssl rehash`. None: `ssl_ca_pem`, or else those that the system trusts. A file that was
     changed is read again for the next connection."""
 
-    ssl_ca_pem: Annotated[str | None, text("certificates as PEM text")] = None
+    ssl_ca_pem: Annotated[str | None, some_text("certificates as PEM text")] = None
     """The certificates of the authorities to trust, as PEM text."""
 
-    ssl_certificate_location: Annotated[str | None, text("the path of a file")] = None
+    ssl_certificate_location: Annotated[str | None, some_text("the path of a file")] = None
     """Path of the client's certificate for brokers that ask for one (mutual TLS), as a PEM file;
     its intermediate authorities follow in the file. A changed file is read again for the next
     connection."""
 
-    ssl_certificate_pem: Annotated[str | None, text("certificates as PEM text")] = None
+    ssl_certificate_pem: Annotated[str | None, some_text("certificates as PEM text")] = None
     """The client's certificate, and its intermediate authorities, as PEM text."""
 
-    ssl_key_location: Annotated[str | None, text("the path of a file")] = None
+    ssl_key_location: Annotated[str | None, some_text("the path of a file")] = None
     """Path of the private key of the client's certificate, as a PEM file. None: it is in the file
     `ssl_certificate_location`."""
 
@@ -434,14 +437,14 @@ class ProducerConfig:
     leaves that out, so that anybody with a certificate of the same authority can pose as the
     broker."""
 
-    sasl_mechanism: Annotated[SaslMechanism | None, choice(
-        *get_args(SaslMechanism), aliases={None: None}
-    )] = None
+    sasl_mechanism: Annotated[
+        SaslMechanism | None, choice(*get_args(SaslMechanism), is_optional=True)
+    ] = None
     """How to log in with `security_protocol="SASL_SSL"` or `"SASL_PLAINTEXT"`: `"PLAIN"`,
     `"SCRAM-SHA-256"`, `"SCRAM-SHA-512"`, `"OAUTHBEARER"`, `"GSSAPI"` (Kerberos) or
     `"AWS_MSK_IAM"`."""
 
-    sasl_username: Annotated[str | None, text("a user name")] = None
+    sasl_username: Annotated[str | None, some_text("a user name")] = None
     """User name for PLAIN and SCRAM."""
 
     sasl_password: Annotated[
@@ -465,11 +468,11 @@ class ProducerConfig:
     ] = ()
     """SASL extensions to send with each token (KIP-342), as a mapping or as `"name=value,..."`."""
 
-    sasl_oauthbearer_token_endpoint_url: Annotated[str | None, text("a URL")] = None
+    sasl_oauthbearer_token_endpoint_url: Annotated[str | None, some_text("a URL")] = None
     """URL of the identity provider's token endpoint, for OAUTHBEARER (KIP-768)."""
 
     sasl_oauthbearer_client_credentials_client_id: Annotated[
-        str | None, text("a client id")
+        str | None, some_text("a client id")
     ] = None
     """Client id for the client credentials grant (KIP-1139)."""
 
@@ -478,17 +481,17 @@ class ProducerConfig:
     ] = None
     """Client secret for the client credentials grant (KIP-1139)."""
 
-    sasl_oauthbearer_scope: Annotated[str | None, text("scopes, separated by spaces")] = None
+    sasl_oauthbearer_scope: Annotated[str | None, some_text("scopes, separated by spaces")] = None
     """Scope to ask the token endpoint for."""
 
     sasl_kerberos_service_name: Annotated[str, header_text()] = "kafka"
     """For GSSAPI: the first part of the brokers' principal, `kafka` in `kafka/host@REALM`."""
 
-    sasl_aws_region: Annotated[str | None, text("an AWS region")] = None
+    sasl_aws_region: Annotated[str | None, some_text("an AWS region")] = None
     """For AWS_MSK_IAM: the region. None: that in the broker's host name, or else that of the AWS
     profile or environment."""
 
-    sasl_aws_profile: Annotated[str | None, text("an AWS profile")] = None
+    sasl_aws_profile: Annotated[str | None, some_text("an AWS profile")] = None
     """For AWS_MSK_IAM: the profile of AWS's configuration files whose credentials to use. None:
     botocore's usual search."""
 
@@ -526,11 +529,13 @@ class ProducerConfig:
         values = _DEFAULTS | {
             name: _RULES[name].check(name, value) for name, value in given.items()
         }
+        # Values as they were given, but for secrets: those show themselves nowhere.
+        given |= {name: value for name, value in values.items() if isinstance(value, Secret)}
         for name, value in (values | {"_given": given}).items():
             object.__setattr__(self, name, value)
         self._resolve_idempotence()
         self._resolve_delivery_timeout()
-        self._check_tls()
+        self._check_security()
         self._advise_more_servers()
         self._advise_milliseconds()
 
@@ -708,14 +713,10 @@ class ProducerConfig:
         logger.warning("delivery_timeout_ms is raised to linger_ms + request_timeout_ms, %d", least)
         object.__setattr__(self, "delivery_timeout_ms", least)
 
-    def _check_tls(self) -> None:
-        if self.ssl_context is not None and not self.uses_tls:
-            raise ConfigError(
-                option="security_protocol",
-                value=self.security_protocol,
-                allowed="'SSL' or 'SASL_SSL' with an ssl_context",
-                hint="Set security_protocol='SSL', or leave out ssl_context.",
-            )
+    def _check_security(self) -> None:
+        values = {name: getattr(self, name) for name in _DEFAULTS}
+        is_local = all(_is_local(host) for host, _ in self.bootstrap_addresses)
+        check_security(values, _DEFAULTS, is_local=is_local)
 
     def _advise_milliseconds(self) -> None:
         for name, value in self._given.items():

@@ -27,8 +27,8 @@ __all__ = [
     "pairs",
     "secret",
     "servers",
+    "some_text",
     "split_host_port",
-    "text",
     "tls_settings",
     "whole_number",
 ]
@@ -175,7 +175,7 @@ def choice(
     *names: str,
     aliases: Mapping[str | int | None, str | int] | None = None,
     allowed: str = "",
-    advice: Callable[[str], str] = lambda _: "",
+    is_optional: bool = False,
 ) -> Rule:
     """Allow a few values; texts in any case.
 
@@ -183,17 +183,19 @@ def choice(
         *names: The values allowed that are texts.
         aliases: From every other value accepted to the one it stands for.
         allowed: What is allowed, for a reader; by default the names.
-        advice: What to do about a text that is none of them.
+        is_optional: Whether None is allowed and stands for itself.
     """
     meanings = {_folded(spelling): meaning for spelling, meaning in (aliases or {}).items()}
     meanings |= {_folded(name): name for name in names}
 
-    def accept(value: object) -> str | int:
+    def accept(value: object) -> str | int | None:
+        if value is None and is_optional:
+            return None
         if value is None or (isinstance(value, str | int) and not isinstance(value, bool)):
             meaning = meanings.get(_folded(value))
             if meaning is not None:
                 return meaning
-        raise _Refused(advice(value) if isinstance(value, str) else "")
+        raise _Refused
 
     return Rule(allowed or ", ".join(f"'{name}'" for name in names), accept)
 
@@ -219,7 +221,7 @@ def header_text() -> Rule:
     return Rule("a text of one line, at most 32767 bytes in UTF-8", accept)
 
 
-def text(what: str) -> Rule:
+def some_text(what: str) -> Rule:
     """Allow None and a text that is not empty."""
 
     def accept(value: object) -> str | None:

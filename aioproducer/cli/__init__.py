@@ -11,7 +11,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 
-from aioproducer.cli import produce
+from aioproducer.cli import check, produce
 from aioproducer.version import __version__
 
 __all__ = ["main"]
@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"aioproducer {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     produce.add_arguments(commands.add_parser("produce", help="send lines to a topic"))
+    check.add_arguments(commands.add_parser("check", help="walk the way to the brokers"))
     options = parser.parse_args(arguments)
     logging.basicConfig(format="aioproducer: %(message)s")
     exit_code: int = options.run(options)

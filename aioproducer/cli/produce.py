@@ -7,21 +7,17 @@ work.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import re
-from collections.abc import Mapping
 
+from aioproducer.cli.arguments import add_broker_arguments, config_from
 from aioproducer.cli.line_sender import LineOptions, send_lines
 from aioproducer.cli.report import say
-from aioproducer.config import ProducerConfig
 from aioproducer.errors import ConfigError
 from aioproducer.records import Header
 
-__all__ = ["add_arguments", "config_from", "line_options_from"]
+__all__ = ["add_arguments", "line_options_from"]
 
-_MAX_BLOCK_MS = "10000"
-_SERIALIZERS = ("key_serializer", "value_serializer")
 _ESCAPE = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|([nrt0\\]))")
 _ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0", b"\\": b"\\"}
 
@@ -30,12 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand, and what runs it."""
     parser.description = "Send the lines of files, or of standard input, to a topic."
     parser.epilog = (
-        r"Delimiters may hold \n, \r, \t, \0, \\ and \xHH. Without -b, options come from the "
-        "environment: KAFKA_BOOTSTRAP_SERVERS, KAFKA_LINGER_MS, ... Exit code: 0 all acknowledged, "
-        "1 some failed, 2 wrong usage, 130 after Ctrl-C, which flushes first."
+        r"Delimiters may hold \n, \r, \t, \0, \\ and \xHH. Without -b and -F, options come from "
+        "the environment: KAFKA_BOOTSTRAP_SERVERS, KAFKA_LINGER_MS, ... Exit code: 0 all "
+        "acknowledged, 1 some failed, 2 wrong usage, 130 after Ctrl-C, which flushes first."
     )
     add = parser.add_argument
-    add("-b", dest="brokers", metavar="BROKERS", help="brokers to ask first, host:port,...")
+    add_broker_arguments(parser)
     add("-t", dest="topic", metavar="TOPIC", required=True, help="where to")
     add("-k", dest="key", metavar="KEY", type=os.fsencode, help="the key of every record")
     add(
@@ -60,15 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="the partition of every record; -1, the default, leaves it to the partitioner",
     )
-    add("-z", dest="codec", metavar="CODEC", help="none, gzip, snappy, lz4 or zstd")
     add(
-        "-X",
+        "-z",
         dest="properties",
-        metavar="NAME=VALUE",
-        type=_property,
+        metavar="CODEC",
+        type=_codec,
         action="append",
-        default=[],
-        help="an option of the producer, such as linger.ms=5; repeatable",
+        help="none, gzip, snappy, lz4 or zstd",
     )
     add(
         "-D",
@@ -107,55 +101,6 @@ def line_options_from(arguments: argparse.Namespace) -> LineOptions:
     )
 
 
-def config_from(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ProducerConfig:
-    """Return the producer's options.
-
-    The environment counts only without `-b`, and arguments win over it. `max.block.ms` is 10 s
-    by default: somebody waits for the cluster to be found.
-
-    Raises:
-        ConfigError: An option is unknown, impossible, given twice, or of no use for lines.
-    """
-    properties: list[tuple[str, str]] = list(arguments.properties)
-    if arguments.brokers is not None:
-        properties.append(("bootstrap.servers", arguments.brokers))
-    if arguments.codec is not None:
-        properties.append(("compression.type", arguments.codec))
-    given: dict[str, tuple[str, str]] = {}
-    for label, value in properties:
-        name = "partitioner" if label == "partitioner.class" else label.replace(".", "_")
-        if name in given:
-            raise ConfigError("given twice", option=label)
-        if name in _SERIALIZERS:
-            raise ConfigError("of no use here: lines are sent as they are", option=label)
-        given[name] = (label, value)
-    if "bootstrap_servers" not in given:
-        given = _from_environment(environ) | given
-    given.setdefault("max_block_ms", ("max.block.ms", _MAX_BLOCK_MS))
-    return ProducerConfig.from_properties(dict(given.values()))
-
-
-def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    try:
-        ProducerConfig.from_env(environ=environ)  # its errors name the variables
-    except ConfigError as error:
-        if error.option == "KAFKA_BOOTSTRAP_SERVERS" and error.value is None:
-            raise ConfigError(
-                "no brokers: give -b host:port, or set KAFKA_BOOTSTRAP_SERVERS"
-            ) from None
-        raise
-    variables = {
-        option.name: f"KAFKA_{option.name.upper()}"
-        for option in dataclasses.fields(ProducerConfig)
-        if option.name not in _SERIALIZERS
-    }
-    return {
-        name: (name, environ[variable])
-        for name, variable in variables.items()
-        if variable in environ
-    }
-
-
 def _run(arguments: argparse.Namespace) -> int:
     try:
         config = config_from(arguments, os.environ)
@@ -163,6 +108,10 @@ def _run(arguments: argparse.Namespace) -> int:
         say(f"aioproducer: {error}")
         return 2
     return send_lines(line_options_from(arguments), config)
+
+
+def _codec(text: str) -> tuple[str, str]:
+    return "compression.type", text
 
 
 def _delimiter(text: str) -> bytes:
@@ -181,10 +130,3 @@ def _header(text: str) -> Header:
     if not name or not name.isprintable():
         raise argparse.ArgumentTypeError("a header is NAME=VALUE")
     return name, os.fsencode(value) if found else None
-
-
-def _property(text: str) -> tuple[str, str]:
-    name, found, value = text.partition("=")
-    if not name or not found:
-        raise argparse.ArgumentTypeError("an option is NAME=VALUE")
-    return name.strip(), value

@@ -28,7 +28,7 @@ __all__ = [
     "WrongEventLoopError",
 ]
 
-_SECRET_WORDS = ("password", "secret", "token", "jaas", "passphrase", "credential", "store_key")
+_SECRET_WORDS = ("password", "secret", "jaas", "passphrase", "key_pem", "store_key", "assertion")
 _NOT_GIVEN: Any = object()
 
 
@@ -56,7 +56,8 @@ class ConfigError(KafkaError, ValueError):
         self._shown = ""
         self.value: object = None
         if value is not _NOT_GIVEN:
-            hidden = any(word in option.lower() for word in _SECRET_WORDS) and value is not None
+            name = option.lower().replace(".", "_")
+            hidden = any(word in name for word in _SECRET_WORDS) and value is not None
             self.value = "<hidden>" if hidden else value
             self._shown = "<hidden>" if hidden else _show(value)
 

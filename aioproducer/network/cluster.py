@@ -44,11 +44,9 @@ from aioproducer.errors.base import seconds
 from aioproducer.network.backoff import Backoff
 from aioproducer.network.bootstrap import Bootstrap
 from aioproducer.network.brokers import Brokers, ConnectionListener, leave_task_behind
-from aioproducer.network.connecting import first_to_respond
-from aioproducer.network.connection import Connection, ConnectionOptions
+from aioproducer.network.connecting import connection_options, first_to_respond
+from aioproducer.network.connection import Connection
 from aioproducer.network.metadata import BrokerAddress, broker_address
-from aioproducer.network.sasl import mechanism_of
-from aioproducer.network.tls import Tls
 from aioproducer.protocol.init_producer_id import INIT_PRODUCER_ID, InitProducerIdRequest
 from aioproducer.protocol.metadata import (
     METADATA,
@@ -58,7 +56,6 @@ from aioproducer.protocol.metadata import (
     MetadataResponseTopic,
 )
 from aioproducer.protocol.schema import Api
-from aioproducer.version import __version__
 
 __all__ = ["Cluster", "ClusterListener", "TopicsInUse"]
 
@@ -148,14 +145,7 @@ class Cluster:
         background: Background,
         listener: ClusterListener,
     ) -> None:
-        self._options = ConnectionOptions(
-            client_id=config.client_id,
-            client_version=__version__,
-            tls=Tls(config) if config.uses_tls else None,
-            mechanism=mechanism_of(config),
-            send_buffer_bytes=config.send_buffer_bytes,
-            receive_buffer_bytes=config.receive_buffer_bytes,
-        )
+        self._options = connection_options(config)
         self.brokers = Brokers(
             config, self._options, background, listener, verify=self._verify, lost=self.refresh
         )

@@ -24,6 +24,7 @@ from typing import Any
 import async_timeout
 
 from aioproducer.background import Background
+from aioproducer.config import ProducerConfig
 from aioproducer.errors import AuthenticationError, KafkaConnectionError, KafkaError, NetworkError
 from aioproducer.errors.base import seconds
 from aioproducer.network.authentication import Authentication
@@ -35,10 +36,13 @@ from aioproducer.network.connection import (
 )
 from aioproducer.network.diagnosis import Progress, diagnose, most_telling, reason_of
 from aioproducer.network.metadata import BrokerAddress
+from aioproducer.network.sasl import mechanism_of
+from aioproducer.network.tls import Tls
 from aioproducer.protocol.api_versions import API_VERSIONS
 from aioproducer.protocol.frames import OtherProtocolError
+from aioproducer.version import __version__
 
-__all__ = ["connect", "first_to_respond"]
+__all__ = ["connect", "connection_options", "first_to_respond", "resolve"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +55,22 @@ _NEXT_AFTER = 0.25
 """Seconds of silence before the next address is tried, too."""
 _CONNECT_ERRORS = (OSError, KafkaError, ValueError, OverflowError)
 """ValueError and OverflowError: a broker advertised an invalid address."""
+
+
+def connection_options(config: ProducerConfig) -> ConnectionOptions:
+    """Return what all connections of a producer have in common.
+
+    Raises:
+        ConfigError: The SASL mechanism lacks a package, or cannot use its credentials.
+    """
+    return ConnectionOptions(
+        client_id=config.client_id,
+        client_version=__version__,
+        tls=Tls(config) if config.uses_tls else None,
+        mechanism=mechanism_of(config),
+        send_buffer_bytes=config.send_buffer_bytes,
+        receive_buffer_bytes=config.receive_buffer_bytes,
+    )
 
 
 async def connect(
@@ -82,7 +102,7 @@ async def connect(
     hosts: list[str] = []
     try:
         async with async_timeout.timeout(timeout):
-            hosts = await _resolve(address.host)
+            hosts = await resolve(address.host)
             attempt = _Attempt(address, options, timeout, progress)
             if len(hosts) == 1:
                 connection = await attempt.connect_to(hosts[0])
@@ -165,7 +185,7 @@ async def _end(attempts: Iterable[asyncio.Task[Connection]]) -> list[Connection]
     return [result for result in results if isinstance(result, Connection)]
 
 
-async def _resolve(host: str) -> list[str]:
+async def resolve(host: str) -> list[str]:
     """The addresses of a host name, in the system's order of preference."""
     for family in (socket.AF_INET, socket.AF_INET6):
         try:

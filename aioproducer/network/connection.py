@@ -230,6 +230,13 @@ class Connection(CoreConnection, asyncio.Protocol):
             return ConnectionState.CLOSING
         return self._stage
 
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """The connection's TLS; None for plain text."""
+        if self._transport is None:
+            return None
+        return cast("ssl.SSLObject | None", self._transport.get_extra_info("ssl_object"))
+
     # ---- requests
 
     def version_for(self, api: Api[Req, Resp], *, at_most: int | None = None) -> int:
@@ -508,8 +515,7 @@ class Connection(CoreConnection, asyncio.Protocol):
                     socket.SOL_SOCKET, socket.SO_RCVBUF, self._options.receive_buffer_bytes
                 )
         # Native code writes to the socket itself, unless the transport changes the bytes (TLS).
-        uses_tls = transport.get_extra_info("ssl_object") is not None
-        fd = -1 if sock is None or uses_tls else sock.fileno()
+        fd = -1 if sock is None or self.tls is not None else sock.fileno()
         self.begin(self._make_writer(transport), os.dup(fd) if fd >= 0 else -1)
 
     def write(self, chunks: Sequence[bytes | memoryview]) -> None:

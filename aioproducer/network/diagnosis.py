@@ -183,14 +183,20 @@ def most_telling(errors: Iterable[KafkaError], reasons: Mapping[str, str]) -> Ka
         errors: Of each address.
         reasons: All of them, by address.
     """
-    kinds: tuple[type[KafkaError], ...] = (AuthenticationError, ConfigError, ListenerMismatchError)
-    for kind in (*kinds, KafkaError):
-        for error in errors:
-            if isinstance(error, kind) and not error.retriable:
-                if isinstance(error, KafkaConnectionError):
-                    error.reasons = dict(reasons)
-                return error
+    final = [error for error in errors if not error.retriable]
+    if final:
+        error = min(final, key=_rank)
+        if isinstance(error, KafkaConnectionError):
+            error.reasons = dict(reasons)
+        return error
     return KafkaConnectionError("No address could be reached", reasons=reasons)
+
+
+def _rank(error: KafkaError) -> int:
+    for rank, kind in enumerate((AuthenticationError, ConfigError, ListenerMismatchError)):
+        if isinstance(error, kind):
+            return rank
+    return 3
 
 
 def reason_of(error: KafkaError) -> str:

@@ -76,6 +76,26 @@ def test_the_defaults_are_those_we_promise() -> None:
         "allow_auto_create_topics": True,
         "security_protocol": "PLAINTEXT",
         "ssl_context": None,
+        "ssl_ca_location": None,
+        "ssl_ca_pem": None,
+        "ssl_certificate_location": None,
+        "ssl_certificate_pem": None,
+        "ssl_key_location": None,
+        "ssl_key_pem": None,
+        "ssl_key_password": None,
+        "ssl_endpoint_identification_algorithm": "https",
+        "sasl_mechanism": None,
+        "sasl_username": None,
+        "sasl_password": None,
+        "sasl_oauth_token_provider": None,
+        "sasl_oauthbearer_extensions": (),
+        "sasl_oauthbearer_token_endpoint_url": None,
+        "sasl_oauthbearer_client_credentials_client_id": None,
+        "sasl_oauthbearer_client_credentials_client_secret": None,
+        "sasl_oauthbearer_scope": None,
+        "sasl_kerberos_service_name": "kafka",
+        "sasl_aws_region": None,
+        "sasl_aws_profile": None,
         "close_timeout_ms": 25000,
         "on_error": None,
         "on_undelivered": None,
@@ -236,32 +256,6 @@ def test_a_delivery_timeout_that_was_not_given_is_raised(caplog: pytest.LogCaptu
     assert "raised" in caplog.text
 
 
-def test_a_tls_context_without_tls_is_refused() -> None:
-    with pytest.raises(ConfigError, match="Set security_protocol='SSL'"):
-        config(ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-
-
-def test_sasl_is_refused_with_the_reason() -> None:
-    with pytest.raises(ConfigError, match="SASL is not supported by this version yet"):
-        config(security_protocol="SASL_SSL")
-
-
-def test_plain_text_has_no_tls_context() -> None:
-    assert config().tls_context() is None
-
-
-def test_tls_uses_the_context_given() -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    assert config(security_protocol="ssl", ssl_context=context).tls_context() is context
-
-
-def test_tls_without_a_context_checks_certificates_and_host_names() -> None:
-    context = config(security_protocol="SSL").tls_context()
-    assert context is not None
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert context.check_hostname
-
-
 def test_one_distant_bootstrap_server_is_worth_a_line_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -324,9 +318,8 @@ def test_an_unknown_property_is_named_with_the_closest_known_one() -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("sasl.jaas.config", "not supported by this version yet, as SASL is not"),
         ("transactional.id", "not supported by this version yet, as transactions are not"),
-        ("ssl.key.password", "pass it as ssl_context"),
+        ("ssl.provider", "no such option"),
     ],
 )
 def test_a_property_we_do_not_have_is_refused_without_its_value(name: str, says: str) -> None:

@@ -102,8 +102,8 @@ def test_a_choice_refuses_everything_else(value: object) -> None:
     assert error.allowed == "'a', 'b'"
 
 
-def test_a_choice_can_advise_what_to_do_about_a_text() -> None:
-    assert refused(choice("a", advice=lambda text: f"{text}? No."), "z").hint == "z? No."
+def test_a_choice_may_be_none_where_it_is_optional() -> None:
+    assert choice("a", is_optional=True).check("n", None) is None
 
 
 @pytest.mark.parametrize("value", [None, 3, "two\nlines", "\r", "\ud800", "\N{EURO SIGN}" * 10_923])

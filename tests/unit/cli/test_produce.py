@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from aioproducer.cli import main
+from aioproducer.cli.arguments import config_from
 from aioproducer.cli.line_sender import LineOptions
-from aioproducer.cli.produce import add_arguments, config_from, line_options_from
+from aioproducer.cli.produce import add_arguments, line_options_from
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import ConfigError
 

@@ -1,0 +1,145 @@
+"""The arguments that every subcommand has: which brokers, and the producer's options.
+
+Options come from `-F` files, `-X` and the letters of a subcommand, the later ones before the
+earlier ones; or, without `-b` and `-F`, from the environment as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from aioproducer.config import ProducerConfig
+from aioproducer.errors import ConfigError
+
+__all__ = ["add_broker_arguments", "config_from", "read_properties"]
+
+_MAX_BLOCK_MS = "10000"
+_SERIALIZERS = ("key_serializer", "value_serializer")
+_ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|.)")
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
+
+
+def add_broker_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say which brokers, and how to speak to them."""
+    add = parser.add_argument
+    add("-b", dest="brokers", metavar="BROKERS", help="brokers to ask first, host:port,...")
+    add(
+        "-F",
+        dest="property_files",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="a properties file with Java's or librdkafka's names; repeatable",
+    )
+    add(
+        "-X",
+        dest="properties",
+        metavar="NAME=VALUE",
+        type=_property,
+        action="append",
+        default=[],
+        help="an option of the producer, such as linger.ms=5; repeatable",
+    )
+
+
+def config_from(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ProducerConfig:
+    """Return the producer's options.
+
+    The environment counts only without `-b` and `-F`, and arguments win over it. `max.block.ms` is
+    10 s by default: somebody waits for the cluster to be found.
+
+    Raises:
+        ConfigError: An option is unknown, impossible, given twice, or of no use for lines.
+    """
+    in_files: dict[str, str] = {}
+    for path in arguments.property_files:
+        in_files |= read_properties(path)
+    properties: list[tuple[str, str]] = [*arguments.properties]
+    if arguments.brokers is not None:
+        properties.append(("bootstrap.servers", arguments.brokers))
+    given: dict[str, tuple[str, str]] = {}
+    for label, value in properties:
+        name = _name(label)
+        if name in given:
+            raise ConfigError("given twice", option=label)
+        given[name] = (label, value)
+    given = {_name(label): (label, value) for label, value in in_files.items()} | given
+    for name in _SERIALIZERS:
+        if name in given:
+            raise ConfigError("of no use here: lines are sent as they are", option=given[name][0])
+    if "bootstrap_servers" not in given:
+        given = _from_environment(environ) | given
+    given.setdefault("max_block_ms", ("max.block.ms", _MAX_BLOCK_MS))
+    return ProducerConfig.from_properties(dict(given.values()))
+
+
+def read_properties(path: Path) -> dict[str, str]:
+    r"""Read a file of Java's properties: `name=value` or `name: value`, `#` comments, `\` escapes.
+
+    Raises:
+        ConfigError: It cannot be read; its text is not shown, for it may hold secrets.
+    """
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise ConfigError(f"{path} cannot be read: {reason.lower()}") from None
+    found: dict[str, str] = {}
+    for line in re.sub(r"\\\r?\n[ \t]*", "", text).splitlines():
+        stripped = line.strip()
+        if not stripped or stripped[0] in "#!":
+            continue
+        name, _, value = _separated(stripped)
+        found[_unescaped(name)] = _unescaped(value)
+    return found
+
+
+def _separated(line: str) -> tuple[str, str, str]:
+    match = re.match(r"((?:\\.|[^=:\s\\])*)\s*([=:]?)\s*(.*)", line, re.DOTALL)
+    assert match is not None
+    return match[1], match[2], match[3]
+
+
+def _unescaped(text: str) -> str:
+    def unescape(match: re.Match[str]) -> str:
+        code = match[1]
+        return chr(int(code[1:], 16)) if len(code) == 5 else _ESCAPED.get(code, code)
+
+    return _ESCAPE.sub(unescape, text)
+
+
+def _name(label: str) -> str:
+    return "partitioner" if label == "partitioner.class" else label.replace(".", "_")
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    try:
+        ProducerConfig.from_env(environ=environ)  # its errors name the variables
+    except ConfigError as error:
+        if error.option == "KAFKA_BOOTSTRAP_SERVERS" and error.value is None:
+            raise ConfigError(
+                "no brokers: give -b host:port, or set KAFKA_BOOTSTRAP_SERVERS"
+            ) from None
+        raise
+    variables = {
+        option.name: f"KAFKA_{option.name.upper()}"
+        for option in dataclasses.fields(ProducerConfig)
+        if option.name not in _SERIALIZERS
+    }
+    return {
+        name: (name, environ[variable])
+        for name, variable in variables.items()
+        if variable in environ
+    }
+
+
+def _property(text: str) -> tuple[str, str]:
+    name, found, value = text.partition("=")
+    if not name or not found:
+        raise argparse.ArgumentTypeError("an option is NAME=VALUE")
+    return name.strip(), value

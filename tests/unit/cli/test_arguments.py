@@ -1,0 +1,63 @@
+"""Properties files, and how they and the other arguments make options."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from aioproducer.cli.arguments import add_broker_arguments, config_from, read_properties
+from aioproducer.config import ProducerConfig
+from aioproducer.errors import ConfigError
+
+
+def config(*arguments: str, **environ: str) -> ProducerConfig:
+    parser = argparse.ArgumentParser()
+    add_broker_arguments(parser)
+    return config_from(parser.parse_args(arguments), environ)
+
+
+def test_a_properties_file_is_read_as_java_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "client.properties"
+    path.write_text(
+        "# a comment\n"
+        "! another\n"
+        "\n"
+        "bootstrap.servers = a:1,\\\n"
+        "    b:2\n"
+        "client.id: me\n"
+        "sasl.password=p\\=a\\u0041 \\\\ #x\n"
+        "acks all\n"
+    )
+    assert read_properties(path) == {
+        "bootstrap.servers": "a:1,b:2",
+        "client.id": "me",
+        "sasl.password": "p=aA \\ #x",
+        "acks": "all",
+    }
+
+
+def test_arguments_win_over_files_and_later_files_over_earlier_ones(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_text("bootstrap.servers=a:1\nlinger.ms=1\nbatch.size=1\nclient.id=first")
+    second.write_text("linger_ms=2\nbatch.size=2")
+    made = config("-F", str(first), "-F", str(second), "-X", "batch.size=3")
+    assert (made.client_id, made.linger_ms, made.batch_size) == ("first", 2, 3)
+
+
+def test_the_environment_fills_in_what_a_file_leaves_out(tmp_path: Path) -> None:
+    path = tmp_path / "client.properties"
+    path.write_text("linger.ms=7")
+    made = config("-F", str(path), KAFKA_BOOTSTRAP_SERVERS="a:1", KAFKA_LINGER_MS="3")
+    assert made.bootstrap_servers == ("a:1",)
+    assert made.linger_ms == 7
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "client.properties"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"client\.properties cannot be read"):
+        config("-F", str(path), "-b", "a:1")
