@@ -24,6 +24,9 @@ from tests.support.secure_kafka import (
     topic_resource,
 )
 
+pytestmark = pytest.mark.timeout(45)
+"""Refused attempts follow each other with growing pauses, of seconds."""
+
 
 class Flow:
     """Numbered records, sent one after the other while the test changes things.
@@ -87,9 +90,9 @@ async def flowing(
     assert [one.value for one in consume(kafka, topic)] == [b"%d" % one for one in range(count)]
 
 
-def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return what is said of a broker that cannot be reached."""
-    return [text for text in caplog.messages if "records wait for it" in text]
+def warnings(caplog: pytest.LogCaptureFixture, about: str = "") -> list[str]:
+    messages = [one.getMessage() for one in caplog.records if one.levelname in ("WARNING", "ERROR")]
+    return [one for one in messages if about in one]
 
 
 async def until_refused(asked: Callable[[], int], *, times: int = 2) -> None:
@@ -126,13 +129,12 @@ async def test_records_wait_for_the_new_password_after_the_old_one_was_changed(
             await flow.waits()
             provided.append(new)
             await flow.goes_on()
-    (said,) = warnings(caplog)
-    assert "SASL_AUTHENTICATION_FAILED" in said
+    (said,) = warnings(caplog, "cannot be reached, and records wait for it")
+    assert "invalid credentials" in said
     assert new not in caplog.text
     assert password not in caplog.text
 
 
-@pytest.mark.timeout(30)
 async def test_records_wait_when_the_next_login_of_a_connection_is_refused(
     secure_kafka: SecureKafka, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -154,11 +156,10 @@ async def test_records_wait_when_the_next_login_of_a_connection_is_refused(
             await flow.waits()
             provided.append(new)
             await flow.goes_on()
-    (said,) = warnings(caplog)
-    assert "SASL_AUTHENTICATION_FAILED" in said
+    (said,) = warnings(caplog, "cannot be reached, and records wait for it")
+    assert "invalid credentials" in said
 
 
-@pytest.mark.timeout(30)
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512", "OAUTHBEARER"])
 async def test_logging_in_again_disturbs_no_record(
     secure_kafka: SecureKafka, mechanism: Mechanism, caplog: pytest.LogCaptureFixture
@@ -194,12 +195,12 @@ async def test_records_wait_while_the_brokers_certificate_has_expired(
     async with secure_kafka.forwarder("SSL_FORWARDED") as forwarder:
         producer = secure_producer(secure_kafka, "SSL_FORWARDED")
         async with flowing(secure_kafka, producer, topic) as flow:
-            short = secure_kafka.authority.server(valid_for=timedelta(seconds=3))
+            short = secure_kafka.authority.server(valid_for=timedelta(seconds=5))
             await asyncio.to_thread(replace, "SSL_FORWARDED", short)
             forwarder.cut()
             await flow.goes_on()
             connections = forwarder.accepted
-            await asyncio.sleep(3)
+            await asyncio.sleep(5)
             # Looked at only when a connection is made.
             await flow.goes_on()
             assert forwarder.accepted == connections
@@ -209,7 +210,7 @@ async def test_records_wait_while_the_brokers_certificate_has_expired(
             await flow.waits()
             await asyncio.to_thread(replace, "SSL_FORWARDED", secure_kafka.authority.server())
             await flow.goes_on()
-    (said,) = warnings(caplog)
+    (said,) = warnings(caplog, "cannot be reached, and records wait for it")
     assert "certificate" in said
     assert "expired" in said
 
@@ -260,5 +261,5 @@ async def test_records_wait_while_the_client_certificate_has_expired(
             await flow.waits()
             secure_kafka.authority.client(WRITER).write(file)
             await flow.goes_on()
-    (said,) = warnings(caplog)
+    (said,) = warnings(caplog, "cannot be reached, and records wait for it")
     assert "expired" in said
