@@ -238,10 +238,10 @@ def _of_tls(error: ssl.SSLError, address: BrokerAddress, state: ConnectionState)
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return _no_tls(address, "the connection ended during the TLS handshake")
     reason = error.reason or str(error)
+    for pattern, what, hint in _ALERTS:
+        if re.search(pattern, reason):
+            return _tls_error(error, address, f"{what} ({reason})", hint)
     if "ALERT" in reason:
-        for pattern, what, hint in _ALERTS:
-            if re.search(pattern, reason):
-                return _tls_error(error, address, f"{what} ({reason})", hint)
         return _tls_error(
             error,
             address,
