@@ -63,6 +63,7 @@ def test_names_and_passwords_are_prepared(
 ) -> None:
     exchange = scram(password, name=name, user=user).exchange("kafka")
     client_first = advance(exchange)
+    assert client_first is not None
     assert client_first == f"n,,n={sent},r={NONCE}".encode()
     server_first = f"r={NONCE}more,s={SALT},i=4096".encode()
     assert advance(exchange, server_first)
