@@ -425,7 +425,7 @@ class Brokers(Mapping[int, Broker]):
             broker.retry_at = now + self._reconnect_backoff.after(broker.failures)
             is_final = isinstance(error, AuthenticationError)
             if is_final or now - broker.unreachable_since >= _UNREACHABLE_AFTER:
-                self._report(broker, explained.what())
+                self._report(broker, str(explained) if is_final else explained.what())
         logger.debug("%s", explained.what())
         return explained
 

@@ -64,7 +64,8 @@ _ALERTS: Final = (
     (
         "CERTIFICATE_REVOKED|CERTIFICATE_UNKNOWN|UNSUPPORTED_CERTIFICATE|ACCESS_DENIED",
         "the broker refused the client's certificate",
-        "Look for the reason in the broker's log, and check ssl_certificate_location.",
+        "It may have expired, or be of an authority that the broker does not trust: look into the"
+        " broker's log, and check ssl_certificate_location.",
     ),
     (
         "PROTOCOL_VERSION|INAPPROPRIATE_FALLBACK",
