@@ -29,8 +29,9 @@ _REPORTED_AFTER: Final = 3
 """Failures in a row before a warning: a broker that starts may refuse once or twice."""
 
 _HINTS: Final[dict[type[KafkaError], str]] = {
-    ClusterAuthorizationFailedError: "Grant this client IdempotentWrite on the cluster, or set"
-    " enable_idempotence=False.",
+    # KIP-679: since 2.8 whoever may write to any topic gets a producer id.
+    ClusterAuthorizationFailedError: "Grant this client Write on the topic; before Kafka 2.8, grant"
+    " it IdempotentWrite on the cluster too, or set enable_idempotence=False.",
     UnsupportedVersionError: "The broker knows no producer ids: set enable_idempotence=False.",
 }
 

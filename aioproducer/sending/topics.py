@@ -617,7 +617,9 @@ def _about_topic(error: KafkaError, name: str) -> KafkaError:
         return TopicAuthorizationFailedError(
             f"This client may not see topic {name!r}",
             broker=error.broker,
-            hint=f"Grant it Describe and Write on topic {name!r}.",
+            # A topic that does not exist is refused in the same way to who may not create it.
+            hint=f"Grant it Describe and Write on topic {name!r}, and Create if there is no such"
+            " topic yet.",
         )
     return InvalidTopicError(
         f"The broker refused the topic name {name!r}",
