@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar, TypeVarTuple, cast
 
 from aioproducer._native.clock import Clock
 
-__all__ = ["Background", "Timer", "in_thread"]
+__all__ = ["Background", "Timer", "in_thread", "start_in_thread"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -123,10 +123,18 @@ class Timer:
 
 
 async def in_thread(function: Callable[[], T], *, name: str) -> T:
-    """Call a function that may block in a thread of its own, and wait for what it returns.
+    """Call a function as `start_in_thread` does, and wait for what it returns.
+
+    When the wait is cancelled the thread goes on, for nobody.
+    """
+    return await start_in_thread(function, name=name)
+
+
+def start_in_thread(function: Callable[[], T], *, name: str) -> asyncio.Future[T]:
+    """Call a function that may block in a thread of its own; returns the future of its result.
 
     Not in the loop's executor: a call that hangs would take a place there from everybody, and would
-    keep the process from ending. When the wait is cancelled the thread goes on, for nobody.
+    keep the process from ending.
     """
     loop = asyncio.get_running_loop()
     returned: asyncio.Future[T] = loop.create_future()
@@ -152,4 +160,4 @@ async def in_thread(function: Callable[[], T], *, name: str) -> T:
             loop.call_soon_threadsafe(finish, result, error, context=Context())
 
     threading.Thread(target=run, name=name, daemon=True).start()
-    return await returned
+    return returned

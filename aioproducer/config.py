@@ -65,6 +65,7 @@ __all__ = [
     "ProducerOptions",
     "SaslMechanism",
     "SecurityProtocol",
+    "TokenGrant",
 ]
 
 logger = logging.getLogger(__name__)
@@ -74,6 +75,8 @@ SecurityProtocol: TypeAlias = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SAS
 SaslMechanism: TypeAlias = Literal[
     "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI", "AWS_MSK_IAM"
 ]
+
+TokenGrant: TypeAlias = Literal["client_credentials", "jwt_bearer"]
 
 _SECONDS_LONG: Final = 10_000
 """An option whose default is at least so many milliseconds..."""
@@ -107,6 +110,14 @@ _SERIALIZERS: Final[Mapping[str, str]] = {
 _PARTITIONERS: Final[Mapping[str, str]] = {
     "round_robin": "round_robin",
     "org.apache.kafka.clients.producer.RoundRobinPartitioner": "round_robin",
+}
+_JAVA_OAUTH: Final = "org.apache.kafka.common.security.oauthbearer."
+_RETRIEVERS: Final[Mapping[str | int | None, str | int]] = {
+    # A URL of the kind file: is that of a token, whatever the class.
+    f"{_JAVA_OAUTH}DefaultJwtRetriever": "client_credentials",
+    f"{_JAVA_OAUTH}FileJwtRetriever": "client_credentials",
+    f"{_JAVA_OAUTH}ClientCredentialsJwtRetriever": "client_credentials",
+    f"{_JAVA_OAUTH}JwtBearerJwtRetriever": "jwt_bearer",
 }
 
 
@@ -195,6 +206,27 @@ class ProducerOptions(TypedDict, total=False):
     sasl_oauthbearer_client_credentials_client_id: str | None
     sasl_oauthbearer_client_credentials_client_secret: str | None
     sasl_oauthbearer_scope: str | None
+    sasl_oauthbearer_header_urlencode: bool
+    sasl_oauthbearer_jwt_retriever_class: TokenGrant
+    sasl_oauthbearer_assertion_algorithm: Literal["RS256", "ES256"]
+    sasl_oauthbearer_assertion_claim_aud: str | None
+    sasl_oauthbearer_assertion_claim_iss: str | None
+    sasl_oauthbearer_assertion_claim_sub: str | None
+    sasl_oauthbearer_assertion_claim_exp_seconds: int
+    sasl_oauthbearer_assertion_claim_nbf_seconds: int
+    sasl_oauthbearer_assertion_claim_jti_include: bool
+    sasl_oauthbearer_assertion_file: str | None
+    sasl_oauthbearer_assertion_private_key_file: str | None
+    sasl_oauthbearer_assertion_private_key_passphrase: str | None
+    sasl_oauthbearer_assertion_template_file: str | None
+    sasl_login_connect_timeout_ms: int
+    sasl_login_read_timeout_ms: int
+    sasl_login_retry_backoff_ms: int
+    sasl_login_retry_backoff_max_ms: int
+    sasl_login_refresh_window_factor: float
+    sasl_login_refresh_window_jitter: float
+    sasl_login_refresh_min_period_seconds: int
+    sasl_login_refresh_buffer_seconds: int
     sasl_kerberos_service_name: str
     sasl_aws_region: str | None
     sasl_aws_profile: str | None
@@ -469,7 +501,10 @@ class ProducerConfig:
     """SASL extensions to send with each token (KIP-342), as a mapping or as `"name=value,..."`."""
 
     sasl_oauthbearer_token_endpoint_url: Annotated[str | None, some_text("a URL")] = None
-    """URL of the identity provider's token endpoint, for OAUTHBEARER (KIP-768)."""
+    """URL of the identity provider's token endpoint, for OAUTHBEARER (KIP-768); `http://` for this
+    machine only. Its certificate is checked against the system's authorities, or those in the file
+    that the environment variable `SSL_CERT_FILE` names; `ssl_ca_location` is for brokers. A URL
+    with `file://` is that of a file with a token, read for each connection that needs one."""
 
     sasl_oauthbearer_client_credentials_client_id: Annotated[
         str | None, some_text("a client id")
@@ -483,6 +518,96 @@ class ProducerConfig:
 
     sasl_oauthbearer_scope: Annotated[str | None, some_text("scopes, separated by spaces")] = None
     """Scope to ask the token endpoint for."""
+
+    sasl_oauthbearer_header_urlencode: Annotated[bool, flag()] = False
+    """Whether client id and secret are URL-encoded before they go into the `Authorization` header,
+    as RFC 6749 asks. Off, as in Java, since few identity providers decode them; needed where one of
+    the two has special characters and the provider does."""
+
+    sasl_oauthbearer_jwt_retriever_class: Annotated[
+        TokenGrant, choice(*get_args(TokenGrant), aliases=_RETRIEVERS)
+    ] = "client_credentials"
+    """How to ask the token endpoint: `"client_credentials"`, with a client secret or a client
+    assertion (KIP-1258), or `"jwt_bearer"`, which exchanges an assertion for a token (KIP-1139).
+    The names of Java's classes are understood."""
+
+    sasl_oauthbearer_assertion_algorithm: Annotated[
+        Literal["RS256", "ES256"], choice("RS256", "ES256")
+    ] = "RS256"
+    """How an assertion is signed: `"RS256"` with an RSA key, or `"ES256"` with a P-256 key."""
+
+    sasl_oauthbearer_assertion_claim_aud: Annotated[str | None, some_text("an audience")] = None
+    """Audience of the assertions that are made here: most often the token endpoint's URL."""
+
+    sasl_oauthbearer_assertion_claim_iss: Annotated[str | None, some_text("an issuer")] = None
+    """Issuer of the assertions that are made here. For the client credentials grant it asks for a
+    client assertion in place of a client secret."""
+
+    sasl_oauthbearer_assertion_claim_sub: Annotated[str | None, some_text("a subject")] = None
+    """Subject of the assertions that are made here."""
+
+    sasl_oauthbearer_assertion_claim_exp_seconds: Annotated[
+        int, whole_number(0, 86_400, unit="seconds")
+    ] = 300
+    """How long an assertion is valid, in seconds."""
+
+    sasl_oauthbearer_assertion_claim_nbf_seconds: Annotated[
+        int, whole_number(0, 3_600, unit="seconds")
+    ] = 60
+    """How long before it was made an assertion is valid already, in seconds, since the identity
+    provider's clock may be late."""
+
+    sasl_oauthbearer_assertion_claim_jti_include: Annotated[bool, flag()] = False
+    """Whether each assertion gets an id of its own (`jti`), so that it can be used only once."""
+
+    sasl_oauthbearer_assertion_file: Annotated[str | None, some_text("the path of a file")] = None
+    """Path of an assertion that somebody else keeps fresh, such as Kubernetes; read for each
+    request, and used in place of one that is made here."""
+
+    sasl_oauthbearer_assertion_private_key_file: Annotated[
+        str | None, some_text("the path of a file")
+    ] = None
+    """Path of the private key that signs assertions, as a PEM file; read for each one. Needs
+    `pip install "aioproducer[oauth]"`."""
+
+    sasl_oauthbearer_assertion_private_key_passphrase: Annotated[
+        str | None, secret("a passphrase")
+    ] = None
+    """Passphrase of that key, if it is encrypted."""
+
+    sasl_oauthbearer_assertion_template_file: Annotated[
+        str | None, some_text("the path of a file")
+    ] = None
+    """Path of a JSON file with more for the assertions, as `{"header": {...}, "payload": {...}}`:
+    a `kid`, or other claims."""
+
+    sasl_login_connect_timeout_ms: Annotated[int, _POSITIVE_MS] = 10_000
+    """Longest time to connect to the token endpoint, in milliseconds."""
+
+    sasl_login_read_timeout_ms: Annotated[int, _POSITIVE_MS] = 10_000
+    """Longest silence of the token endpoint while its answer is awaited, in milliseconds."""
+
+    sasl_login_retry_backoff_ms: Annotated[int, _MS] = 100
+    """Wait before a token endpoint that failed is asked again, in milliseconds; doubled by every
+    further failure, with 20 % of jitter."""
+
+    sasl_login_retry_backoff_max_ms: Annotated[int, _LONG_MS] = 5_000
+    """How long a token endpoint that fails is asked again, in all, in milliseconds (Java's default
+    is 10000: as long as a whole connection may take, so that its reason would not be seen)."""
+
+    sasl_login_refresh_window_factor: Annotated[float, number(0.5, 1.0)] = 0.8
+    """Share of a token's life after which the next connection asks for a new one; the old one is
+    used on if that fails."""
+
+    sasl_login_refresh_window_jitter: Annotated[float, number(0, 0.25)] = 0.05
+    """Most that is added to this share by chance, so that many producers do not ask at once."""
+
+    sasl_login_refresh_min_period_seconds: Annotated[int, whole_number(0, 900, unit="seconds")] = 60
+    """Least time between two requests for a token, in seconds. Ignored, as is the buffer, for a
+    token whose life is shorter than the two together."""
+
+    sasl_login_refresh_buffer_seconds: Annotated[int, whole_number(0, 3_600, unit="seconds")] = 300
+    """How long before a token's end a new one is asked for at the latest, in seconds."""
 
     sasl_kerberos_service_name: Annotated[str, header_text()] = "kafka"
     """For GSSAPI: the first part of the brokers' principal, `kafka` in `kafka/host@REALM`."""

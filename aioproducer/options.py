@@ -144,17 +144,18 @@ def whole_number(
     return Rule(allowed, accept, int)
 
 
-def number(low: float, *, unit: str) -> Rule:
-    """Allow numbers, fractions too, from a bound on."""
+def number(low: float, high: float = INT32_MAX, *, unit: str = "") -> Rule:
+    """Allow numbers between two bounds, fractions too."""
 
     def accept(value: object) -> int | float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise _Refused
-        if not low <= value <= INT32_MAX:  # nan is refused too
+        if not low <= value <= high:  # nan is refused too
             raise _Refused
         return value
 
-    return Rule(f"a number of {unit} from {low:g} to 2^31 - 1", accept, float)
+    largest = "2^31 - 1" if high == INT32_MAX else f"{high:g}"
+    return Rule(f"a number{f' of {unit}' if unit else ''} from {low:g} to {largest}", accept, float)
 
 
 def flag() -> Rule:

@@ -1,0 +1,1 @@
+"""What joins a producer to the libraries of others: one module each, with an extra of its own."""
