@@ -50,10 +50,14 @@ def librdkafka_writes(
     """Send a record by librdkafka; return whether it was stored, and what went wrong."""
     topic = create_topic(kafka, partitions=1)
     errors: list[str] = []
+
+    def failed(error: object) -> None:
+        errors.append(str(error))
+
     producer = confluent_kafka.Producer(
         {
             "bootstrap.servers": kafka.addresses[listener],
-            "error_cb": lambda error: errors.append(str(error)),
+            "error_cb": failed,
             "log_level": 0,
             "ssl.ca.location": str(kafka.ca_location),
             **options,
@@ -77,7 +81,11 @@ def librdkafka_login(
     }
     if mechanism == "OAUTHBEARER":
         token = kafka.token(WRITER, claims={} if is_right else {"aud": "others"})
-        return {**login, "oauth_cb": lambda _config: (token, time.time() + 300)}
+
+        def provide(_config: str) -> tuple[str, float]:
+            return token, time.time() + 300
+
+        return {**login, "oauth_cb": provide}
     password = PASSWORDS[mechanism] if is_right else new_secret("wrong")
     return {**login, "sasl.username": WRITER, "sasl.password": password}
 
@@ -234,14 +242,14 @@ async def test_a_broker_of_another_authority_ends_the_start_at_once(secured: Sec
     ],
 )
 async def test_another_security_protocol_than_the_listeners_ends_the_start_within_seconds(
-    secured: SecureKafka, listener: str, security_protocol: str
+    secure_kafka: SecureKafka, listener: str, security_protocol: str
 ) -> None:
     mechanism: Mechanism | None = "PLAIN" if security_protocol.startswith("SASL") else None
     options: dict[str, Any] = {"security_protocol": security_protocol}
     if security_protocol.endswith("SSL"):
-        options["ssl_context"] = secured.authority.client_context()
+        options["ssl_context"] = secure_kafka.authority.client_context()
     else:
         options["ssl_context"] = None
-    error = await start_fails(secure_producer(secured, listener, mechanism, **options))
-    assert secured.addresses[listener] in str(error)
+    error = await start_fails(secure_producer(secure_kafka, listener, mechanism, **options))
+    assert secure_kafka.addresses[listener] in str(error)
     assert "security_protocol" in str(error)
