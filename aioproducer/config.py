@@ -57,6 +57,7 @@ from aioproducer.options import (
     tls_settings,
     whole_number,
 )
+from aioproducer.properties import read_properties
 from aioproducer.security_options import check_security
 
 __all__ = [
@@ -118,6 +119,8 @@ _RETRIEVERS: Final[Mapping[str | int | None, str | int]] = {
     f"{_JAVA_OAUTH}FileJwtRetriever": "client_credentials",
     f"{_JAVA_OAUTH}ClientCredentialsJwtRetriever": "client_credentials",
     f"{_JAVA_OAUTH}JwtBearerJwtRetriever": "jwt_bearer",
+    # librdkafka's name for it.
+    "urn:ietf:params:oauth:grant-type:jwt-bearer": "jwt_bearer",
 }
 
 
@@ -228,6 +231,8 @@ class ProducerOptions(TypedDict, total=False):
     sasl_login_refresh_min_period_seconds: int
     sasl_login_refresh_buffer_seconds: int
     sasl_kerberos_service_name: str
+    sasl_kerberos_principal: str | None
+    sasl_kerberos_keytab: str | None
     sasl_aws_region: str | None
     sasl_aws_profile: str | None
     close_timeout_ms: int
@@ -612,6 +617,14 @@ class ProducerConfig:
     sasl_kerberos_service_name: Annotated[str, header_text()] = "kafka"
     """For GSSAPI: the first part of the brokers' principal, `kafka` in `kafka/host@REALM`."""
 
+    sasl_kerberos_principal: Annotated[str | None, some_text("a principal")] = None
+    """For GSSAPI: whose credentials to use, as `"name@REALM"`. None: those of the keytab's first
+    principal, or of the ticket cache."""
+
+    sasl_kerberos_keytab: Annotated[str | None, some_text("the path of a file")] = None
+    """For GSSAPI: path of a keytab to get tickets with, whenever they are needed. None: the ticket
+    cache (`kinit`, `KRB5CCNAME`), or the keytab that `KRB5_CLIENT_KTNAME` names."""
+
     sasl_aws_region: Annotated[str | None, some_text("an AWS region")] = None
     """For AWS_MSK_IAM: the region. None: that in the broker's host name, or else that of the AWS
     profile or environment."""
@@ -688,20 +701,18 @@ class ProducerConfig:
     def from_properties(cls, properties: Mapping[str, object]) -> Self:
         """Read options from a mapping with Java's names, such as a parsed properties file.
 
-        Names may be dotted (`linger.ms`) or not (`linger_ms`). Texts are read as the type of
-        their option (`"true"`, `"5"`); the names of Java's serializer classes are understood.
+        Names may be dotted (`linger.ms`) or not (`linger_ms`), and librdkafka's as well. Texts are
+        read as the type of their option (`"true"`, `"5"`); the names of Java's serializer classes
+        are understood, and `sasl.jaas.config`. Stores of certificates and keys have to be PEM.
 
         Raises:
             ConfigError: A name is unknown (the closest known one is suggested) or given twice, or
-                a value is impossible.
+                a value is impossible, or asks for what only Java or librdkafka can do.
         """
         given: dict[str, object] = {}
-        for label, value in properties.items():
-            name = "partitioner" if label == "partitioner.class" else label.replace(".", "_")
+        for name, label, value in read_properties(properties):
             if name not in _RULES:
                 raise _unknown(label)
-            if name in given:
-                raise ConfigError("given twice, with dots and without", option=label)
             given[name] = _read(name, label, value)
         return cls._from_given(given, "bootstrap.servers")
 
@@ -892,6 +903,8 @@ def _unknown(label: str) -> ConfigError:
             "not supported by this version yet, as transactions are not", option=label
         )
     hint = "ProducerConfig documents all options."
+    if name.startswith("ssl_"):
+        hint = "Build an ssl.SSLContext for what no option is for, and pass it as ssl_context."
     if close := _closest(name):
         hint = f"Did you mean {close.replace('_', '.') if '.' in label else close}?"
     return ConfigError("no such option", option=label, hint=hint)

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import ConfigError
+from aioproducer.properties import option_name
 
-__all__ = ["add_broker_arguments", "config_from", "read_properties"]
+__all__ = ["add_broker_arguments", "config_from", "read_property_file"]
 
 _MAX_BLOCK_MS = "10000"
 _SERIALIZERS = ("key_serializer", "value_serializer")
@@ -58,17 +59,17 @@ def config_from(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Pr
     """
     in_files: dict[str, str] = {}
     for path in arguments.property_files:
-        in_files |= read_properties(path)
+        in_files |= read_property_file(path)
     properties: list[tuple[str, str]] = [*arguments.properties]
     if arguments.brokers is not None:
         properties.append(("bootstrap.servers", arguments.brokers))
     given: dict[str, tuple[str, str]] = {}
     for label, value in properties:
-        name = _name(label)
+        name = option_name(label)
         if name in given:
             raise ConfigError("given twice", option=label)
         given[name] = (label, value)
-    given = {_name(label): (label, value) for label, value in in_files.items()} | given
+    given = {option_name(label): (label, value) for label, value in in_files.items()} | given
     for name in _SERIALIZERS:
         if name in given:
             raise ConfigError("of no use here: lines are sent as they are", option=given[name][0])
@@ -78,7 +79,7 @@ def config_from(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Pr
     return ProducerConfig.from_properties(dict(given.values()))
 
 
-def read_properties(path: Path) -> dict[str, str]:
+def read_property_file(path: Path) -> dict[str, str]:
     r"""Read a file of Java's properties: `name=value` or `name: value`, `#` comments, `\` escapes.
 
     Raises:
@@ -111,10 +112,6 @@ def _unescaped(text: str) -> str:
         return chr(int(code[1:], 16)) if len(code) == 5 else _ESCAPED.get(code, code)
 
     return _ESCAPE.sub(unescape, text)
-
-
-def _name(label: str) -> str:
-    return "partitioner" if label == "partitioner.class" else label.replace(".", "_")
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:

@@ -94,6 +94,8 @@ def test_the_defaults_are_those_we_promise() -> None:
         "sasl_oauthbearer_client_credentials_client_secret": None,
         "sasl_oauthbearer_scope": None,
         "sasl_kerberos_service_name": "kafka",
+        "sasl_kerberos_principal": None,
+        "sasl_kerberos_keytab": None,
         "sasl_aws_region": None,
         "sasl_aws_profile": None,
         "close_timeout_ms": 25000,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aioproducer.cli.arguments import add_broker_arguments, config_from, read_properties
+from aioproducer.cli.arguments import add_broker_arguments, config_from, read_property_file
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import ConfigError
 
@@ -30,7 +30,7 @@ def test_a_properties_file_is_read_as_java_reads_it(tmp_path: Path) -> None:
         "sasl.password=p\\=a\\u0041 \\\\ #x\n"
         "acks all\n"
     )
-    assert read_properties(path) == {
+    assert read_property_file(path) == {
         "bootstrap.servers": "a:1,b:2",
         "client.id": "me",
         "sasl.password": "p=aA \\ #x",
