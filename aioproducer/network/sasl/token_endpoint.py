@@ -28,6 +28,7 @@ import urllib.parse
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any, Final, NamedTuple, cast
 
 from aioproducer.config import ProducerConfig
@@ -144,13 +145,13 @@ class TokenEndpoint:
         }
         if request.authorization:
             headers["Authorization"] = request.authorization
-        connection = self._connection()
         try:
-            connection.connect()
-            connection.sock.settimeout(self._read_timeout)
-            connection.request("POST", self._target, body, headers)
-            response = connection.getresponse()
-            answer = self._read(connection, response)
+            with closing(self._connection()) as connection:
+                connection.connect()
+                connection.sock.settimeout(self._read_timeout)
+                connection.request("POST", self._target, body, headers)
+                with connection.getresponse() as response:
+                    answer = self._read(connection, response)
         except ssl.SSLCertVerificationError as error:
             raise AuthenticationError(
                 f"The certificate of the token endpoint {self.shown} is not trusted:"
@@ -159,8 +160,6 @@ class TokenEndpoint:
             ) from error
         except (OSError, http.client.HTTPException) as error:
             raise _AttemptError(_describe(error)) from error
-        finally:
-            connection.close()
         return self._understood(request, response, answer)
 
     def _connection(self) -> http.client.HTTPConnection:
