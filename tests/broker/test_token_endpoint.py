@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,14 @@ CLIENT_SECRET = "canary-secret-client-71d3"
 SECRETS.append(CLIENT_SECRET)
 
 
-def issuing(kafka: SecureKafka, **claims: object) -> Any:
+def issuing(kafka: SecureKafka, **claims: object) -> Callable[[Asked], Answer]:
     """Answer each request with a new token for the writer."""
-    return lambda asked: Answer.of(
-        access_token=kafka.token(WRITER, claims=claims), token_type="Bearer", expires_in=300
-    )
+
+    def answer(asked: Asked) -> Answer:
+        token = kafka.token(WRITER, claims=claims)
+        return Answer.of(access_token=token, token_type="Bearer", expires_in=300)
+
+    return answer
 
 
 def asking(

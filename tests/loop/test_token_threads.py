@@ -1,4 +1,4 @@
-"""Token providers that are plain functions: each call has a thread, and one that hangs holds one."""
+"""Token providers that are plain functions: a call has a thread, one that hangs holds one."""
 
 from __future__ import annotations
 

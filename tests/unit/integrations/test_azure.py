@@ -69,9 +69,11 @@ def test_what_makes_no_scope_is_refused(given: dict[str, str], said: str) -> Non
 
 
 def test_a_credential_that_blocks_is_refused() -> None:
-    with BlockingCredential() as credential:
-        with pytest.raises(ConfigError, match=r"Import its class from azure\.identity\.aio"):
-            AzureTokenProvider(cast(Any, credential), namespace="payments")
+    with (
+        BlockingCredential() as credential,
+        pytest.raises(ConfigError, match=r"Import its class from azure\.identity\.aio"),
+    ):
+        AzureTokenProvider(cast(Any, credential), namespace="payments")
 
 
 async def test_a_credential_that_was_given_is_left_open() -> None:
@@ -96,11 +98,10 @@ async def test_without_a_credential_the_default_one_is_made_and_closed(
 
 
 @pytest.mark.parametrize("kind", [ClientSecretCredential, DefaultAzureCredential])
-def test_azures_own_credentials_have_the_methods_that_are_used(kind: type) -> None:
-    get_token = kind.get_token  # type: ignore[attr-defined]
-    assert inspect.iscoroutinefunction(get_token)
-    inspect.signature(get_token).bind(None, "https://payments.servicebus.windows.net/.default")
-    assert inspect.iscoroutinefunction(kind.close)  # type: ignore[attr-defined]
+def test_azures_own_credentials_have_the_methods_that_are_used(kind: Any) -> None:
+    assert inspect.iscoroutinefunction(kind.get_token)
+    inspect.signature(kind.get_token).bind(None, "https://payments.servicebus.windows.net/.default")
+    assert inspect.iscoroutinefunction(kind.close)
 
 
 def test_without_azure_identity_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Tokens of Google Cloud: their form, whose they are, and real credentials against a local server."""
+"""Tokens of Google Cloud: their form, whose they are, and what real credentials give."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def pem(key: Key, passphrase: str | None = None) -> bytes:
 
 def options(folder: Path, key: bytes, **more: Any) -> ProducerConfig:
     (folder / "key.pem").write_bytes(key)
-    chosen = {
+    chosen: dict[str, Any] = {
         "sasl_oauthbearer_assertion_private_key_file": str(folder / "key.pem"),
         "sasl_oauthbearer_assertion_claim_aud": "https://idp.example/token",
         "sasl_oauthbearer_assertion_claim_iss": "kafka-client",

@@ -1,4 +1,4 @@
-"""AWS_MSK_IAM: the signature against AWS's vectors, the exchange, and where credentials are from."""
+"""AWS_MSK_IAM: the signature by AWS's vectors, the exchange, and where credentials are from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import datetime
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -208,8 +208,7 @@ def found(host: str = HOST, **options: Any) -> AwsIdentity:
     chosen = mechanism(ProducerConfig(bootstrap_servers="localhost", **options))
     call = next(chosen.exchange(host))
     assert isinstance(call, Call)
-    result: AwsIdentity = call.function()
-    return result
+    return cast(AwsIdentity, call.function())
 
 
 def test_credentials_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,12 +237,12 @@ def test_the_region_is_that_of_the_option_the_host_or_the_environment(
 def test_a_region_that_nothing_tells_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    with pytest.raises(ConfigError, match="sasl_aws_region=None: the host name kafka.example"):
+    with pytest.raises(ConfigError, match="sasl_aws_region=None: the host name kafka"):
         found("kafka.example")
 
 
 def test_missing_credentials_say_where_to_put_them() -> None:
-    with pytest.raises(AuthenticationError, match="No AWS credentials were found. Set sasl_aws_"):
+    with pytest.raises(AuthenticationError, match="No AWS credentials were found"):
         found()
 
 

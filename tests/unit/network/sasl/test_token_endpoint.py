@@ -87,6 +87,10 @@ def test_a_request_without_authorization_sends_no_such_header() -> None:
     assert "authorization" not in server.asked[0].headers
 
 
+def test_a_request_does_not_show_its_secrets() -> None:
+    assert repr(REQUEST) == "TokenRequest(advice='Check the client secret.')"
+
+
 # ---- tried again
 
 
@@ -238,6 +242,8 @@ def test_an_answer_above_1_mib_is_refused() -> None:
         ("ftp://idp.example/token", "is no URL with https://"),
         ("https:///token", "is no URL with https://"),
         ("https://idp.example:port/token", "is no URL"),
+        ("https://idp.example/to ken", "has characters that a URL cannot have"),
+        ("https://idp.example/token\n", "has characters that a URL cannot have"),
     ],
 )
 def test_a_url_that_credentials_may_not_go_to_is_refused(url: str, said: str) -> None:
@@ -318,11 +324,13 @@ class Proxy:
 
 
 def test_the_environments_proxy_is_used_by_connect(monkeypatch: pytest.MonkeyPatch) -> None:
-    with TokenServer(GOOD, tls=tls_of_server("idp.invalid")) as server:
-        with closing(Proxy(server.port)) as proxy:
-            monkeypatch.setenv("https_proxy", f"http://me:pass%20word@127.0.0.1:{proxy.port}")
-            found = endpoint("https://idp.invalid/token", tls=tls_of_client())
-            assert found.post(lambda: REQUEST)["access_token"] == "token"
+    with (
+        TokenServer(GOOD, tls=tls_of_server("idp.invalid")) as server,
+        closing(Proxy(server.port)) as proxy,
+    ):
+        monkeypatch.setenv("https_proxy", f"http://me:pass%20word@127.0.0.1:{proxy.port}")
+        found = endpoint("https://idp.invalid/token", tls=tls_of_client())
+        assert found.post(lambda: REQUEST)["access_token"] == "token"
     (head,) = proxy.heads
     assert head.startswith(b"CONNECT idp.invalid:443 ")
     assert b"Proxy-Authorization: Basic bWU6cGFzcyB3b3Jk\r\n" in head
