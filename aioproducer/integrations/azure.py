@@ -16,7 +16,7 @@ from aioproducer.hooks import OAuthToken
 
 __all__ = ["AsyncTokenCredential", "AzureTokenProvider"]
 
-_NAMESPACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+_NAMESPACE: Final = re.compile(r"([a-z0-9][a-z0-9.-]*)(?::[0-9]+)?")
 
 
 class AsyncTokenCredential(Protocol):
@@ -107,14 +107,13 @@ def _scope(namespace: str | None, scope: str | None) -> str:
             option="namespace",
             hint="Give the Event Hubs namespace, or the scope of another service.",
         )
-    # What is meant is often copied from bootstrap_servers.
-    host = namespace.partition(":")[0].lower()
-    if "." not in host:
-        host = f"{host}.servicebus.windows.net"
-    if not all(_NAMESPACE.fullmatch(label) for label in host.split(".")):
+    # Often copied from bootstrap_servers, with the port.
+    found = _NAMESPACE.fullmatch(namespace.lower())
+    if found is None:
         raise ConfigError(
             option="namespace", value=namespace, allowed="the name of an Event Hubs namespace"
         )
+    host = found[1] if "." in found[1] else f"{found[1]}.servicebus.windows.net"
     return f"https://{host}/.default"
 
 

@@ -18,7 +18,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -52,15 +52,13 @@ def assertion_maker(config: ProducerConfig) -> AssertionMaker:
             value=None,
             hint=f"Set {_KEY_FILE}, or sasl_oauthbearer_assertion_file.",
         )
-    try:
-        import_module("jwt")
-        import_module("cryptography.hazmat.primitives.serialization")
-    except ImportError as error:
+    # Loaded later, in the thread that makes the first assertion.
+    if find_spec("jwt") is None or find_spec("cryptography") is None:
         raise ConfigError(
             "a package is missing that signs assertions",
             option=_KEY_FILE,
             hint='Run pip install "aioproducer[oauth]".',
-        ) from error
+        )
     return _Signer(config).assertion
 
 

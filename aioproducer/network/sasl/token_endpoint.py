@@ -28,6 +28,7 @@ import urllib.parse
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any, Final, NamedTuple, cast
 
 from aioproducer.config import ProducerConfig
@@ -44,7 +45,8 @@ _JITTER: Final = 0.2
 _MAY_PASS: Final = frozenset((408, 429))
 _FINAL: Final = frozenset((501, 505))
 """Statuses from 500 on that will not pass."""
-_LOCAL: Final = re.compile(r"(.+\.)?localhost|127(\.\d+){3}|::1")
+_LOCAL: Final = re.compile(r"(.+\.)?localhost|127(\.[0-9]+){3}|::1")
+_PRINTABLE: Final = re.compile(r"[\x21-\x7e]+")
 _TRUST: Final = (
     "Have the system trust its authority, or name a file with it in the environment variable"
     " SSL_CERT_FILE."
@@ -65,6 +67,9 @@ class TokenRequest(NamedTuple):
     authorization: str
     secrets: tuple[str, ...]
     advice: str
+
+    def __repr__(self) -> str:
+        return f"TokenRequest(advice={self.advice!r})"
 
 
 class _AttemptError(Exception):
@@ -144,13 +149,13 @@ class TokenEndpoint:
         }
         if request.authorization:
             headers["Authorization"] = request.authorization
-        connection = self._connection()
         try:
-            connection.connect()
-            connection.sock.settimeout(self._read_timeout)
-            connection.request("POST", self._target, body, headers)
-            response = connection.getresponse()
-            answer = self._read(connection, response)
+            with closing(self._connection()) as connection:
+                connection.connect()
+                connection.sock.settimeout(self._read_timeout)
+                connection.request("POST", self._target, body, headers)
+                with connection.getresponse() as response:
+                    answer = self._read(connection, response)
         except ssl.SSLCertVerificationError as error:
             raise AuthenticationError(
                 f"The certificate of the token endpoint {self.shown} is not trusted:"
@@ -159,8 +164,6 @@ class TokenEndpoint:
             ) from error
         except (OSError, http.client.HTTPException) as error:
             raise _AttemptError(_describe(error)) from error
-        finally:
-            connection.close()
         return self._understood(request, response, answer)
 
     def _connection(self) -> http.client.HTTPConnection:
@@ -184,16 +187,22 @@ class TokenEndpoint:
     ) -> bytes:
         give_up_at = time.monotonic() + self._read_timeout
         answer = b""
-        # `read1` returns with what has come, so that a slow endpoint is noticed.
-        while chunk := response.read1(_CHUNK):
-            answer += chunk
-            if len(answer) > _LARGEST_ANSWER:
-                raise _AttemptError(f"it sent more than {_LARGEST_ANSWER} bytes")
-            if (left := give_up_at - time.monotonic()) <= 0:
-                raise TimeoutError(f"its answer was not over within {seconds(self._read_timeout)}")
-            # The response owns the socket once it is the last on its connection.
-            if connection.sock is not None:
-                connection.sock.settimeout(left)
+        try:
+            # `read1` returns with what has come, so that a slow endpoint is noticed.
+            while chunk := response.read1(_CHUNK):
+                answer += chunk
+                if len(answer) > _LARGEST_ANSWER:
+                    raise _AttemptError(f"it sent more than {_LARGEST_ANSWER} bytes")
+                left = give_up_at - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                # The response owns the socket once it is the last on its connection.
+                if connection.sock is not None:
+                    connection.sock.settimeout(left)
+        except TimeoutError as error:
+            raise _AttemptError(
+                f"its answer was not over within {seconds(self._read_timeout)}"
+            ) from error
         return answer
 
     def _understood(
@@ -230,6 +239,10 @@ def _split(url: str) -> tuple[urllib.parse.SplitResult, int | None]:
         port = parts.port
     except ValueError:
         raise ConfigError("is no URL", option=_OPTION) from None
+    if not _PRINTABLE.fullmatch(url):
+        raise ConfigError(
+            "has characters that a URL cannot have", option=_OPTION, hint="Encode them with %."
+        )
     is_local = _LOCAL.fullmatch((parts.hostname or "").lower()) is not None
     if parts.scheme not in ("https", "http") or not parts.hostname:
         raise ConfigError("is no URL with https://", option=_OPTION)
@@ -298,7 +311,7 @@ def _reason(found: Mapping[str, object], secrets: tuple[str, ...]) -> str:
 
 def _describe(error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return str(error) if str(error).startswith("its ") else "it did not answer in time"
+        return "it did not answer in time"
     if isinstance(error, http.client.RemoteDisconnected):
         return "it hung up without an answer"
     if isinstance(error, ssl.SSLError):
