@@ -36,6 +36,10 @@ test: build  ## Run the tests, but the slow ones; those of a real Kafka where on
 test-all: build  ## Run all tests, as CI does: there, a missing Kafka is a failure.
 	@$(VENV) -m pytest $(AT_ONCE)
 
+.PHONY: kerberos
+kerberos: build  ## Install what the tests of Kerberos need, where Debian's packages can be had.
+	@tools/kerberos.sh $(VENV)
+
 .PHONY: test-unit
 test-unit: build  ## Run the tests that need no real Kafka.
 	@$(VENV) -m pytest -m "not broker"
