@@ -49,7 +49,9 @@ def environment(realm: Realm, monkeypatch: pytest.MonkeyPatch) -> None:
 def producer_for(kafka: LocalKafka, **options: Any) -> Producer[bytes, bytes]:
     return Producer(
         bootstrap_servers=kafka.addresses["GSSAPI"],
-        **{"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "GSSAPI", **options},
+        security_protocol="SASL_PLAINTEXT",
+        sasl_mechanism="GSSAPI",
+        **options,
     )
 
 

@@ -18,6 +18,7 @@ import re
 import secrets
 import struct
 from functools import partial
+from importlib import import_module
 from typing import Any, Final, Protocol, cast
 
 from aioproducer.config import ProducerConfig
@@ -104,7 +105,7 @@ def mechanism(config: ProducerConfig) -> Gssapi:
         ConfigError: The package `gssapi` is missing.
     """
     try:
-        import gssapi  # noqa: F401  # Not a dependency of the package.
+        _library()
     except ImportError as error:
         raise ConfigError(
             f"GSSAPI needs the package gssapi, and that Kerberos's library ({error})",
@@ -153,9 +154,7 @@ class Gssapi:
         yield answer
 
     def _begin(self, host: str) -> SecurityContext:
-        import gssapi  # No types.
-
-        library: Any = gssapi
+        library = _library()
         kerberos = library.MechType.kerberos
         server = library.Name(f"{self._service}@{host}", library.NameType.hostbased_service)
         try:
@@ -186,9 +185,7 @@ class Gssapi:
         )
 
     def _step(self, context: SecurityContext, challenge: bytes | None, host: str) -> bytes | None:
-        import gssapi  # No types.
-
-        library: Any = gssapi
+        library = _library()
         try:
             return context.step(challenge)
         except library.exceptions.GSSError as error:
@@ -196,9 +193,7 @@ class Gssapi:
 
     def _choose_layer(self, context: SecurityContext, challenge: bytes | None) -> bytes:
         """Take no security layer, and name nobody: the broker takes the ticket's principal."""
-        import gssapi  # No types.
-
-        library: Any = gssapi
+        library = _library()
         try:
             offer = bytes(context.unwrap(challenge or b"").message)
             if len(offer) != _OFFER.size or not offer[0] & _NO_LAYER:
@@ -218,6 +213,11 @@ class Gssapi:
                 text = what.format(server=f"{self._service}/{host}")
                 return AuthenticationError(f"Kerberos: {text} ({said})", hint=hint)
         return AuthenticationError(f"Kerberos: {said}", hint="Look into the KDC's log, and klist.")
+
+
+def _library() -> Any:
+    """The package, which has no types and is there only with the extra."""
+    return import_module("gssapi")
 
 
 def _said(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,7 +37,11 @@ class Context:
 @pytest.fixture
 def exchange(monkeypatch: pytest.MonkeyPatch) -> Any:
     pytest.importorskip("gssapi")
-    monkeypatch.setattr(Gssapi, "_begin", lambda self, host: Context())
+
+    def begin(_self: Gssapi, _host: str) -> Context:
+        return Context()
+
+    monkeypatch.setattr(Gssapi, "_begin", begin)
     return Gssapi("kafka").exchange("broker.example")
 
 
@@ -58,7 +63,7 @@ def test_an_offer_without_plain_messages_is_refused(exchange: Any, offer: bytes)
 
 
 def test_a_missing_package_is_said_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "gssapi", None)
+    monkeypatch.setitem(sys.modules, "gssapi", None)
     config = ProducerConfig(
         bootstrap_servers="a:1,b:1", security_protocol="SASL_SSL", sasl_mechanism="GSSAPI"
     )
