@@ -106,6 +106,11 @@ bench-full: .venv/bench  ## Measure everything into benchmarks/results, in an ho
 	@$(VENV) -m benchmarks --full --seconds 1.5 --save full $(BENCH)
 	@$(VENV) -m benchmarks.report full
 
+.PHONY: bench-tls
+bench-tls: .venv/bench  ## Measure what TLS costs this producer and its peers: a quarter of an hour.
+	@$(VENV) -m benchmarks --tls --seconds 1.5 --save tls $(BENCH)
+	@$(VENV) -m benchmarks.report tls
+
 .PHONY: bench-compare
 bench-compare: .venv/bench  ## Measure, and fail if it is slower than the newest stored run.
 	@$(VENV) -m benchmarks --rounds 5 --compare

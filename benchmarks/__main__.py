@@ -10,7 +10,7 @@ from benchmarks import goals, importing, runner, summary
 from benchmarks.clients import CLIENTS
 from benchmarks.compare import compare
 from benchmarks.results import LATEST, newest_stored
-from benchmarks.workloads import FULL, QUICK
+from benchmarks.workloads import FULL, QUICK, TLS
 from tools.kafka_cluster import KafkaUnavailableError
 
 _IMPORTS = "imports"
@@ -20,7 +20,8 @@ _IMPORTS = "imports"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code: 1 for a regression or a failure."""
     arguments = _parse(argv)
-    table = {workload.name: workload for workload in (FULL if arguments.full else QUICK)}
+    workloads = FULL if arguments.full else TLS if arguments.tls else QUICK
+    table = {workload.name: workload for workload in workloads}
     names = [*table, *([_IMPORTS] if arguments.full else ())]
     for name in arguments.workloads or ():
         if name not in names:
@@ -66,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--full", action="store_true", help="every workload there is")
+    parser.add_argument("--full", action="store_true", help="every workload, but those of TLS")
+    parser.add_argument("--tls", action="store_true", help="what TLS costs")
     parser.add_argument("--workloads", nargs="+", metavar="NAME", help="only these")
     parser.add_argument(
         "--clients", nargs="+", metavar="NAME", choices=CLIENTS, default=CLIENTS, help="only these"

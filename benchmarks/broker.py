@@ -46,11 +46,22 @@ class Broker:
         bootstrap_servers: Its addresses.
         replicas: On how many brokers each partition is to be.
         pids: Its processes; empty where they are not on this machine.
+        tls_servers: Its addresses for TLS; empty where it has none.
+        ca_location: The authority of its certificate.
     """
 
-    def __init__(self, bootstrap_servers: str, replicas: int, pids: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        replicas: int,
+        pids: Sequence[int] = (),
+        tls_servers: str = "",
+        ca_location: str = "",
+    ) -> None:
         self.bootstrap_servers = bootstrap_servers
         self.pids = pids
+        self.tls_servers = tls_servers
+        self.ca_location = ca_location
         self._replicas = replicas
         self._admin: Any = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
 

@@ -145,6 +145,7 @@ class Job:
         gc_off: Switch the cyclic garbage collector off.
         busy_cores: How many cores something else keeps busy, where the pattern is a route.
         options: Options of this producer that differ from its defaults.
+        ca_location: The authority of the broker's certificate, to send over TLS; empty for none.
     """
 
     bootstrap_servers: str
@@ -160,6 +161,7 @@ class Job:
     gc_off: bool = False
     busy_cores: int = 0
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    ca_location: str = ""
 
     @property
     def topic_names(self) -> list[str]:

@@ -16,9 +16,17 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
+import trustme
 from confluent_kafka import KafkaException
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from benchmarks import figures
 from benchmarks.broker import Broker
@@ -31,6 +39,7 @@ from benchmarks.route.measure import RouteError
 from benchmarks.workloads import DEFAULT_ROUNDS, Contender, Workload
 from tools.kafka import Kafka, KafkaUnavailableError, LocalKafka, find_kafka, start_kafka
 from tools.kafka_cluster import HOME, Record
+from tools.kafka_java import Listener
 
 __all__ = ["MeasurementError", "Progress", "in_turn", "logs_in_memory", "run"]
 
@@ -134,13 +143,12 @@ def run(
         if reason:
             progress.say(f"{client} is left out: {reason}")
     result = Run(name, rounds or DEFAULT_ROUNDS, seconds)
-    for kind in sorted({(workload.brokers, workload.logs_in_memory) for workload in workloads}):
-        brokers, in_memory = kind
-        with _cluster(brokers, in_memory) as (broker, version):
+    for kind in sorted({_kind(workload) for workload in workloads}):
+        with _cluster(*kind) as (broker, version):
             result.kafka = version
-            _warm_up(broker, progress, warm_up if brokers > 1 else _BROKER_WARM_UP)
+            _warm_up(broker, progress, warm_up if kind[0] > 1 else _BROKER_WARM_UP)
             for workload, contenders in plan:
-                if (workload.brokers, workload.logs_in_memory) == kind:
+                if _kind(workload) == kind:
                     with closing(_Measuring(broker, workload, seconds, progress)) as measuring:
                         row = _measure_all(
                             measuring, contenders, missing, rounds or workload.rounds
@@ -150,6 +158,11 @@ def run(
     order = [workload.name for workload in workloads]
     result.workloads.sort(key=lambda row: order.index(row.name))
     return result
+
+
+def _kind(workload: Workload) -> tuple[int, bool, bool]:
+    """The cluster that a workload needs: how many brokers, logs in memory, a TLS listener."""
+    return workload.brokers, workload.logs_in_memory, workload.chapter == "tls"
 
 
 def _measure_all(
@@ -186,10 +199,15 @@ def _measure_all(
 
 
 @contextmanager
-def _cluster(brokers: int, in_memory: bool) -> Generator[tuple[Broker, str]]:
+def _cluster(brokers: int, in_memory: bool, tls: bool) -> Generator[tuple[Broker, str]]:
     with ExitStack() as stack:
-        if brokers == 1 and os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
-            cluster: Kafka = find_kafka()
+        ca_location = ""
+        if tls:
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+            cluster: Kafka = _with_tls(folder)
+            ca_location = str(folder / "authority.pem")
+        elif brokers == 1 and os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+            cluster = find_kafka()
         else:
             in_memory_logs = stack.enter_context(logs_in_memory()) if in_memory else {}
             cluster = _start(brokers, in_memory_logs)
@@ -200,7 +218,26 @@ def _cluster(brokers: int, in_memory: bool) -> Generator[tuple[Broker, str]]:
             if record.bootstrap_servers == kafka.bootstrap_servers
             for process in record.brokers.values()
         ]
-        yield Broker(kafka.bootstrap_servers, brokers, pids), kafka.version
+        tls_servers = kafka.addresses["SSL"] if isinstance(kafka, LocalKafka) and tls else ""
+        yield (
+            Broker(kafka.bootstrap_servers, brokers, pids, tls_servers, ca_location),
+            kafka.version,
+        )
+
+
+def _with_tls(folder: Path) -> LocalKafka:
+    """Start a broker with a TLS listener beside its plain one."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "authority.pem"))
+    certificate = authority.issue_cert("127.0.0.1")
+    # Java reads keys in PKCS #8 alone.
+    key = load_pem_private_key(certificate.private_key_pem.bytes(), None).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    store = folder / "broker.pem"
+    store.write_bytes(key + b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    tls = Listener("SSL", {"ssl.keystore.type": "PEM", "ssl.keystore.location": store})
+    return LocalKafka(config=_BROKER_CONFIG, listeners={"SSL": tls}).start()
 
 
 def _start(brokers: int, in_memory_logs: Mapping[str, str]) -> Kafka:
@@ -282,8 +319,11 @@ class _Measuring:
     def measure(self, contender: Contender, number: int) -> Measurement:
         """Measure once and check the log."""
         workload = self.workload
+        broker = self._broker
+        uses_tls = workload.uses_tls
         job = Job(
-            bootstrap_servers=self._broker.bootstrap_servers,
+            bootstrap_servers=broker.tls_servers if uses_tls else broker.bootstrap_servers,
+            ca_location=broker.ca_location if uses_tls else "",
             topic=f"benchmarks-{workload.name}-{number}-{time.time_ns()}",
             pattern=contender.pattern or workload.pattern,
             topics=workload.topics,

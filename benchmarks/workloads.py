@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from benchmarks.jobs import LoopName, Pattern, Payload
 
-__all__ = ["DEFAULT_ROUNDS", "FULL", "QUICK", "Contender", "Metric", "Workload"]
+__all__ = ["DEFAULT_ROUNDS", "FULL", "QUICK", "TLS", "Contender", "Metric", "Workload"]
 
 DEFAULT_ROUNDS = 3
 _GOAL_ROUNDS = 6
@@ -86,6 +86,7 @@ class Workload:
         logs_in_memory: Whether the broker's logs are in memory. On a disk, the file system takes
             milliseconds for the first append to each of some thousand files, whoever sends it.
         busy_cores: How many cores something else keeps busy.
+        uses_tls: Whether records go over TLS.
         chapter: Where the report shows it.
     """
 
@@ -104,7 +105,8 @@ class Workload:
     brokers: Literal[1, 3] = 1
     logs_in_memory: bool = False
     busy_cores: int = 0
-    chapter: Literal["patterns", "route", "web", "latency", "loop", "scale", "defaults"] = (
+    uses_tls: bool = False
+    chapter: Literal["patterns", "route", "web", "latency", "loop", "scale", "defaults", "tls"] = (
         "patterns"
     )
 
@@ -459,3 +461,55 @@ FULL: tuple[Workload, ...] = (
     *_SCALE,
     *_DEFAULTS,
 )
+
+
+def _over_tls(
+    name: str, title: str, pattern: Pattern, contenders: tuple[Contender, ...], **more: Any
+) -> list[Workload]:
+    """A workload over TLS, and the same without it beside it."""
+    return [
+        Workload(
+            name=f"{kind}_{name}",
+            title=f"{title}, {'over TLS' if kind == 'tls' else 'without TLS'}",
+            pattern=pattern,
+            contenders=contenders,
+            uses_tls=kind == "tls",
+            rounds=_GOAL_ROUNDS,
+            chapter="tls",
+            **more,
+        )
+        for kind in ("tls", "plain")
+    ]
+
+
+TLS: tuple[Workload, ...] = (
+    *_over_tls(
+        "send_nowait",
+        "`send_nowait()` loop, values of 100 bytes",
+        Pattern.CALL,
+        (*_OURS, AIOKAFKA, CONFLUENT),
+    ),
+    *_over_tls(
+        "kilobyte",
+        "`send_nowait()` loop, values of 1,000 bytes",
+        Pattern.CALL,
+        (*_OURS, AIOKAFKA, CONFLUENT),
+        payload=Payload(value_bytes=1_000),
+        metric=Metric.MEGABYTES,
+    ),
+    *_over_tls(
+        "heartbeat",
+        "The loop's longest turns while it sends 100-byte values",
+        Pattern.HEARTBEAT,
+        (*_OURS, AIOKAFKA),
+        metric=Metric.P99,
+    ),
+    *_over_tls(
+        "one_at_a_time",
+        "One record at a time",
+        Pattern.ONE_AT_A_TIME,
+        (*_OURS, AIOKAFKA, CONFLUENT),
+        metric=Metric.P50,
+    ),
+)
+"""What TLS costs, us and others: `make bench-tls`."""

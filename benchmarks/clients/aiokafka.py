@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import ssl
 import time
 from typing import Any
 
@@ -42,6 +43,9 @@ async def _measure(job: Job) -> Measurement:
     options: dict[str, Any] = {"compression_type": None if codec == "none" else codec}
     if job.max_request_bytes is not None:
         options["max_request_size"] = job.max_request_bytes
+    if job.ca_location:
+        context = ssl.create_default_context(cafile=job.ca_location)
+        options |= {"security_protocol": "SSL", "ssl_context": context}
     producer: Any = aiokafka.AIOKafkaProducer(
         bootstrap_servers=job.bootstrap_servers, acks="all", enable_idempotence=True, **options
     )

@@ -44,6 +44,8 @@ def measure(job: Job) -> Measurement:
 
 async def _measure(job: Job) -> Measurement:
     options: dict[str, Any] = {"compression_type": job.payload.codec, **job.options}
+    if job.ca_location:
+        options |= {"security_protocol": "SSL", "ssl_ca_location": job.ca_location}
     make: Callable[[], Producer] = partial(
         Producer, bootstrap_servers=job.bootstrap_servers, **options
     )

@@ -48,6 +48,8 @@ def measure(job: Job) -> Measurement:
     }
     if job.max_request_bytes is not None:
         options["message.max.bytes"] = job.max_request_bytes
+    if job.ca_location:
+        options |= {"security.protocol": "ssl", "ssl.ca.location": job.ca_location}
     if job.pattern is Pattern.ONE_AT_A_TIME:
         options["linger.ms"] = 0
     if job.pattern is Pattern.SPREAD:
