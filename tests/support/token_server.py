@@ -1,4 +1,4 @@
-"""An HTTP server that answers as a token endpoint does, or as the test wants it to."""
+"""A token endpoint that answers as the test wants it to, and the config of a client of one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qs
 
-__all__ = ["Answer", "Asked", "TokenServer"]
+from aioproducer.config import ProducerConfig
+
+__all__ = ["Answer", "Asked", "TokenServer", "oauth_config"]
+
+
+def oauth_config(url: str = "https://idp.example/token", **options: Any) -> ProducerConfig:
+    """Return a config that gets its tokens from an endpoint."""
+    chosen: dict[str, Any] = {
+        "bootstrap_servers": "localhost",
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "OAUTHBEARER",
+        "sasl_oauthbearer_token_endpoint_url": url,
+    }
+    return ProducerConfig(**{**chosen, **options})
 
 
 class Asked(NamedTuple):

@@ -36,7 +36,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from aioproducer.background import Background, start_in_thread
 from aioproducer.config import ProducerConfig
-from aioproducer.errors import AuthenticationError, ConfigError, KafkaError
+from aioproducer.errors import AuthenticationError, KafkaError
 from aioproducer.errors.base import seconds
 from aioproducer.hooks import OAuthToken, OAuthTokenProvider
 
@@ -60,18 +60,11 @@ def token_source(config: ProducerConfig) -> TokenSource:
     """Make the source of a config: the user's provider, or the built-in one.
 
     Raises:
-        ConfigError: Neither is set, or the options of the built-in one do not fit.
+        ConfigError: The options of the built-in one do not fit together.
     """
     provider = config.sasl_oauth_token_provider
     what = "sasl_oauth_token_provider"
     if provider is None:
-        if config.sasl_oauthbearer_token_endpoint_url is None:
-            raise ConfigError(
-                "OAUTHBEARER needs a source of tokens",
-                option="sasl_oauth_token_provider",
-                value=None,
-                hint="Set sasl_oauth_token_provider, or sasl_oauthbearer_token_endpoint_url.",
-            )
         from aioproducer.network.sasl.oidc import oidc_provider  # HTTP, for those who use it
 
         provider, what = oidc_provider(config)

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from aioproducer import ConfigError
 from aioproducer.config import ProducerConfig
 from aioproducer.network.sasl.assertions import assertion_maker
+from tests.support.token_server import oauth_config
 
 Key: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
@@ -42,7 +43,7 @@ def options(folder: Path, key: bytes, **more: Any) -> ProducerConfig:
         "sasl_oauthbearer_assertion_claim_iss": "kafka-client",
         **more,
     }
-    return ProducerConfig(bootstrap_servers="localhost", **chosen)
+    return oauth_config(**chosen)
 
 
 def claims_of(assertion: str, key: Key, algorithm: str = "RS256") -> dict[str, Any]:
@@ -208,10 +209,7 @@ def test_an_assertion_file_without_a_usable_assertion_is_refused(
     tmp_path: Path, content: bytes, said: str
 ) -> None:
     (tmp_path / "assertion").write_bytes(content)
-    config = ProducerConfig(
-        bootstrap_servers="localhost",
-        sasl_oauthbearer_assertion_file=str(tmp_path / "assertion"),
-    )
+    config = oauth_config(sasl_oauthbearer_assertion_file=str(tmp_path / "assertion"))
     assert said in failure(config)
 
 

@@ -204,8 +204,17 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "credentials"
 
 
+def msk_config(**options: Any) -> ProducerConfig:
+    return ProducerConfig(
+        bootstrap_servers=f"{HOST}:9098",
+        security_protocol="SASL_SSL",
+        sasl_mechanism="AWS_MSK_IAM",
+        **options,
+    )
+
+
 def found(host: str = HOST, **options: Any) -> AwsIdentity:
-    chosen = mechanism(ProducerConfig(bootstrap_servers="localhost", **options))
+    chosen = mechanism(msk_config(**options))
     call = next(chosen.exchange(host))
     assert isinstance(call, Call)
     return cast(AwsIdentity, call.function())
@@ -257,4 +266,4 @@ def test_without_botocore_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPat
         lambda name: None if name == "botocore" else importlib.util.find_spec(name),  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     )
     with pytest.raises(ConfigError, match=r'pip install "aioproducer\[msk-iam\]"'):
-        mechanism(ProducerConfig(bootstrap_servers="localhost"))
+        mechanism(msk_config())

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from aioproducer import AuthenticationError, ConfigError, OAuthToken
-from aioproducer.config import ProducerConfig
 from aioproducer.network.sasl.oidc import OidcProvider, oidc_provider
 from aioproducer.network.sasl.token_endpoint import TokenEndpoint, TokenRequest
-from tests.support.token_server import Answer, Asked, TokenServer
+from tests.support.token_server import Answer, Asked, TokenServer, oauth_config
 
 NOW = 1_800_000_000.0
 GOOD = Answer.of(access_token="token", expires_in=60)
@@ -25,15 +24,9 @@ CLIENT = {
 
 def asked_by(**options: Any) -> Asked:
     with TokenServer(GOOD) as server:
-        provider, _ = oidc_provider(config(server.url, **options))
+        provider, _ = oidc_provider(oauth_config(server.url, **options))
         provider()
     return server.asked[0]
-
-
-def config(url: str, **options: Any) -> ProducerConfig:
-    return ProducerConfig(
-        bootstrap_servers="localhost", sasl_oauthbearer_token_endpoint_url=url, **options
-    )
 
 
 def basic(asked: Asked) -> str:
@@ -101,7 +94,7 @@ def test_an_assertion_file_is_read_for_each_request(tmp_path: Path) -> None:
     file = tmp_path / "assertion"
     with TokenServer(GOOD) as server:
         provider, _ = oidc_provider(
-            config(
+            oauth_config(
                 server.url,
                 sasl_oauthbearer_jwt_retriever_class="jwt_bearer",
                 sasl_oauthbearer_assertion_file=str(file),
@@ -116,14 +109,14 @@ def test_an_assertion_file_is_read_for_each_request(tmp_path: Path) -> None:
 @pytest.mark.parametrize("missing", CLIENT)
 def test_a_client_without_id_or_secret_says_what_to_set(missing: str) -> None:
     with pytest.raises(ConfigError, match=f"{missing}: not set") as caught:
-        oidc_provider(config("https://idp.example/token", **{**CLIENT, missing: None}))
+        oidc_provider(oauth_config("https://idp.example/token", **{**CLIENT, missing: None}))
     assert "canary" not in str(caught.value)
 
 
 def test_the_jwt_bearer_grant_without_an_assertion_says_what_to_set() -> None:
     with pytest.raises(ConfigError, match="Set sasl_oauthbearer_assertion_private_key_file"):
         oidc_provider(
-            config(
+            oauth_config(
                 "https://idp.example/token",
                 **CLIENT,
                 sasl_oauthbearer_jwt_retriever_class="jwt_bearer",
@@ -136,7 +129,7 @@ def test_the_jwt_bearer_grant_without_an_assertion_says_what_to_set() -> None:
 
 def token_from(answer: Answer) -> OAuthToken:
     with TokenServer(answer) as server:
-        endpoint = TokenEndpoint(server.url, config(server.url))
+        endpoint = TokenEndpoint(server.url, oauth_config(server.url))
         request = TokenRequest({}, "", (), "")
         return OidcProvider(endpoint, lambda: request, now=lambda: NOW)()
 
@@ -178,7 +171,7 @@ def test_an_answer_without_a_token_is_refused(answer: Answer) -> None:
 
 def test_a_file_with_a_token_is_read_for_each(tmp_path: Path) -> None:
     file = tmp_path / "the token"
-    provider, what = oidc_provider(config(file.as_uri()))
+    provider, what = oidc_provider(oauth_config(file.as_uri()))
     for text in ("token-1", "token-2"):
         file.write_text(f"{text}\n")
         assert provider() == text
@@ -186,7 +179,7 @@ def test_a_file_with_a_token_is_read_for_each(tmp_path: Path) -> None:
 
 
 def test_a_missing_token_file_is_named_with_its_option(tmp_path: Path) -> None:
-    provider, _ = oidc_provider(config((tmp_path / "none").as_uri()))
+    provider, _ = oidc_provider(oauth_config((tmp_path / "none").as_uri()))
     with pytest.raises(ConfigError) as caught:
         provider()
     assert "sasl_oauthbearer_token_endpoint_url: the file " in str(caught.value)

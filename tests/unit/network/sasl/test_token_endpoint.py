@@ -14,9 +14,8 @@ import pytest
 import trustme
 
 from aioproducer import AuthenticationError, ConfigError
-from aioproducer.config import ProducerConfig
 from aioproducer.network.sasl.token_endpoint import TokenEndpoint, TokenRequest
-from tests.support.token_server import Answer, Asked, TokenServer
+from tests.support.token_server import Answer, Asked, TokenServer, oauth_config
 
 AUTHORITY = trustme.CA()
 GOOD = Answer.of(access_token="token", expires_in=60)
@@ -44,8 +43,8 @@ def tls_of_client() -> ssl.SSLContext:
 def endpoint(
     url: str, *, retry_for_ms: int = 0, tls: ssl.SSLContext | None = None, **options: Any
 ) -> TokenEndpoint:
-    config = ProducerConfig(
-        bootstrap_servers="localhost",
+    config = oauth_config(
+        url,
         sasl_login_retry_backoff_ms=1,
         sasl_login_retry_backoff_max_ms=retry_for_ms,
         **options,
@@ -146,6 +145,8 @@ def dripping() -> Iterator[str]:
     """An endpoint that sends one byte of its answer after the other, for ever."""
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         stop = threading.Event()
+        # A test that fails before it connects leaves nobody waiting.
+        server.settimeout(5)
 
         def drip() -> None:
             taken, _ = server.accept()
@@ -172,6 +173,7 @@ def test_an_answer_that_never_ends_is_given_up(dripping: str) -> None:
 
 def test_an_endpoint_that_hangs_up_is_said() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        server.settimeout(5)
 
         def hang_up() -> None:
             taken, _ = server.accept()
@@ -290,6 +292,7 @@ class Proxy:
 
     def __init__(self, port: int) -> None:
         self._server = socket.create_server(("127.0.0.1", 0))
+        self._server.settimeout(5)
         self._to = port
         self.port: int = self._server.getsockname()[1]
         self.heads: list[bytes] = []

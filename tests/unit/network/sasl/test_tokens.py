@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aioproducer import AuthenticationError, ConfigError, OAuthToken
-from aioproducer.config import ProducerConfig
+from aioproducer import AuthenticationError, OAuthToken
 from aioproducer.network.sasl.tokens import RefreshWindow, TokenSource, token_source
+from tests.support.token_server import oauth_config
 
 EXACT = RefreshWindow(jitter=0.0)
 NOW = 1_800_000_000.0
@@ -406,8 +406,8 @@ def test_the_options_say_when_a_token_is_due(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(TokenSource, "__init__", lambda self, *args, **kw: made.update(kw))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     provider: Callable[[], str] = lambda: "token"  # noqa: E731
     token_source(
-        ProducerConfig(
-            bootstrap_servers="localhost",
+        oauth_config(
+            sasl_oauthbearer_token_endpoint_url=None,
             sasl_oauth_token_provider=provider,
             sasl_login_refresh_window_factor=0.6,
             sasl_login_refresh_window_jitter=0.1,
@@ -418,16 +418,17 @@ def test_the_options_say_when_a_token_is_due(monkeypatch: pytest.MonkeyPatch) ->
     assert made == {"refresh": RefreshWindow(factor=0.6, jitter=0.1, min_period=5, buffer=7)}
 
 
-def test_oauthbearer_without_a_source_of_tokens_says_what_to_set() -> None:
-    with pytest.raises(ConfigError, match="Set sasl_oauth_token_provider, or sasl_oauthbearer_"):
-        token_source(ProducerConfig(bootstrap_servers="localhost"))
-
-
 def test_the_source_is_named_by_the_option_or_by_the_endpoint() -> None:
     def what(**options: Any) -> str:
-        return token_source(ProducerConfig(bootstrap_servers="localhost", **options)).what
+        return token_source(oauth_config(**options)).what
 
-    assert what(sasl_oauth_token_provider=lambda: "token") == "sasl_oauth_token_provider"
+    assert (
+        what(
+            sasl_oauth_token_provider=lambda: "token",
+            sasl_oauthbearer_token_endpoint_url=None,
+        )
+        == "sasl_oauth_token_provider"
+    )
     assert (
         what(
             sasl_oauthbearer_token_endpoint_url="https://idp.example/token?tenant=canary",
