@@ -6,6 +6,8 @@ from aioproducer.testing.apis.api_versions import ApiVersionsAnswer
 from aioproducer.testing.apis.init_producer_id import InitProducerIdAnswer
 from aioproducer.testing.apis.metadata import MetadataAnswer, PartitionMetadata, TopicMetadata
 from aioproducer.testing.apis.produce import ProduceAnswer, ProducedPartition
+from aioproducer.testing.apis.sasl_authenticate import SaslAuthenticateAnswer
+from aioproducer.testing.apis.sasl_handshake import SaslHandshakeAnswer
 from aioproducer.testing.batch import FakeRecord
 from aioproducer.testing.cluster import FakeCluster
 from aioproducer.testing.error_codes import ErrorCode
@@ -18,6 +20,7 @@ from aioproducer.testing.habits import (
     Habits,
 )
 from aioproducer.testing.observed import ApiName, FakeRequest, SentBatch
+from aioproducer.testing.sasl import FakeSasl
 
 __all__ = [
     "EVENT_HUBS",
@@ -35,6 +38,7 @@ __all__ = [
     "FakeRecord",
     "FakeRequest",
     "FakeResponse",
+    "FakeSasl",
     "Habits",
     "Hang",
     "InitProducerIdAnswer",
@@ -43,6 +47,8 @@ __all__ = [
     "PartitionMetadata",
     "ProduceAnswer",
     "ProducedPartition",
+    "SaslAuthenticateAnswer",
+    "SaslHandshakeAnswer",
     "SentBatch",
     "TopicMetadata",
 ]

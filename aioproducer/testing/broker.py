@@ -33,6 +33,7 @@ from aioproducer.testing.apis.base import (
 )
 from aioproducer.testing.faults import FaultPlan, Treatment
 from aioproducer.testing.observed import FakeRequest
+from aioproducer.testing.sasl import FakeSasl, Session
 from aioproducer.testing.state import Address, ClusterState
 from aioproducer.testing.violations import MAX_IDEMPOTENT_IN_FLIGHT, Watch
 from aioproducer.testing.wire import RequestHeader, WireError, Writer
@@ -43,6 +44,7 @@ HOST: Final = "127.0.0.1"
 MAX_REQUEST_BYTES: Final = 100 * 1024 * 1024
 """What a broker's `socket.request.max.bytes` is by default."""
 _MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
+_SASL: Final = {"sasl_handshake", "sasl_authenticate"}
 _SIZE: Final = struct.Struct(">i")
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
@@ -56,6 +58,7 @@ class Shared:
     watch: Watch
     arrived: Callable[[FakeRequest], None]
     tls: ssl.SSLContext | None = None
+    sasl: FakeSasl | None = None
     connections: int = 0
     """How many have been made."""
 
@@ -184,6 +187,7 @@ class Connection(asyncio.Protocol):
         self._shared = broker.shared
         self._transport: asyncio.Transport | None = None
         self._number = 0
+        self._session = Session(broker.shared.sasl, broker.loop.time)
         self._buffer = bytearray()
         self._pending: deque[_Pending | _Unreadable] = deque()
         self._pending_bytes = 0
@@ -315,6 +319,7 @@ class Connection(asyncio.Protocol):
             batches=batches,
             acks=call.acks,
         )
+        self._watch_exchange(api, header)
         idempotent = any(batch.producer_id >= 0 for batch in batches)
         if api.name == "produce":
             where = self._where((api.name, header.version, header.correlation_id))
@@ -328,6 +333,16 @@ class Connection(asyncio.Protocol):
                 )
         self._shared.arrived(request)
         return _Pending(api, header, call, request, idempotent)
+
+    def _watch_exchange(self, api: Api, header: RequestHeader) -> None:
+        """List a request of a SASL exchange that did not wait for others, or others for it."""
+        unanswered = [*self._pending, *((self._taken,) if self._busy else ())]
+        names = {one.api.name for one in unanswered if isinstance(one, _Pending)}
+        if names and (names | {api.name}) & _SASL:
+            self._shared.watch.request(
+                self._where((api.name, header.version, header.correlation_id)),
+                f"it did not wait for the answer to {', '.join(sorted(names))}",
+            )
 
     def _advance(self) -> None:
         """Take requests until one has to wait."""
@@ -373,7 +388,12 @@ class Connection(asyncio.Protocol):
             pending.header.version,
             treatment.failures,
             pending.waited,
+            self._session,
         )
+        if not self._session.allows(pending.api.name):
+            if self._transport is not None:
+                self._transport.close()
+            return
         if treatment.response is not None:
             self._send_later(pending, self._framed(pending, treatment.response.body))
             return

@@ -23,6 +23,7 @@ from aioproducer.testing.habits import KAFKA, Habits
 from aioproducer.testing.log import LogLimits
 from aioproducer.testing.observed import ApiName, FakeRequest
 from aioproducer.testing.orders import FaultOrders
+from aioproducer.testing.sasl import FakeSasl
 from aioproducer.testing.state import (
     Address,
     ClusterState,
@@ -70,6 +71,7 @@ class FakeCluster(FaultOrders):
         features: Mapping[str, int] = _FEATURES,
         request_history: int = 100_000,
         ssl_context: ssl.SSLContext | None = None,
+        sasl: FakeSasl | None = None,
     ) -> None:
         """Describe a cluster; `start` or `async with` starts it.
 
@@ -87,6 +89,7 @@ class FakeCluster(FaultOrders):
             features: Finalized features and their levels, as ApiVersions tells them.
             request_history: How many requests `requests` remembers.
             ssl_context: A server's TLS settings; the brokers then speak TLS only.
+            sasl: Who may log in; every connection then has to.
         """
         if brokers < 1:
             raise ValueError(f"a cluster has at least one broker, not {brokers}")
@@ -103,6 +106,7 @@ class FakeCluster(FaultOrders):
             supported=supported_apis({**habits.max_versions, **(max_versions or {})}),
         )
         self._tls = ssl_context
+        self._sasl = sasl
         self._node_count = brokers
         self._initial_topics = dict(topics or {})
         self._brokers: dict[int, Broker] = {}
@@ -115,7 +119,9 @@ class FakeCluster(FaultOrders):
         """Start the brokers on free ports of 127.0.0.1; once per cluster."""
         if self._brokers:
             raise RuntimeError("the cluster has been started before")
-        shared = Shared(self._state, self._plan, Watch(self._state), self._on_arrival, self._tls)
+        shared = Shared(
+            self._state, self._plan, Watch(self._state), self._on_arrival, self._tls, self._sasl
+        )
         try:
             for node_id in range(self._node_count):
                 broker = self._brokers[node_id] = Broker(node_id, shared)

@@ -15,6 +15,8 @@ ApiName: TypeAlias = Literal[
     "find_coordinator",
     "api_versions",
     "init_producer_id",
+    "sasl_handshake",
+    "sasl_authenticate",
 ]
 """A Kafka API that the cluster knows."""
 

@@ -14,6 +14,8 @@ from aioproducer.testing.apis.api_versions import ApiVersionsAnswer
 from aioproducer.testing.apis.init_producer_id import InitProducerIdAnswer
 from aioproducer.testing.apis.metadata import MetadataAnswer
 from aioproducer.testing.apis.produce import ProduceAnswer
+from aioproducer.testing.apis.sasl_authenticate import SaslAuthenticateAnswer
+from aioproducer.testing.apis.sasl_handshake import SaslHandshakeAnswer
 from aioproducer.testing.faults import Cut, Delay, Edit, Fail, FaultPlan, Hang, Hook, Mutate, Rule
 from aioproducer.testing.observed import ApiName
 
@@ -177,6 +179,24 @@ class FaultOrders:
         self,
         api: Literal["api_versions"],
         edit: Callable[[ApiVersionsAnswer], object],
+        *,
+        count: int | None = 1,
+        node_id: int | None = None,
+    ) -> None: ...
+    @overload
+    def edit_next(
+        self,
+        api: Literal["sasl_handshake"],
+        edit: Callable[[SaslHandshakeAnswer], object],
+        *,
+        count: int | None = 1,
+        node_id: int | None = None,
+    ) -> None: ...
+    @overload
+    def edit_next(
+        self,
+        api: Literal["sasl_authenticate"],
+        edit: Callable[[SaslAuthenticateAnswer], object],
         *,
         count: int | None = 1,
         node_id: int | None = None,

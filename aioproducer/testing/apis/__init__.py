@@ -13,6 +13,8 @@ from aioproducer.testing.apis import (
     list_offsets,
     metadata,
     produce,
+    sasl_authenticate,
+    sasl_handshake,
 )
 from aioproducer.testing.apis.base import Api
 from aioproducer.testing.observed import ApiName
@@ -30,6 +32,8 @@ APIS: Final[Mapping[int, Api]] = {
         find_coordinator,
         api_versions,
         init_producer_id,
+        sasl_handshake,
+        sasl_authenticate,
     )
 }
 """By API key."""

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from aioproducer.testing.faults import Fail
 from aioproducer.testing.observed import ApiName, SentBatch
+from aioproducer.testing.sasl import Session
 from aioproducer.testing.state import ClusterState
 from aioproducer.testing.wire import Reader, Writer
 
@@ -45,6 +46,8 @@ class Turn:
     failures: Sequence[Fail] = field(default_factory=tuple[Fail, ...])
     waited: bool = False
     """Whether the call has asked for time before (Later), and it is over."""
+    session: Session = field(default_factory=Session)
+    """How far the connection is with logging in."""
 
     def failure(self, topic: str | None = None, partition: int | None = None) -> Fail | None:
         """Return the error that a test wants for this topic and partition, if any."""

@@ -1,0 +1,271 @@
+"""SASL: each mechanism logs in, and a login that fails is said once, paced, and costs no record."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from aioproducer import (
+    AuthenticationError,
+    KafkaTimeoutError,
+    ListenerMismatchError,
+    OAuthToken,
+    Producer,
+)
+from aioproducer.errors import (
+    IllegalSaslStateError,
+    SaslAuthenticationFailedError,
+    UnsupportedSaslMechanismError,
+)
+from aioproducer.network.sasl.exchange import Exchange
+from aioproducer.network.sasl.plain import Plain
+from aioproducer.testing import FakeCluster, FakeSasl
+from tests.support.producing import TOPIC, until, values
+
+PASSWORD = "canary-secret-password"
+TOKEN = "canary-secret-token"
+MECHANISMS = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
+
+
+def sasl(**options: Any) -> FakeSasl:
+    return FakeSasl({"alice": PASSWORD}, lambda token: token == TOKEN, **options)
+
+
+def login(mechanism: str = "PLAIN", **options: Any) -> dict[str, Any]:
+    chosen: dict[str, Any] = {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": mechanism}
+    if mechanism == "OAUTHBEARER":
+        chosen["sasl_oauth_token_provider"] = lambda: TOKEN
+    else:
+        chosen |= {"sasl_username": "alice", "sasl_password": PASSWORD}
+    return {**chosen, **options}
+
+
+def producer_of(cluster: FakeCluster, **options: Any) -> Producer[Any, Any]:
+    return Producer(bootstrap_servers=cluster.bootstrap_servers, **options)
+
+
+async def refusal(cluster: FakeCluster, **options: Any) -> AuthenticationError:
+    with pytest.raises(AuthenticationError) as caught:
+        await producer_of(cluster, **options).start()
+    assert PASSWORD not in str(caught.value)
+    assert TOKEN not in str(caught.value)
+    return caught.value
+
+
+def asked(cluster: FakeCluster, api: Any) -> int:
+    return len(cluster.requests_of(api))
+
+
+# ---- the first login
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+async def test_records_are_sent_after_the_login(mechanism: str) -> None:
+    async with (
+        FakeCluster(brokers=2, topics={TOPIC: 2}, sasl=sasl()) as cluster,
+        producer_of(cluster, **login(mechanism)) as producer,
+    ):
+        for partition in range(2):
+            await producer.send_and_wait(TOPIC, b"%d" % partition, partition=partition)
+        assert sorted(values(cluster)) == [b"0", b"1"]
+        assert not cluster.violations
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+async def test_wrong_credentials_end_the_start_at_once_after_one_attempt(mechanism: str) -> None:
+    async with FakeCluster(sasl=FakeSasl({"alice": "other"}, lambda _: False)) as cluster:
+        error = await refusal(cluster, **login(mechanism))
+        assert isinstance(error, SaslAuthenticationFailedError)
+        assert cluster.bootstrap_servers in str(error)
+        assert "Check the user name, password or token" in error.hint or "token" in error.hint
+        assert asked(cluster, "sasl_handshake") == 1
+
+
+async def test_a_mechanism_that_is_not_offered_is_said_with_those_that_are() -> None:
+    async with FakeCluster(sasl=sasl(mechanisms=("SCRAM-SHA-512", "GSSAPI"))) as cluster:
+        error = await refusal(cluster, **login("PLAIN"))
+    assert isinstance(error, UnsupportedSaslMechanismError)
+    assert "sasl_mechanism='PLAIN'; it offers GSSAPI, SCRAM-SHA-512" in str(error)
+
+
+async def test_a_login_where_none_is_taken_is_said() -> None:
+    async with FakeCluster() as cluster:
+        error = await refusal(cluster, **login("PLAIN"))
+    assert isinstance(error, IllegalSaslStateError)
+    assert "Set security_protocol to PLAINTEXT or SSL" in str(error)
+
+
+async def test_no_login_where_one_is_asked_for_ends_the_start_within_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aioproducer.network.cluster._MISMATCHED_FOR", 0.1)
+    async with FakeCluster(sasl=sasl()) as cluster:
+        with pytest.raises(ListenerMismatchError, match="is SASL missing"):
+            await producer_of(cluster).start()
+
+
+async def test_a_broker_that_hangs_up_in_the_exchange_is_given_some_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aioproducer.network.cluster._MISMATCHED_FOR", 0.1)
+    async with FakeCluster(sasl=sasl()) as cluster:
+        cluster.cut_next("sasl_authenticate", count=1)
+        async with producer_of(cluster, **login()) as producer:
+            await producer.send_and_wait("topic", b"0")
+        cluster.cut_next("sasl_authenticate", count=None)
+        with pytest.raises(ListenerMismatchError, match="during the SASL exchange"):
+            await producer_of(cluster, **login()).start()
+
+
+async def test_a_broker_without_an_answer_is_bounded_and_said() -> None:
+    async with FakeCluster(sasl=sasl()) as cluster:
+        cluster.hang("sasl_authenticate")
+        producer = producer_of(
+            cluster, **login(), max_block_ms=300, socket_connection_setup_timeout_ms=100
+        )
+        with pytest.raises(Exception, match=r"gave no answer to the SASL exchange within 0.1 s"):
+            await producer.start()
+
+
+async def test_challenges_without_end_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Endless(FakeSasl):
+        def server(self, mechanism: str) -> Generator[bytes, bytes, bytes]:
+            while True:
+                yield b"more"
+
+    def endless(_self: Plain, _host: str) -> Exchange:
+        while True:
+            yield b"and more"
+
+    monkeypatch.setattr(Plain, "exchange", endless)
+    async with FakeCluster(sasl=Endless()) as cluster:
+        error = await refusal(cluster, **login())
+        assert "The broker sent more than 12 SASL challenges" in str(error)
+        assert asked(cluster, "sasl_authenticate") == 12
+
+
+@pytest.mark.parametrize("size", [300 * 1024, 600 * 1024])
+async def test_a_huge_challenge_is_refused(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aioproducer.network.cluster._MISMATCHED_FOR", 0.1)
+    async with FakeCluster(sasl=sasl()) as cluster:
+
+        def swell(answer: Any) -> None:
+            answer.error_code, answer.auth_bytes = 0, bytes(size)
+
+        cluster.edit_next("sasl_authenticate", swell, count=None)
+        with pytest.raises(
+            (AuthenticationError, ListenerMismatchError), match=r"challenge of|SASL"
+        ):
+            await producer_of(cluster, **login("SCRAM-SHA-256")).start()
+
+
+# ---- providers
+
+
+async def test_a_slow_provider_of_tokens_holds_up_neither_the_loop_nor_another_producer() -> None:
+    called, goes_on = threading.Event(), threading.Event()
+
+    def slow() -> str:
+        called.set()
+        assert goes_on.wait(10)
+        return TOKEN
+
+    async with (
+        FakeCluster(topics={TOPIC: 1}, sasl=sasl()) as cluster,
+        producer_of(cluster, **login()) as other,
+    ):
+        async with asyncio.TaskGroup() as group:
+            producer = producer_of(cluster, **login("OAUTHBEARER", sasl_oauth_token_provider=slow))
+            starting = group.create_task(producer.start())
+            await until(called.is_set)
+            await other.send_and_wait(TOPIC, b"meanwhile")
+            assert not starting.done()
+            goes_on.set()
+        await producer.send_and_wait(TOPIC, b"at last")
+        await producer.close()
+        assert values(cluster) == [b"meanwhile", b"at last"]
+
+
+async def test_a_provider_that_raises_ends_the_start_with_its_reason() -> None:
+    async def provide() -> OAuthToken:
+        raise OSError("the vault is sealed")
+
+    async with FakeCluster(sasl=sasl()) as cluster:
+        error = await refusal(cluster, **login("OAUTHBEARER", sasl_oauth_token_provider=provide))
+        assert "sasl_oauth_token_provider failed: OSError: the vault is sealed" in str(error)
+        error = await refusal(cluster, **login(sasl_password=lambda: str(1 // 0)))
+        assert "sasl_password failed: ZeroDivisionError" in str(error)
+
+
+async def test_a_start_that_is_cancelled_leaves_a_hanging_provider_behind() -> None:
+    called, ends = threading.Event(), threading.Event()
+
+    def hanging() -> str:
+        called.set()
+        ends.wait(10)
+        return PASSWORD
+
+    async with FakeCluster(sasl=sasl()) as cluster:
+        producer = producer_of(cluster, **login(sasl_password=hanging))
+        starting = asyncio.ensure_future(producer.start())
+        await until(called.is_set)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        await producer.close()
+    ends.set()
+
+
+# ---- credentials that change
+
+
+async def test_records_wait_for_the_new_password_and_the_refusal_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    who = sasl()
+    passwords = [PASSWORD]
+    async with (
+        FakeCluster(topics={TOPIC: 1}, sasl=who) as cluster,
+        producer_of(cluster, **login(sasl_password=lambda: passwords[-1])) as producer,
+    ):
+        await producer.send_and_wait(TOPIC, b"0")
+        who.passwords["alice"] = "canary-secret-new"
+        await producer.send_and_wait(TOPIC, b"1")
+        before = asked(cluster, "sasl_authenticate")
+        cluster.cut()
+        deliveries = [producer.send_nowait(TOPIC, b"%d" % n) for n in range(2, 5)]
+        await until(lambda: asked(cluster, "sasl_authenticate") >= before + 2)
+        await asyncio.sleep(0.5)
+        # Paced: not as often as an address is tried that does not answer.
+        assert asked(cluster, "sasl_authenticate") <= before + 3
+        assert not any(delivery.done() for delivery in deliveries)
+        passwords.append("canary-secret-new")
+        async with asyncio.timeout(15):
+            await asyncio.gather(*deliveries)
+        assert values(cluster) == [b"%d" % n for n in range(5)]
+        assert not cluster.violations
+    said = [text for text in caplog.messages if "records wait for it" in text]
+    assert len(said) == 1
+    assert "SASL_AUTHENTICATION_FAILED" in said[0]
+    assert "canary" not in caplog.text
+
+
+async def test_records_fail_after_their_delivery_timeout_with_the_reason() -> None:
+    who = sasl()
+    async with FakeCluster(topics={TOPIC: 1}, sasl=who) as cluster:
+        producer = producer_of(
+            cluster, **login(), delivery_timeout_ms=400, request_timeout_ms=300, linger_ms=0
+        )
+        await producer.start()
+        await producer.send_and_wait(TOPIC, b"0")
+        who.passwords.clear()
+        cluster.cut()
+        with pytest.raises(KafkaTimeoutError) as caught:
+            await producer.send_and_wait(TOPIC, b"1")
+        assert "SASL_AUTHENTICATION_FAILED" in str(caught.value)
+        assert isinstance(caught.value.last_connect_error, SaslAuthenticationFailedError)
+        await producer.close(timeout=0)
