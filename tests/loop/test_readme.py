@@ -1,19 +1,34 @@
-"""The code in README and docs runs as it stands there, and the table of options is the config's."""
+"""The code in README and docs runs as it stands there, and the table of options is the config's.
+
+The recipes in docs/security.md are for clusters that are elsewhere: they have to make a producer
+whose files can be read and whose mechanism can be made.
+"""
 
 from __future__ import annotations
 
+import ast
+import asyncio
+import dataclasses
+import os
 import re
+import sys
 import textwrap
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, get_args
+from unittest.mock import Mock
 
 import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from aioproducer import KafkaError, Producer, RecordMetadata
+import aioproducer
+from aioproducer import KafkaError, Producer, ProducerConfig, RecordMetadata
+from aioproducer.config import SaslMechanism
+from aioproducer.network.connecting import connection_options
 from aioproducer.testing import FakeCluster
+from tests.support.certificates import Authority
 from tools.options_table import PAGE, with_table
 
 ROOT = PAGE.parent.parent
@@ -24,6 +39,10 @@ def _snippets(page: str) -> list[str]:
 
 
 PROGRAM, ROUTE, *PARTS = _snippets("README.md") + _snippets("docs/errors.md")
+SECURITY = Path(ROOT, "docs/security.md").read_text()
+HEADINGS = re.findall(r"^##+ (.*)", SECURITY, re.MULTILINE)
+RECIPES = _snippets("docs/security.md")
+SECRET = "canary-secret-recipe"
 
 
 def _as_coroutine(code: str, names: dict[str, Any]) -> Any:
@@ -104,3 +123,79 @@ async def test_each_snippet_runs(code: str) -> None:
             assert cluster.records("payments") or cluster.records("clicks")
         if "on_delivery" in code:
             assert reports == [None]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the recipes find where they are copied to: files, the environment, packages."""
+    authority = Authority()
+    client = authority.client("payments")
+    authority.write(tmp_path / "ca.pem")
+    client.write_apart(tmp_path / "service.cert", tmp_path / "service.key")
+    (tmp_path / "client.pem").write_text(client.certificate_pem)
+    (tmp_path / "client.key").write_text(client.encrypted_key_pem(SECRET))
+    (tmp_path / "password.txt").write_text(f"{SECRET}\n")
+    monkeypatch.chdir(tmp_path)
+    for variable in re.findall(r'os\.environ\["(\w+)"\]', SECURITY):
+        monkeypatch.setenv(variable, SECRET)
+    boto3 = Mock()
+    secret = {"SecretString": f'{{"username": "payments", "password": "{SECRET}"}}'}
+    boto3.client("secretsmanager").get_secret_value.return_value = secret
+    monkeypatch.setitem(sys.modules, "boto3", boto3)
+    # It compiles against Kerberos's library, which is not everywhere.
+    monkeypatch.setitem(sys.modules, "gssapi", ModuleType("gssapi"))
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("code", RECIPES, ids=[str(index) for index in range(len(RECIPES))])
+async def test_each_recipe_makes_a_producer_that_can_log_in(code: str) -> None:
+    names: dict[str, Any] = {"os": os, "Producer": Producer}
+    await asyncio.to_thread(exec, compile(code, "docs/security.md", "exec"), names)
+    config: ProducerConfig = names["producer"].config
+
+    options = connection_options(config)
+    assert options.tls is not None
+    assert (await options.tls.context()).check_hostname
+    assert (options.mechanism is None) == (config.security_protocol == "SSL")
+    password: object = config.sasl_password
+    if callable(password):
+        password = await asyncio.to_thread(password)
+    assert password in (None, SECRET)
+    assert SECRET not in repr(config)
+    if "tokens" in names:
+        await names["tokens"].aclose()
+
+
+def test_each_mechanism_has_a_recipe() -> None:
+    code = "\n".join(RECIPES)
+    assert set(re.findall(r'sasl_mechanism="(.*)"', code)) == set(get_args(SaslMechanism))
+
+
+def test_the_page_on_security_names_only_options_that_there_are() -> None:
+    options = {option.name for option in dataclasses.fields(ProducerConfig)}
+    assert set(re.findall(r"\bs(?:sl|asl)_[a-z]\w*", SECURITY)) <= options
+
+
+def test_the_page_on_security_quotes_what_the_producer_says() -> None:
+    said = "\n".join(_texts()).lower()
+    _, table = SECURITY.split("\n| says | change |\n")
+    rows = [line for line in table.partition("\n\n")[0].splitlines() if line.startswith('| "')]
+    quoted = [text for row in rows for text in re.findall(r'"(.*?)"', row.split("|")[1])]
+
+    assert len(rows) > 20
+    assert [text for text in quoted if text.lower() not in said] == []
+
+
+def test_the_page_on_security_links_to_its_own_sections() -> None:
+    anchors = {re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in HEADINGS}
+    assert set(re.findall(r"\(#(.*?)\)", SECURITY)) <= anchors
+
+
+def _texts() -> list[str]:
+    """All text in the package's code; what f-strings put in between is left out."""
+    return [
+        node.value
+        for file in Path(aioproducer.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
