@@ -245,8 +245,8 @@ class Authentication:
             if error.broker is None:
                 error.broker = self._address
             raise
-        finally:
-            self._awaits("")
+        # Only here: a call that is cancelled, because it took too long, is still what was awaited.
+        self._awaits("")
         return step
 
     def _refused(self, exchange: Exchange, error: KafkaError) -> KafkaError:
