@@ -10,7 +10,7 @@ import asyncio
 import gc
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ import pytest_asyncio
 import uvloop
 from blockbuster import blockbuster_ctx
 
-from tests.support.secure_kafka import SecureKafka
+from tests.support.secure_kafka import CANARY, SecureKafka
 from tests.support.virtual_time import VirtualTimeLoop
 from tools.kafka import (
     Kafka,
@@ -124,6 +124,17 @@ def pytest_terminal_summary(
     if reason := config.stash.get(MISSING_KAFKA, None):
         terminalreporter.section("tests of a real Kafka did not run", yellow=True)
         terminalreporter.line(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test that shows a secret: in the log, or on one of its outputs."""
+    report = yield
+    shown = [name for name, text in report.sections if CANARY in text]
+    if shown and report.passed:
+        report.outcome = "failed"
+        report.longrepr = f"a secret is shown: {', '.join(shown)}"
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 
-from aioproducer import AuthenticationError, KafkaConnectionError, Producer, TopicAuthorizationFailedError
+from aioproducer import (
+    AuthenticationError,
+    KafkaConnectionError,
+    Producer,
+    TopicAuthorizationFailedError,
+)
 from tests.broker.helpers import until
 from tests.support.forwarder import Forwarder
 from tests.support.kafka import consume, create_topic

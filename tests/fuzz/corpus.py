@@ -52,6 +52,15 @@ REFUSED: Final[Mapping[str, Case]] = {
     "a varint of 33 bits": Case("produce-v9", "00000007 ffffffff1f"),
     "a varint of six bytes, the last ones zero": Case("produce-v9", "00000007 808080808000"),
     "a varint that the frame ends in": Case("produce-v9", "00000007 ffffff"),
+    # Logins.
+    "2147483647 mechanisms": Case("sasl_handshake-v1", "00000007 0000 7fffffff"),
+    "a challenge of 2147483647 bytes": Case("sasl_authenticate-v0", "00000007 0000 ffff 7fffffff"),
+    "a compact challenge that is null": Case(
+        "sasl_authenticate-v2", "00000007 00 0000 00 00 0000000000000000 00"
+    ),
+    "iterations that keep a core busy for minutes": Case(
+        "scram", b"r=noncex,s=c2FsdA==,i=999999999".hex()
+    ),
     # Text.
     "a UTF-8 surrogate as host": Case(
         "metadata-v7", "00000007 00000000 00000001 00000000 0003 eda080 00002384 ffff"

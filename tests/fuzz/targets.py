@@ -19,13 +19,25 @@ from aioproducer._native import codec
 from aioproducer._native.codec import Plan, decode, encode
 from aioproducer.compression import Codec, DecompressionError, codec_for
 from aioproducer.config import ProducerConfig
-from aioproducer.errors import ConfigError, ProtocolError, UnsupportedVersionError
+from aioproducer.errors import (
+    AuthenticationError,
+    ConfigError,
+    ProtocolError,
+    UnsupportedVersionError,
+)
+from aioproducer.hooks import OAuthToken
 from aioproducer.network.metadata import PartitionLeader, broker_address, newer_leaders
+from aioproducer.network.sasl.exchange import Call
+from aioproducer.network.sasl.oauthbearer import OAuthBearer
+from aioproducer.network.sasl.scram import Scram
+from aioproducer.network.sasl.tokens import TokenSource
 from aioproducer.protocol.api_versions import API_VERSIONS, REFUSALS, ApiVersionsResponse
 from aioproducer.protocol.frames import FrameDecoder, decode_response, read_correlation_id
 from aioproducer.protocol.init_producer_id import INIT_PRODUCER_ID
 from aioproducer.protocol.metadata import METADATA, MetadataResponse
 from aioproducer.protocol.produce import PRODUCE, ProduceResponse
+from aioproducer.protocol.sasl_authenticate import SASL_AUTHENTICATE
+from aioproducer.protocol.sasl_handshake import SASL_HANDSHAKE
 from aioproducer.protocol.schema import NO_TOPIC_ID, Api
 from aioproducer.protocol.versions import broker_ranges, choose_version
 from aioproducer.testing.apis import APIS as FAKE_APIS
@@ -42,6 +54,8 @@ APIS: dict[str, Api[Any, Any]] = {
     "metadata": METADATA,
     "api_versions": API_VERSIONS,
     "init_producer_id": INIT_PRODUCER_ID,
+    "sasl_handshake": SASL_HANDSHAKE,
+    "sasl_authenticate": SASL_AUTHENTICATE,
 }
 _FREE_MEMORY = 1 << 17
 """What an error with its traceback, or a plan compiled for the first time, may take."""
@@ -381,11 +395,15 @@ _NASTY_TEXTS = (
     *("\ud800", "h:\ud800"),
     *("9" * 19, "9" * 5000, "true", "TRUE", "yes", "none", "None", "all", "-1", "host", ":", ":1"),
     *("h:0", "h:65536", "h:-1", "h:\u0663", "[::1]:1", "[::1", "::1", "[]:1", "a b:1", "h:1,,h:2"),
+    *("org.apache.kafka.common.security.plain.PlainLoginModule required username=a password=b;",),
+    *("M required a=b", 'M required a="', "M required;;", "a=b,c", "=", "PEM", "SASL_SSL"),
     *("h:" + "9" * 5000, "x" * 300 + ":1", "h\x00:1", "h:1 2", ",", "\u212a:1", "h:1\n"),
 )
 _OPTIONS = [name for name in ProducerConfig.__dataclass_fields__ if not name.startswith("_")]
+_PROPERTIES = [*_OPTIONS, "sasl_jaas_config", "ssl_truststore_location", "ssl_truststore_type"]
 _properties = st.dictionaries(
-    st.sampled_from(_OPTIONS) | st.sampled_from(_OPTIONS).map(lambda name: name.replace("_", ".")),
+    st.sampled_from(_PROPERTIES)
+    | st.sampled_from(_PROPERTIES).map(lambda name: name.replace("_", ".")),
     st.sampled_from(_NASTY_TEXTS) | st.text(max_size=20),
     max_size=4,
 )
@@ -402,6 +420,42 @@ def _take_environment(texts: dict[str, str]) -> object:
     environ = {f"KAFKA_{name.replace('.', '_').upper()}": text for name, text in texts.items()}
     config = ProducerConfig.from_env(environ={"KAFKA_BOOTSTRAP_SERVERS": "h:1"} | environ)
     return config.bootstrap_addresses, repr(config), config.replace()
+
+
+# Challenges of a login.
+
+_NONCE = "nonce"
+_server_firsts = st.builds(
+    "r={}{},s={},i={}".format,
+    st.just(_NONCE),
+    st.text("abc+/=", max_size=12),
+    st.sampled_from(("c2FsdA==", "", "====", "\N{SNOWMAN}")),
+    st.integers(-1, 10**12),
+).map(str.encode)
+
+
+def _take_scram(data: bytes) -> object:
+    """Answer a broker's first message; its second one is taken for the same bytes."""
+    exchange = Scram("SCRAM-SHA-256", "user", "pencil", make_nonce=lambda: _NONCE).exchange("h")
+    step = exchange.send(None)
+    try:
+        for _ in range(3):
+            # The derivation of the password is bounded by itself, and takes its time.
+            step = exchange.send(bytes(32) if isinstance(step, Call) else data)
+    except StopIteration:
+        raise Finding("scram: a broker was trusted that knows no password") from None
+    return step
+
+
+def _take_token_refusal(data: bytes) -> object:
+    source = TokenSource(lambda: "token", "the provider")
+    exchange = OAuthBearer(source, {}).exchange("h")
+    exchange.send(None)
+    exchange.send(OAuthToken("token"))
+    try:
+        return exchange.send(data)
+    except StopIteration:
+        return not data
 
 
 def _targets() -> list[Target]:
@@ -431,6 +485,10 @@ def _targets() -> list[Target]:
         take = partial(_take_request, name, version)
         inputs = hostile(_requests(name, version))
         found.append(Target(f"fake-{name}", inputs, take, (WireError,)))
+    challenges = hostile(_server_firsts)
+    found.append(Target("scram", challenges, _take_scram, (AuthenticationError,)))
+    refusals = hostile(st.just(b'{"status":"invalid_token","scope":"kafka"}'))
+    found.append(Target("oauthbearer", refusals, _take_token_refusal, (AuthenticationError,)))
     found.append(Target("properties", _properties, _take_properties, (ConfigError,)))
     found.append(Target("environment", _properties, _take_environment, (ConfigError,)))
     return found
