@@ -51,6 +51,7 @@ from aioproducer.protocol.metadata import (
     MetadataResponse,
 )
 from aioproducer.protocol.produce import PRODUCE
+from aioproducer.sending.producer_id import explain_refusal
 
 __all__ = ["add_arguments", "check"]
 
@@ -266,6 +267,7 @@ class _Walk:
             if not response.error_code:
                 return
             error = broker_error(response.error_code, broker=str(connection.address))
+            explain_refusal(error)
             # A cluster that has just come up is still loading what it needs for that.
             if not error.retriable or self._background.time() > give_up_at:
                 raise error

@@ -21,7 +21,7 @@ from aioproducer.network.cluster import Cluster
 from aioproducer.sending.partition_queue import PartitionQueue
 from aioproducer.sending.sequences import ProducerIdAndEpoch
 
-__all__ = ["ProducerId"]
+__all__ = ["ProducerId", "explain_refusal"]
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class ProducerId(CoreProducerId):
                     # First: failing the records admits callers, whose records may call `need`
                     # while this task still runs.
                     self._obtaining = None
-                    error.hint = _HINTS.get(type(error), error.hint)
+                    explain_refusal(error)
                     self._refused(error)
                     return
                 level = logging.WARNING if self._failures == _REPORTED_AFTER else logging.DEBUG
@@ -153,3 +153,8 @@ class ProducerId(CoreProducerId):
     def _failed(self) -> None:
         self._failures += 1
         self._retry_at = self._background.time() + self._backoff.after(self._failures)
+
+
+def explain_refusal(error: KafkaError) -> None:
+    """Say what to change where a broker gives no producer id."""
+    error.hint = _HINTS.get(type(error), error.hint)
