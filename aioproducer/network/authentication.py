@@ -55,6 +55,9 @@ _EARLIEST: Final = 0.85
 _LATEST: Final = 0.95
 """Of a session's lifetime: between these the next exchange begins, as in Java's client."""
 
+_SHORTEST: Final = 0.1
+"""Seconds between two exchanges at least, whatever a broker says of its sessions."""
+
 _FETCH_AGAIN: Final = 1.0
 """Seconds after which a failed step 1 is tried again."""
 
@@ -166,7 +169,8 @@ class Authentication:
         if lifetime > 0:
             now = self._background.time()
             self._session_ends_at = now + lifetime
-            self._timer.set(now + lifetime * random.uniform(_EARLIEST, _LATEST))
+            after = max(lifetime * random.uniform(_EARLIEST, _LATEST), _SHORTEST)
+            self._timer.set(now + after)
 
     def _stop(self, _: object) -> None:
         self._timer.cancel()

@@ -21,7 +21,7 @@ from aioproducer.errors import ProtocolError
 from aioproducer.protocol.frames import decode_response
 from aioproducer.protocol.metadata import MetadataResponse
 from aioproducer.protocol.produce import ProduceResponse
-from aioproducer.testing import ApiName, FakeCluster, FakeRequest
+from aioproducer.testing import ApiName, FakeCluster, FakeRequest, FakeSasl
 from aioproducer.testing.faults import Mutate
 from tests.fuzz.mutations import LIES
 from tests.fuzz.targets import APIS
@@ -36,6 +36,12 @@ LIED_TO: ProducerOptions = {
     "metadata_max_age_ms": 200,
 }
 """Lies are found out by time: by little of it."""
+LOGIN: ProducerOptions = {
+    "security_protocol": "SASL_PLAINTEXT",
+    "sasl_mechanism": "PLAIN",
+    "sasl_username": "alice",
+    "sasl_password": "password",
+}
 TRIALS = 12
 BOUND = 12.0
 """Seconds for what takes ten at most: five for metadata, five for the delivery."""
@@ -144,9 +150,12 @@ async def test_a_mutated_response_costs_a_record_at_most_its_time(api: ApiName) 
 
 
 async def _one_trial(api: ApiName, dice: random.Random) -> None:
-    async with FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster:
+    sasl = FakeSasl({"alice": "password"}) if api.startswith("sasl_") else None
+    async with FakeCluster(brokers=2, topics={TOPIC: 2}, sasl=sasl) as cluster:
         liar = Liar(cluster, api, dice, is_decodable=dice.random() < 0.4)
         options = LIED_TO if liar.is_decodable else GARBLED
+        if sasl is not None:
+            options = options | LOGIN
         config = ProducerConfig(bootstrap_servers=cluster.bootstrap_servers, **options)
         producer: Producer[bytes, bytes] = Producer(config)
         # From the first response on, or in the middle of things; there is one producer id only.

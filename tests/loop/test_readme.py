@@ -14,6 +14,7 @@ import re
 import sys
 import textwrap
 from contextlib import asynccontextmanager
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -143,7 +144,9 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     boto3.client("secretsmanager").get_secret_value.return_value = secret
     monkeypatch.setitem(sys.modules, "boto3", boto3)
     # It compiles against Kerberos's library, which is not everywhere.
-    monkeypatch.setitem(sys.modules, "gssapi", ModuleType("gssapi"))
+    gssapi = ModuleType("gssapi")
+    gssapi.__spec__ = ModuleSpec("gssapi", None)
+    monkeypatch.setitem(sys.modules, "gssapi", gssapi)
 
 
 @pytest.mark.usefixtures("elsewhere")
