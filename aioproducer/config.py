@@ -45,6 +45,7 @@ from aioproducer.options import (
     Rule,
     Secret,
     choice,
+    file_path,
     flag,
     function,
     header_text,
@@ -441,23 +442,24 @@ class ProducerConfig:
     """The TLS settings for `security_protocol="SSL"` and `"SASL_SSL"`, all of them; no other `ssl_`
     option may be set then. None: made from these options, for TLS 1.2 and newer."""
 
-    ssl_ca_location: Annotated[str | None, some_text("the path of a file or folder")] = None
-    """Path of the certificates of the authorities to trust, as a PEM file, or as a folder made by
-    `openssl rehash`. None: `ssl_ca_pem`, or else those that the system trusts. A file that was
-    changed is read again for the next connection."""
+    ssl_ca_location: Annotated[str | None, file_path("the path of a file or folder")] = None
+    """Path of the certificates of the authorities to trust, as a PEM file, or as a folder of such
+    files. None: `ssl_ca_pem`, or else those that the system trusts. What was changed is read again
+    for the next connection."""
 
-    ssl_ca_pem: Annotated[str | None, some_text("certificates as PEM text")] = None
+    ssl_ca_pem: Annotated[str | None, secret("certificates as PEM text")] = None
     """The certificates of the authorities to trust, as PEM text."""
 
-    ssl_certificate_location: Annotated[str | None, some_text("the path of a file")] = None
+    ssl_certificate_location: Annotated[str | None, file_path()] = None
     """Path of the client's certificate for brokers that ask for one (mutual TLS), as a PEM file;
     its intermediate authorities follow in the file. A changed file is read again for the next
     connection."""
 
-    ssl_certificate_pem: Annotated[str | None, some_text("certificates as PEM text")] = None
-    """The client's certificate, and its intermediate authorities, as PEM text."""
+    ssl_certificate_pem: Annotated[str | None, secret("certificates as PEM text")] = None
+    """The client's certificate, and its intermediate authorities, as PEM text; its private key may
+    stand in it as well."""
 
-    ssl_key_location: Annotated[str | None, some_text("the path of a file")] = None
+    ssl_key_location: Annotated[str | None, file_path()] = None
     """Path of the private key of the client's certificate, as a PEM file. None: it is in the file
     `ssl_certificate_location`."""
 
@@ -565,13 +567,11 @@ class ProducerConfig:
     sasl_oauthbearer_assertion_claim_jti_include: Annotated[bool, flag()] = False
     """Whether each assertion gets an id of its own (`jti`), so that it can be used only once."""
 
-    sasl_oauthbearer_assertion_file: Annotated[str | None, some_text("the path of a file")] = None
+    sasl_oauthbearer_assertion_file: Annotated[str | None, file_path()] = None
     """Path of an assertion that somebody else keeps fresh, such as Kubernetes; read for each
     request, and used in place of one that is made here."""
 
-    sasl_oauthbearer_assertion_private_key_file: Annotated[
-        str | None, some_text("the path of a file")
-    ] = None
+    sasl_oauthbearer_assertion_private_key_file: Annotated[str | None, file_path()] = None
     """Path of the private key that signs assertions, as a PEM file; read for each one. Needs
     `pip install "aioproducer[oauth]"`."""
 
@@ -580,9 +580,7 @@ class ProducerConfig:
     ] = None
     """Passphrase of that key, if it is encrypted."""
 
-    sasl_oauthbearer_assertion_template_file: Annotated[
-        str | None, some_text("the path of a file")
-    ] = None
+    sasl_oauthbearer_assertion_template_file: Annotated[str | None, file_path()] = None
     """Path of a JSON file with more for the assertions, as `{"header": {...}, "payload": {...}}`:
     a `kid`, or other claims."""
 
@@ -621,7 +619,7 @@ class ProducerConfig:
     """For GSSAPI: whose credentials to use, as `"name@REALM"`. None: those of the keytab's first
     principal, or of the ticket cache."""
 
-    sasl_kerberos_keytab: Annotated[str | None, some_text("the path of a file")] = None
+    sasl_kerberos_keytab: Annotated[str | None, file_path()] = None
     """For GSSAPI: path of a keytab to get tickets with, whenever they are needed. None: the ticket
     cache (`kinit`, `KRB5CCNAME`), or the keytab that `KRB5_CLIENT_KTNAME` names."""
 
@@ -893,7 +891,7 @@ _DEFAULTS: Final[dict[str, object]] = {
 def _read(name: str, label: str, value: object) -> object:
     """Read a value that may be a text; errors name the option as the user wrote it."""
     rule = _RULES[name]
-    return rule.parse(label, value.strip()) if isinstance(value, str) else rule.check(label, value)
+    return rule.parse(label, value) if isinstance(value, str) else rule.check(label, value)
 
 
 def _unknown(label: str) -> ConfigError:

@@ -2,7 +2,7 @@
 
 A `Rule` knows nothing of other options; config.py checks those against each other. It gets the
 option's name as the user wrote it (`linger_ms`, `linger.ms`, `KAFKA_LINGER_MS`), so that the error
-names what has to be changed. Errors leave out what may hold a password.
+names what has to be changed. Errors leave out what may hold a password or a key.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ __all__ = [
     "Rule",
     "Secret",
     "choice",
+    "file_path",
     "flag",
     "function",
     "header_text",
@@ -39,6 +40,7 @@ INT64_MAX = 2**63 - 1
 _DEFAULT_PORT = 9092
 _HOST = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?"
 _IPV6 = r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?"
+_PEM = "-----BEGIN"
 
 
 class Secret(str):
@@ -70,19 +72,23 @@ class Rule:
         allowed: What is allowed, for a reader.
         accept: Returns a value in its one normal form, or refuses it.
         read: Returns the value a text stands for; a ValueError refuses it.
+        keeps_spaces: Whether spaces around a text belong to it.
     """
 
-    __slots__ = ("_accept", "_read", "allowed")
+    __slots__ = ("_accept", "_keeps_spaces", "_read", "allowed")
 
     def __init__(
         self,
         allowed: str,
         accept: Callable[[object], object],
         read: Callable[[str], object] = _as_it_is,
+        *,
+        keeps_spaces: bool = False,
     ) -> None:
         self.allowed = allowed
         self._accept = accept
         self._read = read
+        self._keeps_spaces = keeps_spaces
 
     def check(self, name: str, value: object) -> object:
         """Return a value in its normal form.
@@ -101,6 +107,8 @@ class Rule:
         Raises:
             ConfigError: As for `check`.
         """
+        # A line break at the end is that of the file, also of one that held a password.
+        text = text.strip("\r\n") if self._keeps_spaces else text.strip()
         try:
             return self._accept(self._read(text))
         except _Refused as refused:
@@ -112,16 +120,18 @@ class Rule:
         return ConfigError(
             refused.about,
             option=name,
-            value="<hidden>" if _may_hold_a_password(value) else value,
+            value="<hidden>" if _may_hold_a_secret(value) else value,
             allowed=self.allowed,
             hint=refused.advice,
         )
 
 
-def _may_hold_a_password(value: object) -> bool:
-    # user:password@host, where only host:port belongs
-    parts: list[object] = [*value] if isinstance(value, Sequence) else []
-    return any(isinstance(part, str) and "@" in part for part in parts)
+def _may_hold_a_secret(value: object) -> bool:
+    # user:password@host, where only host:port belongs; a key, where only its path does
+    parts: list[object] = [value]
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        parts = [*value]
+    return any(isinstance(part, str) and ("@" in part or _PEM in part) for part in parts)
 
 
 def whole_number(
@@ -233,6 +243,24 @@ def some_text(what: str) -> Rule:
     return Rule(f"None or {what}", accept)
 
 
+def file_path(what: str = "the path of a file") -> Rule:
+    """Allow None and the path of a file; not the file's text, which may be a key."""
+
+    def accept(value: object) -> str | None:
+        if value is None:
+            return None
+        if not isinstance(value, str) or not value or "\0" in value:
+            raise _Refused
+        if _PEM in value:
+            raise _Refused(
+                "Give the path of a file that holds it; for TLS, the options with _pem take texts.",
+                about="a text in PEM, and no path",
+            )
+        return value
+
+    return Rule(f"None or {what}", accept)
+
+
 def secret(what: str, *, is_provided: bool = False) -> Rule:
     """Allow None, a secret text, and where `is_provided` a function that returns it."""
 
@@ -244,7 +272,7 @@ def secret(what: str, *, is_provided: bool = False) -> Rule:
         raise _Refused
 
     provided = ", or a function (or coroutine function) that returns it" if is_provided else ""
-    return Rule(f"None or {what}{provided}", accept)
+    return Rule(f"None or {what}{provided}", accept, keeps_spaces=True)
 
 
 def pairs(what: str) -> Rule:

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from aioproducer.errors import ConfigError
 
-__all__ = ["Property", "option_name", "read_properties"]
+__all__ = ["Property", "how_to_convert", "option_name", "read_properties"]
 
 
 class Property(NamedTuple):
@@ -35,6 +35,7 @@ _OTHER_NAMES: Final[Mapping[str, str]] = {
     "metadata_broker_list": "bootstrap_servers",
     "partitioner_class": "partitioner",
     "sasl_mechanisms": "sasl_mechanism",
+    "sasl_oauthbearer_assertion_jwt_template_file": "sasl_oauthbearer_assertion_template_file",
     "sasl_oauthbearer_client_id": "sasl_oauthbearer_client_credentials_client_id",
     "sasl_oauthbearer_client_secret": "sasl_oauthbearer_client_credentials_client_secret",
     "sasl_oauthbearer_grant_type": "sasl_oauthbearer_jwt_retriever_class",
@@ -53,7 +54,6 @@ _NOTHING_TO_DO: Final[Mapping[str, tuple[str, ...]]] = {
     "enable_ssl_certificate_verification": ("true",),
     "sasl_client_callback_handler_class": (
         "software.amazon.msk.auth.iam.IAMClientCallbackHandler",
-        "software.amazon.msk.auth.iam.IAMOAuthBearerLoginCallbackHandler",
     ),
     "sasl_login_callback_handler_class": (
         "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler",
@@ -69,7 +69,7 @@ _INSTEAD: Final[Mapping[str, str]] = {
     "sasl_client_callback_handler_class": "A class of Java cannot be run here. For Amazon MSK set"
     " sasl_mechanism to AWS_MSK_IAM.",
     "sasl_login_callback_handler_class": "A class of Java cannot be run here. Pass a function as"
-    " sasl_oauth_token_provider.",
+    " sasl_oauth_token_provider. For Amazon MSK set sasl_mechanism to AWS_MSK_IAM.",
     "sasl_oauthbearer_method": "Pass a function as sasl_oauth_token_provider.",
 }
 
@@ -89,19 +89,53 @@ _MODULES: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "software.amazon.msk.auth.iam.IAMLoginModule": {
         "awsProfileName": "sasl_aws_profile",
-        "awsStsRegion": "sasl_aws_region",
     },
 }
 """The login modules of Java, and the options that theirs are."""
 
 _HANDLED: Final = frozenset(
-    ("awsDebugCreds", "doNotPrompt", "renewTGT", "storeKey", "useKeyTab", "useTicketCache")
+    (
+        "awsDebugCreds",
+        "awsMaxBackOffTimeMs",
+        "awsMaxRetries",
+        "debug",
+        "doNotPrompt",
+        "refreshKrb5Config",
+        "renewTGT",
+        "storeKey",
+        "useKeyTab",
+        "useTicketCache",
+    )
 )
-"""Options of login modules that say what is done here anyway."""
+"""Options of login modules that say what is done here anyway, or concern only Java."""
+
+_ROLE: Final = (
+    "Give the role to a profile in AWS's configuration files (role_arn, source_profile), and name"
+    " that in sasl_aws_profile."
+)
+_ELSEWHERE: Final[Mapping[str, str]] = {
+    "awsProfileName": "Set sasl_mechanism to AWS_MSK_IAM, and sasl_aws_profile.",
+    "awsRoleArn": _ROLE,
+    "awsRoleExternalId": _ROLE,
+    "awsRoleSessionName": _ROLE,
+    # Not sasl_aws_region: that is the cluster's.
+    "awsStsRegion": _ROLE,
+    "ticketCache": "Name it in the environment variable KRB5CCNAME.",
+    "tokenauth": "Delegation tokens cannot be used; set the user's own name and password.",
+}
+"""Options of login modules that are set in another place here."""
 
 _EXTENSION: Final = "extension_"
 _JAAS: Final = "sasl_jaas_config"
-_JAAS_PART: Final = re.compile(r'\s*(?:([\w.$]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s";]+))|(;))')
+_JAAS_PART: Final = re.compile(
+    r"""\s*(?:([\w.$]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^\s"';]+))|(;))"""
+)
+_JAAS_HEAD: Final = re.compile(
+    r"\s*([\w.$]+)\s+(?:required|requisite|sufficient|optional)\b", re.IGNORECASE
+)
+_ESCAPE: Final = re.compile(r"\\([0-3][0-7]{2}|[0-7]{1,2}|.)", re.DOTALL)
+_ESCAPED: Final = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+"""The escapes of a quoted text, as Java's StreamTokenizer reads them."""
 
 
 def option_name(label: str) -> str:
@@ -114,6 +148,27 @@ def option_name(label: str) -> str:
     return _OTHER_NAMES.get(name, name)
 
 
+def how_to_convert(kind: str, path: str, option: str) -> str:
+    """Return the commands that make a PEM file of a store, as a hint.
+
+    Args:
+        kind: `"PKCS12"`, or else a type that only Java reads.
+        path: The store's file; its suffix may tell that it is PKCS12 as well.
+        option: The option that the PEM file is for.
+    """
+    source = PurePath(path)
+    pem = source.with_suffix(".pem").name
+    parts = {"ssl_ca_location": "-nokeys ", "ssl_key_location": "-nocerts "}.get(option, "")
+    if kind == "PKCS12" or source.suffix.lower() in (".p12", ".pfx"):
+        steps = f"openssl pkcs12 -in {source.name} {parts}-out {pem}"
+    else:
+        steps = (
+            f"keytool -importkeystore -srckeystore {source.name} -destkeystore store.p12"
+            f" -deststoretype PKCS12 && openssl pkcs12 -in store.p12 {parts}-out {pem}"
+        )
+    return f"Convert it: {steps}; then set {option} to {pem}."
+
+
 def read_properties(properties: Mapping[str, object]) -> Iterator[Property]:
     """Turn properties into options.
 
@@ -122,16 +177,19 @@ def read_properties(properties: Mapping[str, object]) -> Iterator[Property]:
             stands beside another one for the same option.
     """
     labels = {label.replace(".", "_"): label for label in properties}
-    seen: dict[str, str] = {}
+    jaas = labels.get(_JAAS)
+    seen: dict[str, Property] = {}
     for found in _read(properties, labels):
-        if found.name in seen:
-            other = seen[found.name]
+        other = seen.get(found.name)
+        if other is None:
+            seen[found.name] = found
+            yield found
+        elif jaas not in (found.label, other.label) or str(found.value) != str(other.value):
+            label = other.label
             raise ConfigError(
-                "given twice" if other == found.label else f"given twice, as {other} as well",
+                "given twice" if label == found.label else f"given twice, as {label} as well",
                 option=found.label,
             )
-        seen[found.name] = found.label
-        yield found
 
 
 def _read(properties: Mapping[str, object], labels: Mapping[str, str]) -> Iterator[Property]:
@@ -146,6 +204,8 @@ def _read(properties: Mapping[str, object], labels: Mapping[str, str]) -> Iterat
             pass  # Read with the store's file.
         elif name in _NOTHING_TO_DO:
             _check_nothing_to_do(name, label, value)
+        elif name == "ssl_ca_location" and value == "probe":
+            pass  # librdkafka then looks for the system's authorities.
         else:
             yield Property(option_name(label), label, value)
 
@@ -162,12 +222,12 @@ def _read_store(
     kind = "JKS" if type_label is None else str(properties[type_label]).upper()
     if kind != "PEM":
         location = labels.get(f"{store}_location")
-        path = "" if location is None else str(properties[location])
+        path = "store.jks" if location is None else str(properties[location])
         raise ConfigError(
             f"a store of type {kind[:20]} cannot be read, only PEM"
             + (" (JKS is what Java takes where no type is set)" if type_label is None else ""),
             option=label,
-            hint=_conversion(store, kind, path),
+            hint=how_to_convert(kind, path, _STORES[store]),
         )
     if part == "password":
         raise ConfigError(
@@ -177,24 +237,6 @@ def _read_store(
         )
     if part == "location":
         yield Property(_STORES[store], label, properties[label])
-
-
-def _conversion(store: str, kind: str, path: str) -> str:
-    """The commands that make a PEM file of a store."""
-    source = PurePath(path).name or "store.jks"
-    pem = PurePath(source).with_suffix(".pem")
-    if kind == "PKCS12":
-        steps = []
-        pkcs12 = source
-    else:
-        pkcs12 = "store.p12"
-        steps = [
-            f"keytool -importkeystore -srckeystore {source} -destkeystore {pkcs12}"
-            " -deststoretype PKCS12"
-        ]
-    parts = "-nokeys " if store == "ssl_truststore" else ""
-    steps.append(f"openssl pkcs12 -in {pkcs12} {parts}-out {pem}")
-    return f"Convert it: {' && '.join(steps)}; then set {_STORES[store]} to {pem}."
 
 
 def _check_nothing_to_do(name: str, label: str, value: object) -> None:
@@ -219,16 +261,26 @@ def _read_jaas(label: str, value: object) -> Iterator[Property]:
             yield Property(names[name], label, text)
         elif name.startswith(_EXTENSION) and "scope" in names:
             extensions.append(f"{name.removeprefix(_EXTENSION)}={text}")
-        elif name not in _HANDLED:
+        elif name in _ELSEWHERE:
             raise ConfigError(
-                f"the option {name} of {module.rpartition('.')[2]} is not known", option=label
+                f"the option {name} of {module.rpartition('.')[2]} cannot be used",
+                option=label,
+                hint=_ELSEWHERE[name],
+            )
+        elif name not in _HANDLED:
+            # Unnamed: it may be a piece of a password that was not quoted.
+            raise ConfigError(
+                f"holds an option that is none of {module.rpartition('.')[2]}",
+                option=label,
+                allowed=", ".join(names),
+                hint="A value with spaces or quotes stands in quotes.",
             )
     if extensions:
         yield Property("sasl_oauthbearer_extensions", label, ",".join(extensions))
 
 
 def _parse_jaas(label: str, text: str) -> tuple[str, dict[str, str]]:
-    head = re.match(r"\s*([\w.$]+)\s+(?:required|requisite|sufficient|optional)\b", text)
+    head = _JAAS_HEAD.match(text)
     if head is None:
         raise _malformed(label)
     options: dict[str, str] = {}
@@ -238,13 +290,19 @@ def _parse_jaas(label: str, text: str) -> tuple[str, dict[str, str]]:
         if part is None:
             raise _malformed(label)
         at = part.end()
-        name, quoted, bare, end = part.groups()
+        name, double, single, bare, end = part.groups()
         if end:
             break
-        options[name] = bare if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+        quoted = single if double is None else double
+        options[name] = bare if quoted is None else _ESCAPE.sub(_unescaped, quoted)
     if text[at:].strip():
         raise ConfigError("holds more than one login module", option=label)
     return head[1], options
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    code = escape[1]
+    return chr(int(code, 8)) if code[0] in "01234567" else _ESCAPED.get(code, code)
 
 
 def _malformed(label: str) -> ConfigError:

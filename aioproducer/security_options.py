@@ -125,7 +125,8 @@ def _check_mechanism(mechanism: str | None, given: Iterable[str]) -> None:
             "not set, and security_protocol asks for SASL",
             option="sasl_mechanism",
             allowed=", ".join(f"'{name}'" for name in _PREFIXES),
-            hint="Ask who runs the brokers which one they offer; there is no default.",
+            hint="Ask who runs the brokers which one they offer. There is no default; Java's is"
+            " GSSAPI.",
         )
     for name in _NEEDED.get(mechanism, ()):
         if name not in given:
@@ -138,6 +139,14 @@ def _check_mechanism(mechanism: str | None, given: Iterable[str]) -> None:
             option="sasl_oauth_token_provider",
             hint="Set it, or sasl_oauthbearer_token_endpoint_url and the client's credentials.",
         )
+    if "sasl_oauth_token_provider" in given:
+        for name in given:
+            if name.startswith("sasl_oauthbearer_") and name != "sasl_oauthbearer_extensions":
+                raise ConfigError(
+                    "of no use beside sasl_oauth_token_provider",
+                    option=name,
+                    hint="It is for the built-in provider: leave out one of the two.",
+                )
     own = ("sasl_mechanism", *_PREFIXES[mechanism])
     for name in given:
         if name.startswith("sasl_") and not name.startswith(own):

@@ -8,7 +8,8 @@
                                      the files: they may be half written
 
 Invariants
-* Files are looked at in a thread: a slow volume holds neither the loop nor another broker.
+* Files are read in a thread, those of a folder too: a slow volume holds neither the loop nor
+  another broker.
 * A private key that is given as a file is never copied; one that is given as text never gets a
   name in the file system that outlives the call.
 * Nobody is asked for a password on the terminal, and no message shows a key or a password.
@@ -20,16 +21,20 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import ssl
 import tempfile
+import textwrap
 from collections.abc import Generator
 from contextvars import Context
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NoReturn, TypeAlias
+from typing import Final, TypeAlias
 
 from aioproducer.background import in_thread
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import ConfigError
+from aioproducer.properties import how_to_convert
 
 __all__ = ["Tls"]
 
@@ -40,7 +45,31 @@ _Stamp: TypeAlias = tuple[tuple[int, int, int] | None, ...]
 
 _JKS: Final = b"\xfe\xed\xfe\xed"
 _DER: Final = b"\x30"
-"""How a PKCS12 file begins, and a certificate or key that is not PEM."""
+"""How a certificate, a key or a PKCS12 file begins that is not PEM."""
+
+_PKCS12: Final = re.compile(
+    rb"\x30(?:[\x01-\x80]|\x81.|\x82.{2}|\x83.{3}|\x84.{4})\x02\x01\x03", re.DOTALL
+)
+"""A PKCS12 file has its version, 3, at once."""
+
+_BLOCK: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
+_BASE64_WIDTH: Final = 64
+
+_MISMATCHES: Final = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH")
+"""OpenSSL's reasons for a key that is not that of the certificate."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What a file or text has to hold: how a reader knows it, and how we do."""
+
+    name: str
+    begin: str
+    mark: bytes
+
+
+_CERTIFICATE: Final = _Part("certificate", "-----BEGIN CERTIFICATE-----", b"CERTIFICATE-----")
+_KEY: Final = _Part("private key", "-----BEGIN PRIVATE KEY----- or the like", b"PRIVATE KEY-----")
 
 
 class _NoPasswordError(Exception):
@@ -95,7 +124,13 @@ class Tls:
     def _stamp(self) -> _Stamp:
         config = self._config
         paths = (config.ssl_ca_location, config.ssl_certificate_location, config.ssl_key_location)
-        return tuple(_stamp_of(path) for path in paths if path is not None)
+        files: list[str] = []
+        for path in paths:
+            if path is not None:
+                files.append(path)
+                with contextlib.suppress(OSError):  # It is no folder, or missing.
+                    files += _files_in(path)
+        return tuple(_stamp_of(file) for file in files)
 
     def _make(self) -> ssl.SSLContext:
         config = self._config
@@ -103,76 +138,198 @@ class Tls:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if config.ssl_endpoint_identification_algorithm == "":
             context.check_hostname = False
-        self._load_certificate(context)
+        certificate = _source(
+            "ssl_certificate", config.ssl_certificate_location, config.ssl_certificate_pem
+        )
+        if certificate is not None:
+            key = _source("ssl_key", config.ssl_key_location, config.ssl_key_pem) or certificate
+            _load_certificate(context, certificate, key, config.ssl_key_password)
         return context
 
     def _trusting(self) -> ssl.SSLContext:
-        """Return a context that trusts the authorities that the options name."""
+        """Return a context that trusts the authorities that the options name, and no others."""
         config = self._config
-        path, text = config.ssl_ca_location, config.ssl_ca_pem
-        if path is None and text is None:
+        source = _source("ssl_ca", config.ssl_ca_location, config.ssl_ca_pem)
+        if source is None:
             return ssl.create_default_context()
-        option = "ssl_ca_pem" if path is None else "ssl_ca_location"
-        if path is not None and not Path(path).is_dir():
-            _check_readable("ssl_ca_location", path)
-        try:
-            if path is not None and Path(path).is_dir():
-                return ssl.create_default_context(capath=path)
-            return ssl.create_default_context(cafile=path, cadata=text)
-        except ssl.SSLError:
-            raise ConfigError(
-                "holds no certificate in PEM", option=option, hint=_convert(path, "-nokeys")
-            ) from None
-
-    def _load_certificate(self, context: ssl.SSLContext) -> None:
-        """Load the client's certificate and key, if there is one."""
-        config = self._config
-        if config.ssl_certificate_location is None and config.ssl_certificate_pem is None:
-            return
-        certificate = _Source("ssl_certificate", config.ssl_certificate_location)
-        key = _Source("ssl_key", config.ssl_key_location)
-        asked = False
-
-        def password() -> str:
-            nonlocal asked
-            asked = True
-            if config.ssl_key_password is None:
-                raise _NoPasswordError
-            return config.ssl_key_password
-
-        with (
-            certificate.path(config.ssl_certificate_pem) as certificate_path,
-            key.path(config.ssl_key_pem) as key_path,
-        ):
-            assert certificate_path is not None
-            try:
-                context.load_cert_chain(certificate_path, key_path, password)
-            except _NoPasswordError:
-                raise ConfigError(
-                    "not set, and the private key is encrypted", option="ssl_key_password"
-                ) from None
-            except (ssl.SSLError, ValueError) as error:
-                _refuse(certificate, key, error, asked_for_password=asked)
+        first, *others = _authorities(source)
+        with first.explained(_CERTIFICATE):
+            context = ssl.create_default_context(cafile=first.location, cadata=first.text)
+        # Not as `capath`: OpenSSL would read the folder in the handshake, on the loop.
+        for other in others:
+            with other.explained(_CERTIFICATE):
+                context.load_verify_locations(cafile=other.location)
+        return context
 
 
+@dataclass(frozen=True, slots=True)
 class _Source:
-    """A file, or a text in its place: the option that gives it, and a path to read it from."""
+    """A file, or a text in its place: the option that gives it, and what is wrong with it."""
 
-    def __init__(self, options: str, location: str | None) -> None:
-        self.option = f"{options}_{'pem' if location is None else 'location'}"
-        self._location = location
+    option: str
+    location: str | None
+    text: str | None = field(repr=False)
 
     @contextlib.contextmanager
-    def path(self, text: str | None) -> Generator[str | None]:
-        """A path that can be read while the context lasts; None when there is neither."""
-        if self._location is not None:
-            _check_readable(self.option, self._location)
-            yield self._location
-        elif text is None:
-            yield None
+    def path(self) -> Generator[str]:
+        """A path that can be read while the context lasts."""
+        if self.location is not None:
+            yield self.location
         else:
-            with _unnamed_file(text.encode()) as path:
+            with _unnamed_file(self._content()) as path:
                 yield path
+
+    @contextlib.contextmanager
+    def explained(self, *parts: _Part) -> Generator[None]:
+        """Turn OpenSSL's errors into ConfigErrors."""
+        try:
+            yield
+        except OSError as error:
+            self.check(*parts)
+            raise self.unusable(error) from None
+
+    def check(self, *parts: _Part) -> None:
+        """Raise a ConfigError if it cannot be read, or lacks a part."""
+        try:
+            wrong = self._lacks(parts)
+        except OSError as error:
+            raise self.unreadable(error) from None
+        if wrong is not None:
+            raise wrong
+
+    def unreadable(self, error: OSError) -> ConfigError:
+        """Return the error for what the system does not let us read."""
+        return self.refused(f"cannot be read: {(error.strerror or str(error)).lower()}")
+
+    def unusable(self, error: Exception) -> ConfigError:
+        """Return the error for what has all parts, and that OpenSSL refuses all the same."""
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        return self.refused(f"cannot be used: {reason}")
+
+    def refused(self, message: str, *, hint: str | None = None) -> ConfigError:
+        """Return an error that names the option, and the path where there is one."""
+        if self.location is None:
+            return ConfigError(message, option=self.option, hint=hint)
+        return ConfigError(message, option=self.option, value=self.location, hint=hint)
+
+    def _lacks(self, parts: tuple[_Part, ...]) -> ConfigError | None:
+        # Returned and not raised: a traceback may show the locals of its frames, so the content.
+        content = self._content()
+        for part in parts:
+            if part.mark not in content:
+                hint = self._how_to_convert(content, part)
+                return self.refused(f"holds no {part.name} in PEM", hint=hint)
+        return None
+
+    def _content(self) -> bytes:
+        if self.location is not None:
+            return Path(self.location).read_bytes()
+        assert self.text is not None
+        return self.text.encode()
+
+    def _how_to_convert(self, content: bytes, part: _Part) -> str:
+        form = f"A {part.name} in PEM begins with {part.begin}."
+        if self.location is None or not content.startswith((_JKS, _DER)):
+            return form
+        if content.startswith(_JKS):
+            return how_to_convert("JKS", self.location, self.option)
+        if _PKCS12.match(content):
+            return how_to_convert("PKCS12", self.location, self.option)
+        command = "pkey" if part is _KEY else "x509"
+        source = Path(self.location)
+        target = source.with_suffix(".pem").name
+        return f"If it is DER: openssl {command} -inform DER -in {source.name} -out {target}."
+
+
+def _source(option: str, location: str | None, text: str | None) -> _Source | None:
+    """Return what the options for a file and for a text give; None where neither is set."""
+    if location is not None:
+        return _Source(f"{option}_location", location, None)
+    return None if text is None else _Source(f"{option}_pem", None, _tidied(text))
+
+
+def _tidied(text: str) -> str:
+    r"""Return a PEM text with the line breaks that it needs.
+
+    A properties file or a variable may hold it in one line, with spaces or `\n` in their place;
+    a source file may indent it.
+    """
+    whole = text.replace("\\r", "").replace("\\n", "\n")
+    found = _BLOCK.findall(whole)
+    if len(found) != whole.count("-----BEGIN "):
+        return _ascii(whole)  # A block has no end: OpenSSL shall see that.
+    parts: list[str] = []
+    for name, body in found:
+        lines = [line.strip() for line in body.strip().splitlines()]
+        if len(lines) == 1:
+            lines = textwrap.wrap("".join(lines[0].split()), _BASE64_WIDTH)
+        parts += (f"-----BEGIN {name}-----", *lines, f"-----END {name}-----")
+    return _ascii("\n".join((*parts, "")))
+
+
+def _ascii(text: str) -> str:
+    """OpenSSL takes nothing else; what it was makes a block unusable, as it should."""
+    return text.encode("ascii", "replace").decode()
+
+
+def _authorities(source: _Source) -> list[_Source]:
+    """Return the files of certificates in a folder, or the source itself; at least one.
+
+    Raises:
+        ConfigError: There is no certificate.
+    """
+    if source.location is None or not os.path.isdir(source.location):
+        if source.text is not None:
+            source.check(_CERTIFICATE)  # Without one, the system's authorities would be trusted.
+        return [source]
+    try:
+        files = _files_in(source.location)
+    except OSError as error:
+        raise source.unreadable(error) from None
+    found: list[_Source] = []
+    for file in files:
+        with contextlib.suppress(OSError):  # It is not for us, or gone.
+            if _CERTIFICATE.mark in Path(file).read_bytes():
+                found.append(_Source(source.option, file, None))
+    if not found:
+        raise source.refused("no file in this folder holds a certificate in PEM")
+    return found
+
+
+def _load_certificate(
+    context: ssl.SSLContext, certificate: _Source, key: _Source, key_password: str | None
+) -> None:
+    """Load the client's certificate and its key.
+
+    Raises:
+        ConfigError: They cannot be used.
+    """
+    asked = False
+
+    def password() -> str:
+        nonlocal asked
+        asked = True
+        if key_password is None:
+            raise _NoPasswordError
+        return key_password
+
+    try:
+        with certificate.path() as certificate_path, key.path() as key_path:
+            context.load_cert_chain(certificate_path, key_path, password)
+    except _NoPasswordError:
+        raise ConfigError(
+            "not set, and the private key is encrypted", option="ssl_key_password"
+        ) from None
+    except (OSError, ValueError) as error:
+        certificate.check(_CERTIFICATE)
+        key.check(_KEY)
+        if getattr(error, "reason", None) in _MISMATCHES:
+            raise key.refused("the private key is not that of the certificate") from None
+        if asked:
+            raise ConfigError(
+                "does not decrypt the private key", option="ssl_key_password"
+            ) from None
+        raise certificate.unusable(error) from None
 
 
 @contextlib.contextmanager
@@ -190,51 +347,14 @@ def _unnamed_file(content: bytes) -> Generator[str]:
             yield file.name
 
 
+def _files_in(folder: str) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(entry.path for entry in entries if entry.is_file())
+
+
 def _stamp_of(path: str) -> tuple[int, int, int] | None:
     try:
         found = Path(path).stat()
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _check_readable(option: str, path: str) -> None:
-    """Refuse a file that cannot be read, or is a keystore in another form than PEM."""
-    try:
-        with open(path, "rb") as file:
-            begin = file.read(4)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ConfigError(f"cannot be read: {reason}", option=option, value=path) from None
-    if begin == _JKS or begin.startswith(_DER):
-        parts = {"ssl_ca_location": "-nokeys", "ssl_key_location": "-nocerts"}.get(option, "")
-        raise ConfigError("is not PEM", option=option, value=path, hint=_convert(path, parts))
-
-
-def _convert(path: str | None, parts: str) -> str:
-    """How to make a PEM file of a Java keystore."""
-    if path is None:
-        return "A certificate in PEM begins with -----BEGIN CERTIFICATE-----."
-    target = Path(path).with_suffix(".pem").name
-    return (
-        f"If it is a Java keystore: keytool -importkeystore -srckeystore {Path(path).name}"
-        " -destkeystore store.p12 -deststoretype PKCS12, and then: openssl pkcs12 -in store.p12"
-        f" {parts}{' ' if parts else ''}-out {target}."
-    )
-
-
-def _refuse(
-    certificate: _Source, key: _Source, error: Exception, *, asked_for_password: bool
-) -> NoReturn:
-    if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
-        raise ConfigError(
-            "the private key is not that of the certificate", option=key.option
-        ) from None
-    if asked_for_password:
-        raise ConfigError("does not decrypt the private key", option="ssl_key_password") from None
-    raise ConfigError(
-        "no certificate with its private key is found in PEM",
-        option=certificate.option,
-        hint="The certificate begins with -----BEGIN CERTIFICATE-----, the key with -----BEGIN"
-        " PRIVATE KEY----- or the like, in the same file or in that of ssl_key_location.",
-    ) from None

@@ -14,10 +14,12 @@ from aioproducer.options import (
     INT32_MAX,
     Rule,
     choice,
+    file_path,
     flag,
     function,
     header_text,
     number,
+    secret,
     servers,
     split_host_port,
     tls_settings,
@@ -49,6 +51,21 @@ def test_a_whole_number_may_have_special_values_outside_its_bounds() -> None:
     rule = whole_number(1, 9, special={-1: "the default"})
     assert [rule.check("x", value) for value in (-1, 1, 9)] == [-1, 1, 9]
     assert rule.allowed == "a whole number from 1 to 9, or -1 for the default"
+
+
+def test_a_path_is_no_text_in_pem_and_that_is_not_shown() -> None:
+    rule = file_path()
+    assert (rule.check("x", None), rule.check("x", "/a@b.pem")) == (None, "/a@b.pem")
+    for value in ("", "/a\0b", 1):
+        refused(rule, value)
+    error = refused(rule, "-----BEGIN PRIVATE KEY-----\nabc")
+    assert error.value == "<hidden>"
+    assert "abc" not in str(error)
+
+
+def test_spaces_around_a_text_count_only_in_a_secret() -> None:
+    assert file_path().parse("x", " /a b \n") == "/a b"
+    assert secret("a password").parse("x", " a b \r\n") == " a b "
 
 
 def test_a_whole_number_is_read_from_text() -> None:

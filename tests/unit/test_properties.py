@@ -24,6 +24,7 @@ def refusal(properties: dict[str, object]) -> str:
     with pytest.raises(ConfigError) as caught:
         config(properties)
     assert SECRET not in str(caught.value)
+    assert SECRET.replace("-", "_") not in str(caught.value)
     return str(caught.value)
 
 
@@ -86,6 +87,12 @@ def test_pem_stores_of_java_are_read() -> None:
             "a store of type PKCS12 cannot be read, only PEM. Convert it: openssl pkcs12 -in"
             " client.p12 -out client.pem; then set ssl_certificate_location to client.pem.",
         ),
+        (
+            # As librdkafka, which has no type for it.
+            {"ssl.keystore.location": "/client.P12", "ssl.keystore.password": SECRET},
+            "Convert it: openssl pkcs12 -in client.P12 -out client.pem; then set"
+            " ssl_certificate_location to client.pem.",
+        ),
         ({"ssl.keystore.password": SECRET}, "ssl.keystore.password: a store of type JKS"),
         (
             {
@@ -108,6 +115,11 @@ def test_what_is_not_pem_is_refused_with_what_to_do(
     assert says in refusal({"security.protocol": "SSL", **properties})
 
 
+def test_librdkafkas_search_for_authorities_is_what_is_done_anyway() -> None:
+    properties: dict[str, object] = {"security.protocol": "SSL", "ssl.ca.location": "probe"}
+    assert config(properties) == made(security_protocol="SSL")
+
+
 # ---- SASL
 
 
@@ -126,6 +138,25 @@ def test_user_and_password_come_from_the_login_module(module: str, mechanism: st
         sasl_username="alice",
         sasl_password=rf'a"b\ {SECRET};=',
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "password"),
+    [
+        # As in Confluent's own examples.
+        ("'a b'", "a b"),
+        ("'a\"b'", 'a"b'),
+        (r"'a\'b'", "a'b"),
+        ('"a\'b"', "a'b"),
+        (r'"a\tb\101\1\q\\"', "a\tbA\x01q\\"),
+        ('" a "', " a "),
+        ("a=b+/", "a=b+/"),
+    ],
+)
+def test_quotes_and_escapes_are_those_of_java(text: str, password: str) -> None:
+    module = f"{JAVA}.plain.PlainLoginModule"
+    found = config(jaas(module, f"username='alice' password={text}", "PLAIN"))
+    assert (found.sasl_username, found.sasl_password) == ("alice", password)
 
 
 def test_the_client_of_oauth_comes_from_the_login_module() -> None:
@@ -189,7 +220,8 @@ def test_an_identity_of_aws_comes_from_its_login_module() -> None:
 def test_kerberos_comes_from_its_login_module() -> None:
     properties = jaas(
         "com.sun.security.auth.module.Krb5LoginModule",
-        'useKeyTab=true storeKey=true keyTab="/me.keytab" principal="me@REALM"',
+        'useKeyTab=true storeKey=true debug=true keyTab="/me.keytab" principal="me@REALM"'
+        ' serviceName="broker"',
         "GSSAPI",
     )
     properties["sasl.kerberos.service.name"] = "broker"
@@ -209,8 +241,28 @@ def test_kerberos_comes_from_its_login_module() -> None:
         (f"{JAVA}.plain.PlainLoginModule required password={SECRET}", "cannot be read"),
         (f'{JAVA}.plain.PlainLoginModule required password="{SECRET};', "cannot be read"),
         (SECRET, "cannot be read"),
-        (f"{JAVA}.plain.PlainLoginModule required a=b;", "option a of PlainLoginModule"),
-        (f"{JAVA}.scram.ScramLoginModule required tokenauth=true;", "option tokenauth of Scram"),
+        (f"{JAVA}.plain.PlainLoginModule required password='{SECRET};", "cannot be read"),
+        (
+            f"{JAVA}.plain.PlainLoginModule required password=a {SECRET.replace('-', '_')}=b;",
+            "holds an option that is none of PlainLoginModule; allowed: username, password. A"
+            " value with spaces or quotes stands in quotes.",
+        ),
+        (
+            f"{JAVA}.scram.ScramLoginModule required tokenauth=true;",
+            "the option tokenauth of ScramLoginModule cannot be used. Delegation tokens",
+        ),
+        (
+            "software.amazon.msk.auth.iam.IAMLoginModule required awsStsRegion=eu-central-1;",
+            "Give the role to a profile in AWS's configuration files",
+        ),
+        (
+            "com.sun.security.auth.module.Krb5LoginModule required ticketCache='/tmp/x';",
+            "Name it in the environment variable KRB5CCNAME.",
+        ),
+        (
+            f"{JAVA}.oauthbearer.OAuthBearerLoginModule required awsProfileName=prod;",
+            "Set sasl_mechanism to AWS_MSK_IAM, and sasl_aws_profile.",
+        ),
         (
             f"{JAVA}.plain.PlainLoginModule required; {JAVA}.plain.PlainLoginModule required;",
             "more than one login module",
@@ -227,11 +279,16 @@ def test_a_jaas_text_that_cannot_be_used_is_refused_unseen(text: str, says: str)
 )
 def test_a_class_of_java_is_refused_with_what_to_do_instead(name: str) -> None:
     assert "A class of Java cannot be run here." in refusal({name: "org.example.Handler"})
+    amazons = "software.amazon.msk.auth.iam.IAMOAuthBearerLoginCallbackHandler"
+    assert "For Amazon MSK set sasl_mechanism to AWS_MSK_IAM." in refusal({name: amazons})
 
 
 def test_an_option_under_two_names_is_refused_with_both() -> None:
     said = refusal({"sasl.mechanism": "PLAIN", "sasl.mechanisms": "PLAIN"})
     assert "sasl.mechanisms: given twice, as sasl.mechanism as well" in said
+    properties = jaas("com.sun.security.auth.module.Krb5LoginModule", "serviceName=a", "GSSAPI")
+    said = refusal({"sasl.kerberos.service.name": "b", **properties})
+    assert "sasl.jaas.config: given twice, as sasl.kerberos.service.name as well" in said
     said = refusal({"metadata.broker.list": "c:1"})
     assert "metadata.broker.list: given twice, as bootstrap.servers as well" in said
 

@@ -90,6 +90,7 @@ def test_a_key_needs_a_certificate_and_a_certificate_its_key() -> None:
 def test_sasl_needs_a_mechanism_and_names_those_there_are() -> None:
     said = refusal(security_protocol="SASL_SSL")
     assert "sasl_mechanism: not set" in said
+    assert "There is no default; Java's is GSSAPI." in said
     for name in ("'PLAIN'", "'SCRAM-SHA-512'", "'OAUTHBEARER'", "'GSSAPI'", "'AWS_MSK_IAM'"):
         assert name in said
 
@@ -113,6 +114,11 @@ def test_oauthbearer_needs_one_source_of_tokens() -> None:
         )
     )
     assert "given beside sasl_oauth_token_provider" in said
+    secret = "sasl_oauthbearer_client_credentials_client_secret"
+    said = refusal(
+        **login("OAUTHBEARER", sasl_oauth_token_provider=lambda: "token", **{secret: PASSWORD})
+    )
+    assert f"{secret}: of no use beside sasl_oauth_token_provider" in said
 
 
 @pytest.mark.parametrize(
@@ -148,7 +154,8 @@ def test_a_password_in_clear_over_the_network_is_warned_of_once(
 def test_no_secret_is_shown() -> None:
     made = config(
         **login("PLAIN", sasl_username="alice", sasl_password=PASSWORD),
-        ssl_certificate_pem="certificate",
+        ssl_ca_pem=f"authority, and a key that belongs elsewhere {KEY}",
+        ssl_certificate_pem=f"certificate with its key {KEY}",
         ssl_key_pem=KEY,
         ssl_key_password=PASSWORD,
     )
@@ -165,6 +172,27 @@ def test_no_secret_is_shown() -> None:
 def test_a_secret_that_is_none_is_refused_unseen(option: str) -> None:
     assert "<hidden>" in refusal(**{option: PASSWORD.encode()})
     assert "allowed: None or" in refusal(**{option: ""})
+
+
+@pytest.mark.parametrize(
+    "option", ["ssl_ca_location", "ssl_certificate_location", "ssl_key_location"]
+)
+def test_a_key_in_place_of_its_path_is_refused_unseen(option: str) -> None:
+    said = refusal(security_protocol="SSL", **{option: f"-----BEGIN PRIVATE KEY-----\n{KEY}"})
+    assert f"{option}='<hidden>': a text in PEM, and no path" in said
+
+
+def test_a_password_keeps_its_spaces_but_not_the_line_break_of_its_file() -> None:
+    made = ProducerConfig.from_env(
+        environ={
+            "KAFKA_BOOTSTRAP_SERVERS": "a.example:1,b.example:1 ",
+            "KAFKA_SECURITY_PROTOCOL": " SASL_SSL",
+            "KAFKA_SASL_MECHANISM": "PLAIN ",
+            "KAFKA_SASL_USERNAME": "alice",
+            "KAFKA_SASL_PASSWORD": f" {PASSWORD} \n",
+        }
+    )
+    assert made.sasl_password == f" {PASSWORD} "
 
 
 def test_a_secret_may_come_from_a_function() -> None:
