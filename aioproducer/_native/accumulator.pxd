@@ -26,6 +26,7 @@ cdef class RecordAccumulator:
     cdef readonly dict lines             # how many callers wait, by partition or topic
     cdef readonly DeliveryDeadlines deadlines
     cdef readonly BufferShare unrouted   # records of topics that are not known yet
+    cdef readonly set full_shares        # of those, who take nothing in this pass of admitting
     cdef readonly bint is_admitting      # the first waiting caller is being tried
     cdef Py_ssize_t batch_size
     cdef Py_ssize_t max_request_size

@@ -164,6 +164,7 @@ cdef class RecordAccumulator:
         self.touched = []
         self.lines = {}
         self.unrouted = BufferShare()
+        self.full_shares = set()
         self.deadlines = DeliveryDeadlines()
 
     # ---- accepting
@@ -216,7 +217,7 @@ cdef class RecordAccumulator:
 
     cdef bint _has_space(self, BufferShare share, Py_ssize_t size) noexcept:
         cdef int64_t free = self.buffer_memory - self.buffer_used
-        if size > free:
+        if size > free or (self.full_shares and share in self.full_shares):
             return False
         if not (self.has_queues if share is self.unrouted else self.has_brokers):
             # There is nobody else to leave anything to.
