@@ -158,6 +158,8 @@ class ProducerOptions(TypedDict, total=False):
     client_id: str
     acks: Literal["all", -1, 0, 1, "-1", "0", "1"]
     enable_idempotence: bool
+    transactional_id: str | None
+    transaction_timeout_ms: int
     linger_ms: float
     batch_size: int
     max_request_size: int
@@ -285,6 +287,15 @@ class ProducerConfig:
     """Whether the broker drops the duplicates that retries make, and keeps each partition in
     order. Needs `acks="all"`, `retries` above 0 and at most 5 requests in flight: an error if set
     to True with others, otherwise switched off when `acks` or `retries` exclude it (KIP-679)."""
+
+    transactional_id: Annotated[str | None, some_text("an id")] = None
+    """Name of this producer for transactions, the same after a restart and no other's: a producer
+    that starts with it fences the one before, and aborts what that left open. It enables
+    `Producer.transaction`; records can then be sent in transactions only."""
+
+    transaction_timeout_ms: Annotated[int, _POSITIVE_MS] = 60_000
+    """Longest life of a transaction, in milliseconds: then its coordinator aborts it. At most what
+    the broker's `transaction.max.timeout.ms` allows."""
 
     linger_ms: Annotated[float, number(0, unit="milliseconds")] = 0
     """How long a batch that is not full waits for more records, in milliseconds; fractions are
@@ -814,9 +825,14 @@ class ProducerConfig:
     # What options ask of each other, as in Java's ProducerConfig and KafkaProducer (4.3).
 
     def _resolve_idempotence(self) -> None:
+        is_transactional = self.transactional_id is not None
+        if is_transactional and not self.enable_idempotence:
+            raise ConfigError(
+                option="enable_idempotence", value=False, allowed="True with a transactional_id"
+            )
         if not self.enable_idempotence:
             return
-        explicit = "enable_idempotence" in self._given
+        explicit = "enable_idempotence" in self._given or is_transactional
         for option, excluded, allowed in (
             ("acks", self.acks != -1, "'all' with enable_idempotence=True"),
             ("retries", self.retries == 0, "above 0 with enable_idempotence=True"),
@@ -902,10 +918,6 @@ def _read(name: str, label: str, value: object) -> object:
 
 def _unknown(label: str) -> ConfigError:
     name = label.replace(".", "_")
-    if name in ("transactional_id", "transaction_timeout_ms"):
-        return ConfigError(
-            "not supported by this version yet, as transactions are not", option=label
-        )
     hint = "ProducerConfig documents all options."
     if name.startswith("ssl_"):
         hint = "Build an ssl.SSLContext for what no option is for, and pass it as ssl_context."

@@ -18,6 +18,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
@@ -38,6 +39,7 @@ from aioproducer.errors import (
     ProducerClosedError,
     ProducerNotStartedError,
     SerializationError,
+    TransactionStateError,
     WrongEventLoopError,
 )
 from aioproducer.hooks import SerializerOption, UndeliveredRecord
@@ -52,9 +54,17 @@ from aioproducer.sending.undelivered import UndeliveredRecords
 from aioproducer.sending.waiting_callers import Waiter
 from aioproducer.serialization import as_function, header_error, serialization_error
 from aioproducer.telemetry.metrics import metrics_of_nothing
+from aioproducer.transactions.block import transaction_of
+from aioproducer.transactions.offsets import (
+    ConsumerGroupMetadata,
+    Offsets,
+    group_metadata_of,
+    topics_of,
+)
 
 if TYPE_CHECKING:
     from aioproducer.sending.sender import Sender
+    from aioproducer.transactions.transactions import Transactions
 
 __all__ = ["Producer", "UndeliveredRecord", "UndeliveredRecords"]
 
@@ -233,9 +243,20 @@ class Producer(SendPath[K, V]):
         self._background = sender.background
         self._space_timer = Timer(sender.background, self._expire_waiters)
         self._sender = sender
-        self._open_path(sender.accumulator, *self._serializers, fails_fast=self.config.fail_fast)
+        if sender.transactions is None:
+            self._accept_records(sender)
+        else:
+            sender.transactions.closed = self._close_path
         self._state = _State.OPEN
         _open_producers.add(self)
+
+    def _accept_records(self, sender: Sender) -> None:
+        self._open_path(
+            sender.accumulator,
+            *self._serializers,
+            fails_fast=self.config.fail_fast,
+            is_transactional=sender.transactions is not None,
+        )
 
     async def flush(self) -> None:
         """Wait until every record accepted so far is stored or has failed.
@@ -316,6 +337,8 @@ class Producer(SendPath[K, V]):
             if deadline is None or deadline > self._background.time():
                 try:
                     async with asyncio.timeout_at(deadline) as self._delivering_rest:
+                        if sender.transactions is not None:
+                            await sender.transactions.finish()
                         await sender.flush()
                         await sender.finish()
                 except TimeoutError:
@@ -358,6 +381,103 @@ class Producer(SendPath[K, V]):
             self._background.loop.call_exception_handler(
                 {"message": "the on_undelivered hook raised", "exception": error}
             )
+
+    # ---- transactions
+
+    def transaction(self) -> AbstractAsyncContextManager[None]:
+        """Send records to any topics and partitions, all or none (`transactional_id`).
+
+        Entering begins a transaction, leaving commits it. It is aborted if the block raises, a
+        cancellation included, or if a record failed in it, awaited or not; then leaving raises the
+        failure. A read_committed consumer sees all of its records or none.
+
+        Raises:
+            TransactionFailedError: On leaving: a part failed, and the transaction was aborted.
+            KafkaTimeoutError: The coordinator did not answer within `max_block_ms`; whether the
+                transaction is committed is not known then.
+            ProducerFencedError: Another producer has taken over the transactional id; `fatal`.
+            TransactionStateError: A transaction is open already.
+
+        Example:
+            async with producer.transaction():
+                await producer.send("debits", b"12.50", key=b"card-1")
+                await producer.send("credits", b"12.50", key=b"shop-7")
+        """
+        return transaction_of(self)
+
+    async def begin_transaction(self) -> None:
+        """Begin a transaction; records can be sent from now on, until it is committed or aborted.
+
+        Raises:
+            TransactionStateError: There is one already, or an earlier call has to be repeated.
+            TransactionFailedError: The last one failed, and was not aborted.
+            ProducerFencedError: Another producer has taken over the transactional id; `fatal`.
+        """
+        transactions = self._open_transactions()
+        await transactions.begin()
+        self._accept_records(self._open_sender())
+
+    async def commit_transaction(self) -> None:
+        """Commit the transaction: wait for all of its records, then make them visible, all at once.
+
+        No record is taken from the call on. Cancelling ends the wait only; the commit goes on, and
+        calling again waits for it.
+
+        Raises:
+            TransactionFailedError: A record failed, or another part: abort. `__cause__` says which.
+            KafkaTimeoutError: Not committed within `max_block_ms`. It goes on: call again.
+            ProducerFencedError: Another producer has taken over the transactional id; `fatal`.
+            TransactionStateError: There is no transaction, or an earlier call has to be repeated.
+        """
+        await self._open_transactions().commit()
+
+    async def abort_transaction(self) -> None:
+        """Abort the transaction: no read_committed consumer ever sees its records.
+
+        Records that were not sent yet are dropped (`TransactionAbortedError`); for those that were,
+        it waits. Cancelling ends the wait only, as for a commit.
+
+        Raises:
+            KafkaTimeoutError: Not aborted within `max_block_ms`. It goes on: call again.
+            ProducerFencedError: Another producer has taken over the transactional id; `fatal`.
+            TransactionStateError: There is no transaction, or an earlier call has to be repeated.
+        """
+        await self._open_transactions().abort()
+
+    async def send_offsets_to_transaction(
+        self, offsets: Offsets, group_metadata: ConsumerGroupMetadata | str | object
+    ) -> None:
+        """Commit the offsets of a consumer group with the transaction (KIP-447).
+
+        So what was read is counted as read if, and only if, what was made of it is stored. The
+        consumer must not commit by itself.
+
+        Args:
+            offsets: The next offset to read of each partition: `{TopicPartition: offset}`, with
+                aiokafka's or kafka-python's `OffsetAndMetadata` too, or confluent-kafka's list of
+                `TopicPartition`.
+            group_metadata: The group id, a `ConsumerGroupMetadata`, or what confluent-kafka's
+                `consumer.consumer_group_metadata()` returns. With a generation, a consumer that
+                has lost its partitions meanwhile is refused.
+
+        Raises:
+            KafkaError: The group refused them; the transaction must be aborted.
+            KafkaTimeoutError: No answer within `max_block_ms`; a commit waits for it.
+            TransactionStateError: There is no transaction.
+        """
+        transactions = self._open_transactions()
+        await transactions.send_offsets(topics_of(offsets), group_metadata_of(group_metadata))
+
+    def _open_transactions(self) -> Transactions:
+        sender = self._open_sender()
+        self._check_loop()
+        if self._state is not _State.OPEN:
+            raise self._closed_error()
+        if sender.transactions is None:
+            raise TransactionStateError(
+                "The producer has no transactions", hint="Set a transactional_id."
+            )
+        return sender.transactions
 
     # ---- in bulk
 
@@ -523,17 +643,30 @@ class Producer(SendPath[K, V]):
             # It may have been admitted in the turn in which the timeout was over.
             delivery = delivery or admission.delivery
             if delivery is None:
-                raise sender.backpressure.no_space_error(
+                no_space = sender.backpressure.no_space_error(
                     admission.waiter,
                     waited=timeout,
                     bound="timeout of the call",
                     hint="The record was not accepted. Send slower, or raise buffer_memory.",
-                ) from None
+                )
+                self._failed_at_call(no_space)
+                raise no_space from None
             # Its deadline may be over in the same turn.
             sender.withdrawals.look()
             if delivery.done():
                 return delivery.result()
             raise sender.not_yet(delivery, timeout) from None
+
+    def _failed_at_call(self, error: Exception) -> None:
+        """Fail the transaction of a record that was not accepted."""
+        transactions = None if self._sender is None else self._sender.transactions
+        if transactions is None:
+            return
+        if not isinstance(error, KafkaError):
+            wrapped = KafkaError(f"A call of send raised {type(error).__name__}")
+            wrapped.__cause__ = error
+            error = wrapped
+        transactions.record_failed(error)
 
     def _refuse_if_down(self, topic: str, partition: object) -> None:
         error = self._open_sender().reachability.error_if_down(topic, partition)
@@ -541,7 +674,9 @@ class Producer(SendPath[K, V]):
             raise error
 
     def _no_space_error(self, topic: str) -> KafkaError:
-        return self._open_sender().backpressure.no_space_error()
+        error = self._open_sender().backpressure.no_space_error()
+        self._failed_at_call(error)
+        return error
 
     def _serialization_error(
         self,
@@ -594,6 +729,9 @@ class Producer(SendPath[K, V]):
             )
         if self._state is not _State.OPEN:
             raise self._closed_error()
+        transactions = None if self._sender is None else self._sender.transactions
+        if transactions is not None and not transactions.state.takes_records:
+            raise transactions.state.refusal("send")
         raise WrongEventLoopError(
             "The producer was called from another thread than its event loop's"
             f" ({threading.current_thread().name})",

@@ -42,6 +42,9 @@ cdef class BrokerQueues(RequestOwner):
     cdef object nested_turn
     cdef bint is_draining
     cdef bint is_idempotent
+    cdef public bint adds_partitions      # to a transaction, before anything is sent to them
+    cdef public int64_t transaction       # the number of the current one; 0: there is none
+    cdef public int newest_produce        # the newest version of Produce that may be spoken
     cdef bint compresses
     cdef bint is_slow
     cdef int acks

@@ -137,8 +137,12 @@ cdef class BrokerQueues(RequestOwner):
         self.produce_api = produce_api
         self.compresses = compresses
         self.writer = RequestWriter(
-            config.client_id.encode(), config.acks, config.request_timeout_ms
+            config.client_id.encode(),
+            None if config.transactional_id is None else config.transactional_id.encode(),
+            config.acks,
+            config.request_timeout_ms,
         )
+        self.newest_produce = produce_api.max_version
         self.is_idempotent = config.enable_idempotence
         self.acks = config.acks
         self.most_in_flight = config.max_in_flight_requests_per_connection
@@ -489,6 +493,9 @@ cdef class BrokerQueues(RequestOwner):
             if queue._is_idle():
                 self._remove_active(queue)
             return 0
+        if self.adds_partitions and queue.added_to != self.transaction:
+            self.decisions.partition_needed(queue)
+            return 0
         if queue._may_take(now, self.most_in_flight, self.producer_id.current):
             if self._lacks_producer_id():
                 self.producer_id.need()
@@ -649,7 +656,7 @@ cdef class BrokerQueues(RequestOwner):
             sent._group()
             if self._is_worth_native(sent, connection):
                 sent.is_native = True
-                sent.version = connection.produce_version
+                sent.version = min(connection.produce_version, self.newest_produce)
                 sent.correlation_id = connection.next_correlation_id()
                 # First: if half of it leaves, the end of the connection leaves its outcome unknown.
                 connection.expect(sent, sent.deadline, now)
@@ -675,7 +682,8 @@ cdef class BrokerQueues(RequestOwner):
         if self.acks == 0 or self.is_slow or connection.produce_version < FIRST_FLEXIBLE:
             return False
         return (
-            connection.produce_version < FIRST_WITH_TOPIC_IDS or NO_TOPIC_ID not in sent.topic_ids
+            min(connection.produce_version, self.newest_produce) < FIRST_WITH_TOPIC_IDS
+            or NO_TOPIC_ID not in sent.topic_ids
         )
 
     # ---- responses

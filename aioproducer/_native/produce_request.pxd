@@ -4,6 +4,8 @@ from aioproducer._native.produce_response cimport SentRequest
 
 cdef class RequestWriter:
     cdef bytes client_id
+    cdef bytes transactional_id
+    cdef int attributes        # of every batch, beside its codec
     cdef int acks
     cdef int timeout_ms
     cdef char* scratch

@@ -33,6 +33,7 @@ cdef extern from "Python.h":
 cdef enum:
     # Up to so many bytes of records are copied into the scratch: cheaper than a piece.
     WORTH_COPYING = 2048
+    TRANSACTIONAL = 0x10
 
 
 @cython.final
@@ -41,12 +42,15 @@ cdef class RequestWriter:
 
     Args:
         client_id: The producer's `client_id`.
+        transactional_id: The producer's, whose batches are then transactional; or None.
         acks: The producer's `acks`; -1 for all.
         timeout_ms: Milliseconds that the broker may wait for its replicas.
     """
 
-    def __cinit__(self, bytes client_id, int acks, int timeout_ms):
+    def __cinit__(self, bytes client_id, bytes transactional_id, int acks, int timeout_ms):
         self.client_id = client_id
+        self.transactional_id = transactional_id
+        self.attributes = 0 if transactional_id is None else TRANSACTIONAL
         self.acks = acks
         self.timeout_ms = timeout_ms
         self.scratch_size = 4096
@@ -81,7 +85,15 @@ cdef class RequestWriter:
         at = put_int(at, length, 2)
         memcpy(at, PyBytes_AS_STRING(self.client_id), length)
         at += length
-        at = put_int(at, 0, 2)                       # no tags, no transactional id
+        at = put_int(at, 0, 1)                       # no tags
+        if self.transactional_id is None:
+            at = put_int(at, 0, 1)
+        else:
+            length = PyBytes_GET_SIZE(self.transactional_id)
+            at = self._reserve(at, 64 + length)
+            at = put_uvarint(at, length + 1)
+            memcpy(at, PyBytes_AS_STRING(self.transactional_id), length)
+            at += length
         at = put_int(at, self.acks, 2)
         at = put_int(at, self.timeout_ms, 4)
         at = put_uvarint(at, len(sent.topics) + 1)
@@ -109,7 +121,9 @@ cdef class RequestWriter:
                 at = self._reserve(at, 96 + (length if length <= WORTH_COPYING else 0))
                 at = put_int(at, batch.partition, 4)
                 at = put_uvarint(at, BATCH_HEADER_BYTES + length + 1)
-                at = batch.put_header(at, records, length, batch.codec_attributes)
+                at = batch.put_header(
+                    at, records, length, batch.codec_attributes | self.attributes
+                )
                 if length <= WORTH_COPYING:
                     memcpy(at, records, length)
                     at += length

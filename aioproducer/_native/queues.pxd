@@ -76,6 +76,7 @@ cdef class CorePartitionQueue:
     cdef public int64_t next_sequence
     cdef public int64_t last_acknowledged
     cdef public bint is_proven
+    cdef public int64_t added_to         # the transaction that its partition was added to last
     cdef public double proven_at
     cdef public str gap
     cdef public int refusals_at_zero

@@ -32,6 +32,7 @@ class CorePartitionQueue:
     next_sequence: int
     last_acknowledged: int
     is_proven: bool
+    added_to: int
     proven_at: float
     gap: str
     refusals_at_zero: int

@@ -13,6 +13,7 @@ class SendPath(Generic[K, V]):
         serialize_key: Callable[[str, Any], bytes | bytearray | memoryview] | None,
         serialize_value: Callable[[str, Any], bytes | bytearray | memoryview] | None,
         fails_fast: bool,
+        is_transactional: bool = False,
     ) -> None: ...
     def _close_path(self) -> None: ...
     def _accept_many(

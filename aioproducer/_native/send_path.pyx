@@ -210,6 +210,7 @@ cdef class SendPath:
     cdef object serialize_value
     cdef unsigned long thread_id
     cdef bint warned_of_seconds
+    cdef bint is_transactional    # a call that fails fails its transaction
     cdef bint fails_fast          # refuse records for brokers that are down
     cdef object checked_context   # the last context in which the loop was checked
     cdef tuple last_callback      # the last `on_delivery` and the context of its call
@@ -218,7 +219,8 @@ cdef class SendPath:
     __class_getitem__ = classmethod(GenericAlias)
 
     def _open_path(
-        self, RecordAccumulator accumulator, serialize_key, serialize_value, bint fails_fast
+        self, RecordAccumulator accumulator, serialize_key, serialize_value, bint fails_fast,
+        bint is_transactional=False,
     ):
         self.serialize_key = serialize_key
         self.serialize_value = serialize_value
@@ -226,6 +228,7 @@ cdef class SendPath:
         self.checked_context = None
         self.last_callback = None
         self.fails_fast = fails_fast
+        self.is_transactional = is_transactional
         self.accumulator = accumulator
 
     def _close_path(self):
@@ -403,6 +406,17 @@ cdef class SendPath:
         return len(values)
 
     cdef Delivery _accept(
+        self, topic, value, key, partition, headers, timestamp_ms, on_delivery
+    ):
+        if not self.is_transactional:
+            return self._take_in(topic, value, key, partition, headers, timestamp_ms, on_delivery)
+        try:
+            return self._take_in(topic, value, key, partition, headers, timestamp_ms, on_delivery)
+        except Exception as error:
+            self._failed_at_call(error)
+            raise
+
+    cdef Delivery _take_in(
         self, topic, value, key, partition, headers, timestamp_ms, on_delivery
     ):
         """Check and serialize a record, and hand it to the accumulator.

@@ -25,6 +25,9 @@ from aioproducer.errors.client import (
     RecordTooLargeError,
     SerializationError,
     TlsError,
+    TransactionAbortedError,
+    TransactionFailedError,
+    TransactionStateError,
     UnknownErrorCodeError,
     WrongEventLoopError,
 )
@@ -51,6 +54,9 @@ __all__ = [
     "RecordTooLargeError",
     "SerializationError",
     "TlsError",
+    "TransactionAbortedError",
+    "TransactionFailedError",
+    "TransactionStateError",
     "UnknownErrorCodeError",
     "WrongEventLoopError",
 ]

@@ -52,6 +52,8 @@ class KafkaError(Exception):
             sending it again can store it twice.
         is_pending: True when only a wait is over (`send_and_wait(timeout=)`) and the record goes
             on: it may still be stored.
+        requires_abort: True when the transaction must be aborted; then another one may begin
+            (librdkafka's `txn_requires_abort`, KIP-1050's TransactionAbortable).
         safe_to_resend: True when sending the record again can help and cannot store it twice.
     """
 
@@ -64,6 +66,7 @@ class KafkaError(Exception):
     description: ClassVar[str] = "The producer failed."
     hint: str = ""
     is_pending: bool = False
+    requires_abort: bool = False
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -24,6 +24,9 @@ __all__ = [
     "RecordTooLargeError",
     "SerializationError",
     "TlsError",
+    "TransactionAbortedError",
+    "TransactionFailedError",
+    "TransactionStateError",
     "UnknownErrorCodeError",
     "WrongEventLoopError",
 ]
@@ -363,6 +366,26 @@ class ProducerNotStartedError(KafkaError):
     """The producer has not been started."""
 
     hint = "Use `async with Producer(...)`, or await start() first."
+
+
+class TransactionStateError(KafkaError):
+    """The producer's transaction is not in a state that allows this call; nothing was changed."""
+
+
+class TransactionFailedError(KafkaError):
+    """A part of the transaction failed, so it must be aborted; then another one may begin.
+
+    `__cause__` is the first failure, most often that of a record.
+    """
+
+    requires_abort = True
+
+
+class TransactionAbortedError(KafkaError):
+    """The record was dropped with its transaction, which was aborted or failed.
+
+    As Java's TransactionAbortedException.
+    """
 
 
 class WrongEventLoopError(KafkaError):

@@ -307,7 +307,7 @@ class Cluster:
         Raises:
             KafkaError: What the broker answered; `retriable` says whether to ask again.
         """
-        response, broker = await self._ask(
+        response, broker = await self.ask(
             INIT_PRODUCER_ID, InitProducerIdRequest(None, 2**31 - 1), silent_after=_SLOW_AFTER
         )
         if response.error_code:
@@ -383,7 +383,7 @@ class Cluster:
         else:
             self._topic_requests -= 1
         try:
-            response, broker = await self._ask(
+            response, broker = await self.ask(
                 METADATA, self._metadata_request(names), check=self._check_response
             )
         except BaseException:
@@ -503,7 +503,7 @@ class Cluster:
 
     # ---- asking any broker
 
-    async def _ask(
+    async def ask(
         self,
         api: Api[Req, Resp],
         request: Req,

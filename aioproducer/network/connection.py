@@ -56,7 +56,7 @@ from aioproducer.protocol.frames import (
 )
 from aioproducer.protocol.produce import PRODUCE
 from aioproducer.protocol.schema import Api
-from aioproducer.protocol.versions import broker_ranges, choose_version
+from aioproducer.protocol.versions import broker_ranges, choose_version, runs_transactions_v2
 
 __all__ = [
     "BufferedConnection",
@@ -210,6 +210,7 @@ class Connection(CoreConnection, asyncio.Protocol):
         """API and version of the last request that expects no response."""
         self._timer = Timer(background, self._check_timeout)
         self._versions: dict[int, tuple[int, int]] = {}
+        self.runs_transactions_v2 = False
         self._end_reason: KafkaError | None = None
         self.closed: asyncio.Future[None] = loop.create_future()
         self._waiting: list[_Waiting] = []
@@ -370,6 +371,7 @@ class Connection(CoreConnection, asyncio.Protocol):
         if response.error_code:
             raise broker_error(response.error_code, broker=str(self.address))
         self._versions = broker_ranges(response)
+        self.runs_transactions_v2 = runs_transactions_v2(response)
         with contextlib.suppress(KafkaError):
             self.produce_version = self.version_for(PRODUCE)
 

@@ -7,12 +7,22 @@ from typing import Protocol
 
 from aioproducer.errors import UnsupportedVersionError
 from aioproducer.protocol.api_versions import ApiVersionsResponse
+from aioproducer.protocol.end_txn import END_TXN
 from aioproducer.protocol.produce import PRODUCE
+from aioproducer.protocol.txn_offset_commit import TXN_OFFSET_COMMIT
 
-__all__ = ["SomeApi", "broker_ranges", "choose_version", "produce_version_cap"]
+__all__ = [
+    "SomeApi",
+    "broker_ranges",
+    "choose_version",
+    "produce_version_cap",
+    "runs_transactions_v2",
+]
 
 _LAST_PRODUCE_BEFORE_TRANSACTIONS_V2 = 11
 _LAST_PRODUCE_WITH_TOPIC_NAMES = 12
+_TRANSACTIONS_V2 = 2
+_NEEDED_FOR_V2 = {PRODUCE.key: 12, END_TXN.key: 5, TXN_OFFSET_COMMIT.key: 5}
 
 
 class SomeApi(Protocol):
@@ -75,6 +85,20 @@ def choose_version(
             hint="aioproducer needs Kafka 2.1 or newer.",
         )
     return version
+
+
+def runs_transactions_v2(response: ApiVersionsResponse) -> bool:
+    """Return whether a broker ends transactions with a new epoch (KIP-890).
+
+    The cluster must run it, and this broker speak the versions that need it.
+    """
+    if response.finalized_features_epoch < 0:
+        return False
+    levels = {each.name: each.max_version_level for each in response.finalized_features}
+    ranges = broker_ranges(response)
+    return levels.get("transaction.version", 0) >= _TRANSACTIONS_V2 and all(
+        ranges.get(key, (0, -1))[1] >= version for key, version in _NEEDED_FOR_V2.items()
+    )
 
 
 def produce_version_cap(

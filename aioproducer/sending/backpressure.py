@@ -18,15 +18,17 @@ Admission and cancellation, step by step:
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from aioproducer._native.accumulator import RecordAccumulator
 from aioproducer._native.broker_queues import BrokerQueues
 from aioproducer._native.queues import BufferShare, CoreTopic
 from aioproducer._native.record_batch import Delivery
-from aioproducer.errors import BufferExhaustedError
+from aioproducer.errors import BufferExhaustedError, KafkaError
 from aioproducer.errors.base import seconds
 from aioproducer.network.brokers import Brokers
 from aioproducer.sending.waiting_callers import Waiter, WaitingCallers
+from aioproducer.transactions.transactions import Transactions
 
 __all__ = ["Backpressure"]
 
@@ -39,6 +41,7 @@ class Backpressure:
         broker_queues: Send lingering batches when somebody waits.
         brokers: Name brokers in errors.
         clock: The loop's.
+        transactions: The producer's, if it is transactional: a record without space fails one.
     """
 
     def __init__(
@@ -47,7 +50,9 @@ class Backpressure:
         broker_queues: BrokerQueues,
         brokers: Brokers,
         clock: Callable[[], float],
+        transactions: Transactions | None = None,
     ) -> None:
+        self._transactions = transactions
         self._accumulator = accumulator
         self._broker_queues = broker_queues
         self._brokers = brokers
@@ -82,16 +87,26 @@ class Backpressure:
         self._callers.withdraw(waiter)
         self.admit()
 
-    def expire(self, now: float, error: Callable[[Waiter[Delivery]], Exception]) -> None:
+    def expire(self, now: float, error: Callable[[Waiter[Delivery]], KafkaError]) -> None:
         """Reject callers who have waited long enough; those behind them may fit now."""
-        self._callers.expire(now, error)
+        self._callers.expire(now, partial(self._late, error))
         self.admit()
 
-    def reject(self, waiter: Waiter[Delivery], error: Exception) -> None:
+    def _late(
+        self, error: Callable[[Waiter[Delivery]], KafkaError], waiter: Waiter[Delivery]
+    ) -> KafkaError:
+        late = error(waiter)
+        if self._transactions is not None:
+            self._transactions.record_failed(late)
+        return late
+
+    def reject(self, waiter: Waiter[Delivery], error: KafkaError) -> None:
         """Reject one caller, whose own deadline is over; those behind it may fit now."""
         if waiter.is_waiting:
             reject = waiter.reject
             self._callers.withdraw(waiter)
+            if self._transactions is not None:
+                self._transactions.record_failed(error)
             reject(error)
             self.admit()
 

@@ -14,6 +14,7 @@ from aioproducer.errors import (
     KafkaTimeoutError,
     MessageTooLargeError,
     ProducerClosedError,
+    TransactionAbortedError,
     broker_error,
 )
 from aioproducer.errors.base import seconds
@@ -24,6 +25,7 @@ __all__ = [
     "about_batch",
     "closed_error",
     "delivery_timeout_error",
+    "dropped_error",
     "never_sent",
     "refused_records",
     "refused_together",
@@ -89,6 +91,16 @@ def delivery_timeout_error(
         possibly_persisted=batch.possibly_persisted,
         hint=None if connect_error is None else connect_error.hint,
     )
+
+
+def dropped_error(cause: KafkaError | None) -> TransactionAbortedError:
+    """The error of a record that was not sent before its transaction was aborted, or failed."""
+    why = "" if cause is None else f", which failed: {cause.what().rstrip('. ')}"
+    error = TransactionAbortedError(
+        f"The record was dropped with its transaction{why}", possibly_persisted=False
+    )
+    error.__cause__ = cause
+    return error
 
 
 def never_sent(error: KafkaError) -> KafkaError:

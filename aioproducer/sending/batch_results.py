@@ -35,6 +35,7 @@ from aioproducer.sending.producer_id import ProducerId
 from aioproducer.sending.retry import Step, next_step
 from aioproducer.sending.splitting import BatchSplitter
 from aioproducer.sending.topics import Topics
+from aioproducer.transactions.transactions import Transactions
 
 __all__ = ["BatchResults"]
 
@@ -56,6 +57,7 @@ class BatchResults:
         finisher: Ends batches.
         failures: Log attempts that failed.
         timeout_error: Makes the error of a batch that was not stored in time.
+        transactions: The producer's, if it is transactional.
     """
 
     def __init__(
@@ -69,7 +71,9 @@ class BatchResults:
         finisher: Finisher,
         failures: Failures,
         timeout_error: Callable[[PartitionQueue, RecordBatch], KafkaError],
+        transactions: Transactions | None = None,
     ) -> None:
+        self._transactions = transactions
         self._most_retries = config.retries
         self._delivery_timeout = config.delivery_timeout_ms / 1000
         self._retry_backoff = Backoff.of_retries(config)
@@ -163,6 +167,8 @@ class BatchResults:
             names_records=bool(refused),
             refusals_at_zero=queue.refusals_at_zero,
             may_retry=self._may_retry(queue, batch, error, is_over=is_over),
+            is_transactional=self._transactions is not None,
+            must_abort=self._transactions is not None and self._transactions.state.must_abort,
         )
         # Out of order behind an earlier batch, which is logged itself.
         if step not in _SILENT_STEPS and not (step is Step.RETRY and is_sequence_error):

@@ -8,7 +8,9 @@ gap. A gap opens when a batch fails that already has a sequence. Step by step:
        first sent again under its old sequence (`PartitionQueue.close_gap`).
     3. If 4 surely was not stored, and nothing behind it can be, 5 and 6 take over its sequences
        (`PartitionQueue.resequence`). The epoch stays.
-    4. Otherwise the producer takes the next epoch, and the partition gives its waiting batches
+    4. A transactional producer has failed its transaction by then, and does neither: the next
+       transaction begins in another epoch.
+    5. Otherwise the producer takes the next epoch, and the partition gives its waiting batches
        sequences from 0 on. Other partitions follow with their next batch. When all epochs of an id
        are used up, the producer gets another id.
 
@@ -20,11 +22,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from aioproducer.errors import KafkaError, NetworkError
+from aioproducer.errors import InvalidProducerIdMappingError, KafkaError, NetworkError
 from aioproducer.sending.batch_errors import about_batch
 from aioproducer.sending.finishing import Finished, Finisher
 from aioproducer.sending.partition_queue import PartitionQueue
 from aioproducer.sending.producer_id import ProducerId
+from aioproducer.transactions.transactions import Transactions
 
 __all__ = ["Epochs"]
 
@@ -37,15 +40,26 @@ class Epochs:
     Args:
         producer_id: Has the id and epoch in use.
         finisher: Ends batches.
+        transactions: The producer's, if it is transactional: its epochs end with a transaction.
     """
 
-    def __init__(self, producer_id: ProducerId, finisher: Finisher) -> None:
+    def __init__(
+        self,
+        producer_id: ProducerId,
+        finisher: Finisher,
+        transactions: Transactions | None = None,
+    ) -> None:
         self._producer_id = producer_id
+        self._transactions = transactions
         self._finisher = finisher
 
     def close_gap(self, queue: PartitionQueue) -> None:
         """Close the gap in a queue's sequences, if it is certain by now."""
         if not queue.close_gap():
+            return
+        if self._transactions is not None:
+            # The record that left the gap has failed the transaction: nothing new is sent in it.
+            self._transactions.sequences_lost()
             return
         if queue.may_resequence:
             queue.resequence()
@@ -78,6 +92,11 @@ class Epochs:
 
     def cluster_changed(self, queues: Iterable[PartitionQueue]) -> None:
         """Get another producer id: in the new cluster this one belongs to another producer."""
+        if self._transactions is not None:
+            self._transactions.record_failed(
+                InvalidProducerIdMappingError("The cluster was replaced by another one")
+            )
+            return
         self._producer_id.discard()
         finished = Finished()
         for queue in queues:

@@ -14,12 +14,13 @@ from aioproducer._native.broker_queues import Counters
 from aioproducer._native.queues import WaitingRecords
 from aioproducer._native.record_batch import RecordBatch
 from aioproducer.background import Background
-from aioproducer.errors import KafkaError, ProducerClosedError
+from aioproducer.errors import KafkaError, ProducerClosedError, TransactionAbortedError
 from aioproducer.hooks import OnError
 from aioproducer.sending.failure_log import FailureLog
 from aioproducer.sending.partition_queue import PartitionQueue
 from aioproducer.sending.retry import Step
 from aioproducer.sending.undelivered import UndeliveredRecords
+from aioproducer.transactions.transactions import Transactions
 
 if TYPE_CHECKING:
     from aioproducer._native.queues import WaitingRecord
@@ -37,6 +38,7 @@ class Failures:
         counters: Counted up.
         on_error: The user's hook, if there is one.
         decompress: The codec's, for the report of `close`.
+        transactions: The producer's, if it is transactional: a failed record fails one.
 
     Attributes:
         undelivered: Takes every record that fails from now on, while the producer closes.
@@ -48,7 +50,9 @@ class Failures:
         counters: Counters,
         on_error: OnError | None,
         decompress: Callable[..., bytes],
+        transactions: Transactions | None = None,
     ) -> None:
+        self._transactions = transactions
         self.undelivered: UndeliveredRecords | None = None
         self._background = background
         self._counters = counters
@@ -66,6 +70,11 @@ class Failures:
     def records_failed(self, topic: str, error: KafkaError, count: int) -> None:
         """Count failed records, and call the hook with them."""
         self._counters.records_failed += count
+        if isinstance(error, TransactionAbortedError):
+            # Its caller asked for that, or the failure before it was reported.
+            return
+        if self._transactions is not None:
+            self._transactions.record_failed(error)
         if not isinstance(error, ProducerClosedError):
             # `close` has a line of its own for those.
             key = (topic, type(error).__name__)

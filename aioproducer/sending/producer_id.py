@@ -39,6 +39,8 @@ _HINTS: Final[dict[type[KafkaError], str]] = {
 class ProducerId(CoreProducerId):
     """Keeps the id and epoch that new sequences are given under.
 
+    Those of a transactional producer belong to its transactions, which alone get and change them.
+
     Args:
         cluster: Asked for the id.
         background: Where the task runs.
@@ -46,6 +48,7 @@ class ProducerId(CoreProducerId):
         counters: Counted up with each epoch.
         obtained: Called when there is an id.
         refused: Called with the error when no id can be had for now.
+        is_transactional: The id is `given`, and requested by nobody here.
 
     Attributes:
         current: The id and epoch; None while there is none.
@@ -61,7 +64,9 @@ class ProducerId(CoreProducerId):
         counters: Counters,
         obtained: Callable[[], None],
         refused: Callable[[KafkaError], None],
+        is_transactional: bool = False,
     ) -> None:
+        self._is_transactional = is_transactional
         self.current: ProducerIdAndEpoch | None = None
         self.last_error: KafkaError | None = None
         self._cluster = cluster
@@ -77,10 +82,19 @@ class ProducerId(CoreProducerId):
 
     def need(self) -> None:
         """Request an id, unless there is one or a request is under way."""
+        if self._is_transactional:
+            return
         if self.current is None and self._obtaining is None and not self._is_closed:
             self._obtaining = self._background.create_task(
                 self._obtain(), name="aioproducer-producer-id"
             )
+
+    def given(self, id_and_epoch: ProducerIdAndEpoch) -> None:
+        """Take the id and epoch that a transaction got."""
+        if self.current is not None and self.current != id_and_epoch:
+            self._counters.epochs_bumped += 1
+        self.current = id_and_epoch
+        self._obtained()
 
     def bump(self) -> ProducerIdAndEpoch | None:
         """Begin the next epoch (KIP-360); None when the id's epochs are used up."""

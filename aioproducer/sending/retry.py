@@ -56,6 +56,8 @@ def next_step(
     names_records: bool,
     refusals_at_zero: int,
     may_retry: bool,
+    is_transactional: bool = False,
+    must_abort: bool = False,
 ) -> Step:
     """Choose the step after one failed attempt of one batch.
 
@@ -71,6 +73,9 @@ def next_step(
         names_records: The broker named the records that it refuses.
         refusals_at_zero: How often in a row a broker has refused sequence 0 of an epoch.
         may_retry: `retries` and `delivery_timeout_ms` allow another attempt.
+        is_transactional: A lost sequence ends the transaction, and no epoch is begun for it.
+        must_abort: The transaction will be aborted: a batch that the broker surely refused is not
+            sent again. One whose outcome is unknown is: it must not arrive after the abort.
     """
     if isinstance(error, DuplicateSequenceNumberError):
         return Step.COMPLETE
@@ -81,14 +86,16 @@ def next_step(
     is_sequence_error = isinstance(error, (OutOfOrderSequenceNumberError, UnknownProducerIdError))
     if is_sequence_error and is_outcome_unknown and is_behind_acknowledged:
         return Step.COMPLETE
-    if not may_retry:
+    if not may_retry or (must_abort and not error.possibly_persisted):
         return Step.FAIL
     if is_sequence_error:
         if not is_next_in_sequence:
             return Step.RETRY
+        if is_transactional:
+            return Step.FAIL
         # A broker that lost its state may expect anything, and refuse every new epoch of the id.
         return Step.RESTART if refusals_at_zero <= 1 else Step.NEW_ID
     if isinstance(error, (InvalidProducerIdMappingError, InvalidProducerEpochError)):
         # Under another id the broker would store a batch again that it has already.
-        return Step.FAIL if is_outcome_unknown else Step.NEW_ID
+        return Step.FAIL if is_outcome_unknown or is_transactional else Step.NEW_ID
     return Step.RETRY if error.retriable else Step.FAIL

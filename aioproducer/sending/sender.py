@@ -46,8 +46,14 @@ from aioproducer.network.cluster import Cluster
 from aioproducer.network.connection import Connection
 from aioproducer.network.metadata import NO_LEADER, PartitionLeader
 from aioproducer.protocol.produce import PRODUCE, ProduceResponse
+from aioproducer.protocol.versions import produce_version_cap
 from aioproducer.sending.backpressure import Backpressure
-from aioproducer.sending.batch_errors import closed_error, delivery_timeout_error
+from aioproducer.sending.batch_errors import (
+    about_batch,
+    closed_error,
+    delivery_timeout_error,
+    dropped_error,
+)
 from aioproducer.sending.batch_results import BatchResults
 from aioproducer.sending.compression import BatchCompressor
 from aioproducer.sending.epochs import Epochs
@@ -58,6 +64,7 @@ from aioproducer.sending.partition_queue import PartitionQueue
 from aioproducer.sending.partitioner import RoundRobinPartitioner
 from aioproducer.sending.producer_id import ProducerId
 from aioproducer.sending.reachability import Reachability
+from aioproducer.sending.sequences import ProducerIdAndEpoch
 from aioproducer.sending.slow_path import SlowPath
 from aioproducer.sending.splitting import BatchSplitter
 from aioproducer.sending.timers import PartitionTimers
@@ -66,11 +73,15 @@ from aioproducer.sending.undelivered import UndeliveredRecords
 from aioproducer.sending.unneeded_responses import UnneededResponses
 from aioproducer.sending.withdrawals import Withdrawals
 from aioproducer.telemetry.metrics import METRICS
+from aioproducer.transactions.transactions import Transactions
 
 if TYPE_CHECKING:
     from aioproducer._native.queues import WaitingRecord
 
 __all__ = ["Sender"]
+
+_LOOK_AT_CALLERS_EVERY = 0.001
+"""Seconds between two looks at callers who wait for space while a transaction is committed."""
 
 _WOKEN_AT_ONCE = 1_000
 """Callers woken in one turn of the loop while the producer closes."""
@@ -95,10 +106,19 @@ class Sender:
         self.background = background
         counters = Counters()
         self.cluster = Cluster(config, background, self)
+        self.transactions = (
+            None
+            if config.transactional_id is None
+            else Transactions(config, self.cluster, background, self)
+        )
         self._compressor = BatchCompressor(config, background.loop, self._compressed)
         self._flushes = Flushes(background.loop)
         self._failures = Failures(
-            background, counters, config.on_error, self._compressor.decompress
+            background,
+            counters,
+            config.on_error,
+            self._compressor.decompress,
+            self.transactions,
         )
         self.topics = Topics(config, self.cluster, background, self)
         self._producer_id = ProducerId(
@@ -108,6 +128,7 @@ class Sender:
             counters=counters,
             obtained=self._producer_id_obtained,
             refused=self._producer_id_denied,
+            is_transactional=self.transactions is not None,
         )
         self.broker_queues = BrokerQueues(
             loop=background.loop,
@@ -139,7 +160,7 @@ class Sender:
         self.broker_queues.serve(self.accumulator)
         brokers = self.cluster.brokers
         self.backpressure = Backpressure(
-            self.accumulator, self.broker_queues, brokers, background.time
+            self.accumulator, self.broker_queues, brokers, background.time, self.transactions
         )
         self._finisher = Finisher(self.broker_queues, self._failures, self.backpressure)
         self._results = BatchResults(
@@ -158,8 +179,9 @@ class Sender:
             finisher=self._finisher,
             failures=self._failures,
             timeout_error=self._timeout_error,
+            transactions=self.transactions,
         )
-        self._epochs = Epochs(self._producer_id, self._finisher)
+        self._epochs = Epochs(self._producer_id, self._finisher, self.transactions)
         self._timers = PartitionTimers(background, self._results, self._finisher)
         self.withdrawals = Withdrawals(
             background,
@@ -184,9 +206,23 @@ class Sender:
 
     async def start(self, timeout: float) -> None:
         """Reach the cluster within `timeout` seconds."""
+        due_at = self.background.time() + timeout
         await self.cluster.start(self.topics, timeout)
-        if self._config.enable_idempotence:
+        if self.transactions is not None:
+            await self._start_transactions(self.transactions, timeout, due_at)
+        elif self._config.enable_idempotence:
             self._producer_id.need()
+
+    async def _start_transactions(
+        self, transactions: Transactions, timeout: float, due_at: float
+    ) -> None:
+        try:
+            async with async_timeout.timeout_at(due_at):
+                await transactions.start()
+        except TimeoutError as error:
+            if isinstance(error, KafkaError):
+                raise
+            raise transactions.start_timeout_error(timeout) from None
 
     async def flush(self) -> None:
         """Wait until every record accepted so far is delivered or failed."""
@@ -243,6 +279,63 @@ class Sender:
             for batch in finished.batches:
                 batch.wake(False)
 
+    # ---- what transactions ask for (TransactionHost)
+
+    @property
+    def accepted_count(self) -> int:
+        """How many records were accepted since the start."""
+        return self.accumulator.accepted_count
+
+    def open_transaction(self, number: int, *, is_v2: bool) -> None:
+        """Let records of this transaction be sent from now on."""
+        self.broker_queues.transaction = number
+        self.broker_queues.adds_partitions = not is_v2
+        self.broker_queues.newest_produce = produce_version_cap(
+            transactional=True, transactions_v2=is_v2
+        )
+
+    def set_producer_id(self, producer_id: int, epoch: int) -> None:
+        """Give sequences under this id and epoch from now on."""
+        self._producer_id.given(ProducerIdAndEpoch(producer_id, epoch))
+
+    def partitions_added(self, queues: Iterable[PartitionQueue]) -> None:
+        """Send the records of these partition queues, which are part of the transaction now."""
+        for queue in queues:
+            queue.added_to = self.broker_queues.transaction
+            self.broker_queues.offer(queue)
+        self.broker_queues.drain_offered()
+
+    def drop_unsent(self) -> None:
+        """Fail every record that surely is not stored, and every caller who waits for space."""
+        assert self.transactions is not None
+        cause = self.transactions.state.cause
+        self.backpressure.reject_all(partial(dropped_error, cause))
+        finished = Finished()
+        for queue in self.broker_queues.all_active():
+            for batch in queue.batches():
+                if batch.is_in_flight or batch.possibly_persisted:
+                    continue
+                if batch.has_sequence:
+                    self.transactions.sequences_lost()
+                queue.forget(batch)
+                self._finisher.fail(batch, about_batch(dropped_error(cause), batch), finished)
+            finished.queues.append(queue)
+        for topic in list(self.topics.by_name.values()):
+            self.topics.fail_waiting(topic, dropped_error(cause))
+        self._finisher.finish(finished, direct=False)
+        self.broker_queues.drain_offered()
+
+    def drop_unsent_soon(self) -> None:
+        """Do so in the loop's next turn."""
+        self.background.call_soon(self.drop_unsent)
+
+    async def deliver_all(self) -> None:
+        """Return when every record that was accepted, or waits to be, has its outcome."""
+        await self.flush()
+        while len(self.backpressure):
+            await asyncio.sleep(_LOOK_AT_CALLERS_EVERY)
+            await self.flush()
+
     async def finish(self) -> None:
         """Wait, after the last `flush`, until brokers have read the requests without response."""
         if self._config.acks == 0:
@@ -252,6 +345,8 @@ class Sender:
         """End timers, tasks, threads and connections. If cancelled, do not wait for their end."""
         self.broker_queues.is_closing = True
         try:
+            if self.transactions is not None:
+                await self.transactions.close()
             await self._producer_id.close()
         finally:
             try:
@@ -398,6 +493,11 @@ class Sender:
         """Ask for the leader of a queue that has something to send."""
         self.topics.refresh(queue.topic)
 
+    def partition_needed(self, queue: PartitionQueue) -> None:
+        """Make a partition part of the transaction before something is sent to it."""
+        assert self.transactions is not None
+        self.transactions.partition_needed(queue)
+
     def close_gap(self, queue: PartitionQueue) -> None:
         """Close the gap in a queue's sequences, if it is certain by now."""
         self._epochs.close_gap(queue)
@@ -513,6 +613,9 @@ class Sender:
 
     def sequences_forgotten(self, queues: Iterable[PartitionQueue]) -> None:
         """Leave the epoch of queues that are forgotten with their topics."""
+        if self.transactions is not None:
+            self.transactions.sequences_lost()
+            return
         self._producer_id.sequences_forgotten(queues)
 
     # ---- news from the producer id and the compressor

@@ -74,6 +74,7 @@ class SlowPath:
         finisher: Finisher,
     ) -> None:
         self._acks = config.acks
+        self._transactional_id = config.transactional_id
         self._request_timeout_ms = config.request_timeout_ms
         self._background = background
         self._brokers = brokers
@@ -87,7 +88,10 @@ class SlowPath:
     def send(self, sent: SentRequest, connection: Connection) -> None:
         """Write a request in a form that native code does not write."""
         request = self._make_request(sent)
-        at_most = produce_version_cap(topic_ids=NO_TOPIC_ID not in sent.names_by_id)
+        at_most = min(
+            produce_version_cap(topic_ids=NO_TOPIC_ID not in sent.names_by_id),
+            self._broker_queues.newest_produce,
+        )
         version = connection.version_for(PRODUCE, at_most=at_most)
         if self._acks == 0:
             connection.send(PRODUCE, version, request, timeout=0.0, on_response=None)
@@ -118,18 +122,21 @@ class SlowPath:
 
     def _make_request(self, sent: SentRequest) -> ProduceRequest:
         """Seal each batch for this attempt and put all of them into one request."""
+        is_transactional = self._transactional_id is not None
         topics = [
             TopicProduceData(
                 topic.name,
                 topic_id,
                 [
-                    PartitionProduceData(batch.partition, (batch.seal(), batch.payload))
+                    PartitionProduceData(
+                        batch.partition, (batch.seal(is_transactional), batch.payload)
+                    )
                     for _, batch in taken
                 ],
             )
             for topic, topic_id, taken in sent.by_topic
         ]
-        return ProduceRequest(None, self._acks, self._request_timeout_ms, topics)
+        return ProduceRequest(self._transactional_id, self._acks, self._request_timeout_ms, topics)
 
     # ---- responses
 

@@ -215,6 +215,9 @@ class NativeSender:
     def expire_at(self, queue: CorePartitionQueue, at: float, /) -> None:
         self.asked.append(f"expire_at {queue.partition}")
 
+    def partition_needed(self, queue: CorePartitionQueue) -> None:
+        raise AssertionError("no transaction adds partitions here")
+
     def lacks_leader(self, queue: CorePartitionQueue, /) -> None:
         self.asked.append("lacks_leader")
 
