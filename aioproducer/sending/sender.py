@@ -331,10 +331,13 @@ class Sender:
 
     async def deliver_all(self) -> None:
         """Return when every record that was accepted, or waits to be, has its outcome."""
-        await self.flush()
-        while len(self.backpressure):
-            await asyncio.sleep(_LOOK_AT_CALLERS_EVERY)
+        is_last = False
+        while not is_last:
+            # No more callers come. What those are given that wait now is for the next flush.
+            is_last = not len(self.backpressure)
             await self.flush()
+            if not is_last:
+                await asyncio.sleep(_LOOK_AT_CALLERS_EVERY)
 
     async def finish(self) -> None:
         """Wait, after the last `flush`, until brokers have read the requests without response."""

@@ -385,6 +385,7 @@ class Transactions:
             except (InvalidProducerEpochError, ProducerFencedError) as error:
                 raise self._fenced(error) from error
         self._needs_epoch = False
+        self._is_v2 = self._offers_v2
         self._set_producer_id(response.producer_id, response.producer_epoch)
 
     def _set_producer_id(self, producer_id: int, epoch: int) -> None:

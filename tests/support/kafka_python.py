@@ -6,9 +6,10 @@ import importlib
 import warnings
 from typing import Any
 
-__all__ = ["partitioner", "records"]
+__all__ = ["partitioner", "records", "structs"]
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what kafka-python imports is not ours to mend
     records: Any = importlib.import_module("kafka.record.default_records")
+    structs: Any = importlib.import_module("kafka.structs")
     partitioner: Any = importlib.import_module("kafka.partitioner.default")
