@@ -85,14 +85,14 @@ def _or(value: Any, default: Any) -> Any:
 
 
 def _from_librdkafka(written: bytes) -> ConsumerGroupMetadata:
-    # The generation in the byte order of this machine, then texts that end with a zero byte; an
-    # instance id only if a byte 1 comes before it.
+    # The generation in the byte order of this machine, then texts that end with a zero byte; before
+    # the instance id a byte that is 1 where there is none.
     import sys
 
     generation = int.from_bytes(written[:4], sys.byteorder, signed=True)
     group_id, _, rest = written[4:].partition(b"\0")
     member_id, _, rest = rest.partition(b"\0")
-    instance_id = rest[1:].partition(b"\0")[0] if rest[:1] == b"\1" else None
+    instance_id = rest[1:].partition(b"\0")[0] if rest[:1] == b"\0" else None
     return ConsumerGroupMetadata(
         group_id.decode(),
         generation,

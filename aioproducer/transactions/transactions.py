@@ -86,6 +86,11 @@ _FIRST_WITH_BUMP: Final = 3
 _LAST_OF_V1: Final = 4
 """The newest EndTxn and TxnOffsetCommit of a producer without transactions v2."""
 
+_FENCED_BY_TIMEOUT: Final = (
+    " Or the transaction was open for longer than transaction_timeout_ms: before Kafka 4.0 the"
+    " broker says the same of both."
+)
+
 _LOST: Final = (
     InvalidProducerEpochError,
     InvalidProducerIdMappingError,
@@ -196,6 +201,7 @@ class Transactions:
         self._refuse_others("begin")
         if self._ending is not None and not self._ending.done():
             await self._wait(self._ending, "begin", "the end of the last transaction")
+        self._ending = None
         if self.state.state is State.READY and self._wants_epoch():
             initializing = self._run(self._initialize(goes_on=True), "initialize")
             await self._wait(initializing, "begin", "another epoch")
@@ -397,6 +403,8 @@ class Transactions:
             f"Another producer has taken over transactional id {self._id!r}; this one had producer"
             f" id {self._producer_id} and epoch {self._epoch}",
             broker=error.broker,
+            hint="Run one producer for each transactional_id, and close this one."
+            + ("" if self._is_v2 else _FENCED_BY_TIMEOUT),
         )
 
     # ---- what is part of the transaction

@@ -13,7 +13,7 @@ from typing import Any, Unpack
 import confluent_kafka
 import pytest
 
-from aioproducer import KafkaError, KafkaTimeoutError, Producer
+from aioproducer import KafkaError, Producer
 from aioproducer.config import ProducerOptions
 from aioproducer.errors import (
     BufferExhaustedError,
@@ -258,7 +258,6 @@ async def test_a_commit_whose_caller_is_cancelled_can_be_joined(broker: Kafka) -
         await producer.send(topic, b"committed")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(producer.commit_transaction(), 0)
-        await producer.begin_transaction() if False else None
         await producer.commit_transaction()
         assert await in_thread(committed, broker, topic) == [b"committed"]
 
@@ -328,22 +327,40 @@ async def test_a_producer_with_the_same_id_fences_the_one_before(broker: Kafka) 
     assert await in_thread(committed, broker, topic) == [b"successor", b"goes on"]
 
 
-async def test_a_transaction_that_its_coordinator_timed_out_is_aborted_and_the_next_one_works(
-    broker: Kafka,
+async def outlive_the_coordinators_patience(
+    broker: Kafka, producer: Producer[Any, Any], topic: str
 ) -> None:
-    topic = create_topic(broker, partitions=1)
-    async with transactional(broker, transaction_timeout_ms=300) as producer:
-        with pytest.raises(TransactionFailedError) as caught:
-            async with producer.transaction():
-                await producer.send_and_wait(topic, b"too late")
-                # The coordinator looks for such transactions every ten seconds by default.
-                async with asyncio.timeout(15):
-                    while await in_thread(_is_open, broker, topic):
-                        await asyncio.sleep(0.2)
+    """Leave a transaction open until its coordinator aborts it; then try to commit it."""
+    async with producer.transaction():
+        await producer.send_and_wait(topic, b"too late")
+        # The coordinator looks for such transactions every ten seconds by default.
+        async with asyncio.timeout(15):
+            while await in_thread(_is_open, broker, topic):
+                await asyncio.sleep(0.2)
+
+
+async def test_after_a_transaction_that_its_coordinator_timed_out_the_next_one_works(
+    kafka: Kafka,
+) -> None:
+    topic = create_topic(kafka, partitions=1)
+    async with transactional(kafka, transaction_timeout_ms=300) as producer:
+        with pytest.raises(TransactionFailedError, match="transaction_timeout_ms") as caught:
+            await outlive_the_coordinators_patience(kafka, producer, topic)
         assert caught.value.requires_abort
         async with producer.transaction():
             await producer.send(topic, b"next")
-        assert await in_thread(committed, broker, topic) == [b"next"]
+        assert await in_thread(committed, kafka, topic) == [b"next"]
+
+
+async def test_before_kafka_4_a_transaction_that_was_timed_out_looks_like_a_fenced_one(
+    kafka39: Kafka,
+) -> None:
+    topic = create_topic(kafka39, partitions=1)
+    async with transactional(kafka39, transaction_timeout_ms=300) as producer:
+        with pytest.raises(ProducerFencedError, match="transaction_timeout_ms") as caught:
+            await outlive_the_coordinators_patience(kafka39, producer, topic)
+        assert caught.value.fatal
+    assert await in_thread(committed, kafka39, topic) == []
 
 
 def _is_open(kafka: Kafka, topic: str) -> bool:
@@ -454,15 +471,3 @@ async def test_group_metadata_of_a_confluent_consumer_is_understood(broker: Kafk
     finally:
         await in_thread(consumer.close)
     assert await in_thread(offsets_of, broker, group, source) == {0: 4}
-
-
-# ---- the coordinator
-
-
-async def test_a_coordinator_that_does_not_answer_times_out_and_can_be_asked_again(
-    kafka: Kafka,
-) -> None:
-    producer = producer_for(kafka, transactional_id="t", max_block_ms=1)
-    with pytest.raises(KafkaTimeoutError):
-        await producer.start()
-    await producer.close()

@@ -20,7 +20,9 @@ from tests.support import kafka_python
 
 
 def read(offsets: Any) -> list[tuple[str, int, int, int, str | None]]:
-    return [(topic.name, *position) for topic in topics_of(offsets) for position in topic.partitions]
+    return [
+        (topic.name, *position) for topic in topics_of(offsets) for position in topic.partitions
+    ]
 
 
 def test_plain_positions() -> None:
@@ -32,7 +34,9 @@ def test_positions_of_kafka_python_and_aiokafka() -> None:
     place = kafka_python.structs.TopicPartition("t", 3)
     whole = kafka_python.structs.OffsetAndMetadata(8, "note", 2)
     assert read({place: whole}) == [("t", 3, 8, 2, "note")]
-    assert read({place: kafka_python.structs.OffsetAndMetadata(8, None, None)}) == [("t", 3, 8, -1, "")]
+    assert read({place: kafka_python.structs.OffsetAndMetadata(8, None, None)}) == [
+        ("t", 3, 8, -1, "")
+    ]
 
 
 def test_positions_of_confluent_kafka() -> None:
@@ -89,12 +93,21 @@ def librdkafkas(parts: Iterable[bytes]) -> bytes:
 
 
 def test_group_metadata_of_librdkafka() -> None:
-    assert group_metadata_of(librdkafkas([b"g\0", b"me\0", b"\0"])) == ConsumerGroupMetadata(
+    assert group_metadata_of(librdkafkas([b"g\0", b"me\0", b"\1"])) == ConsumerGroupMetadata(
         "g", 5, "me"
     )
-    assert group_metadata_of(librdkafkas([b"g\0", b"me\0", b"\1i\0"])) == ConsumerGroupMetadata(
+    assert group_metadata_of(librdkafkas([b"g\0", b"me\0", b"\0i\0"])) == ConsumerGroupMetadata(
         "g", 5, "me", "i"
     )
+
+
+def test_group_metadata_of_confluent_kafka() -> None:
+    consumer = confluent_kafka.Consumer({"group.id": "g", "group.instance.id": "i"})
+    try:
+        metadata = group_metadata_of(consumer.consumer_group_metadata())
+    finally:
+        consumer.close()
+    assert metadata == ConsumerGroupMetadata("g", -1, "", "i")
 
 
 @pytest.mark.parametrize("given", [None, 3, b"other bytes", object()])
