@@ -28,10 +28,10 @@ class AddPartitionsToTxnTopic(NamedTuple):
 class AddPartitionsToTxnRequest(NamedTuple):
     """The partitions to add."""
 
-    transactional_id: str = ""
-    producer_id: int = -1
-    producer_epoch: int = -1
-    topics: Sequence[AddPartitionsToTxnTopic] = ()
+    v3_and_below_transactional_id: str = ""
+    v3_and_below_producer_id: int = -1
+    v3_and_below_producer_epoch: int = -1
+    v3_and_below_topics: Sequence[AddPartitionsToTxnTopic] = ()
 
 
 class AddPartitionsToTxnPartitionResult(NamedTuple):
@@ -52,7 +52,7 @@ class AddPartitionsToTxnResponse(NamedTuple):
     """The outcome for each partition; where one failed, none was added."""
 
     throttle_time_ms: int = 0
-    results_by_topic: Sequence[AddPartitionsToTxnTopicResult] = ()
+    results_by_topic_v3_and_below: Sequence[AddPartitionsToTxnTopicResult] = ()
 
 
 ADD_PARTITIONS_TO_TXN = Api(
@@ -64,11 +64,11 @@ ADD_PARTITIONS_TO_TXN = Api(
     pause_from=1,
     request=Struct(
         AddPartitionsToTxnRequest,
-        Field("transactional_id", STRING),
-        Field("producer_id", INT64),
-        Field("producer_epoch", INT16),
+        Field("v3_and_below_transactional_id", STRING),
+        Field("v3_and_below_producer_id", INT64),
+        Field("v3_and_below_producer_epoch", INT16),
         Field(
-            "topics",
+            "v3_and_below_topics",
             Array(
                 Struct(
                     AddPartitionsToTxnTopic,
@@ -82,7 +82,7 @@ ADD_PARTITIONS_TO_TXN = Api(
         AddPartitionsToTxnResponse,
         Field("throttle_time_ms", INT32, ignorable=True),
         Field(
-            "results_by_topic",
+            "results_by_topic_v3_and_below",
             Array(
                 Struct(
                     AddPartitionsToTxnTopicResult,

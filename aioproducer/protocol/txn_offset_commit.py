@@ -18,16 +18,16 @@ from aioproducer.protocol.schema import (
 
 __all__ = [
     "TXN_OFFSET_COMMIT",
-    "TxnOffsetCommitPartitionResult",
     "TxnOffsetCommitRequest",
+    "TxnOffsetCommitRequestPartition",
+    "TxnOffsetCommitRequestTopic",
     "TxnOffsetCommitResponse",
-    "TxnOffsetCommitTopic",
-    "TxnOffsetCommitTopicResult",
-    "TxnPartitionOffset",
+    "TxnOffsetCommitResponsePartition",
+    "TxnOffsetCommitResponseTopic",
 ]
 
 
-class TxnPartitionOffset(NamedTuple):
+class TxnOffsetCommitRequestPartition(NamedTuple):
     """The offset of the next record that the group reads of one partition."""
 
     partition_index: int = 0
@@ -36,12 +36,12 @@ class TxnPartitionOffset(NamedTuple):
     committed_metadata: str | None = ""
 
 
-class TxnOffsetCommitTopic(NamedTuple):
+class TxnOffsetCommitRequestTopic(NamedTuple):
     """The offsets of one topic; the name up to version 5, the id from 6 on (KIP-1319)."""
 
     name: str = ""
     topic_id: bytes = NO_TOPIC_ID
-    partitions: Sequence[TxnPartitionOffset] = ()
+    partitions: Sequence[TxnOffsetCommitRequestPartition] = ()
 
 
 class TxnOffsetCommitRequest(NamedTuple):
@@ -54,29 +54,29 @@ class TxnOffsetCommitRequest(NamedTuple):
     generation_id: int = -1
     member_id: str = ""
     group_instance_id: str | None = None
-    topics: Sequence[TxnOffsetCommitTopic] = ()
+    topics: Sequence[TxnOffsetCommitRequestTopic] = ()
 
 
-class TxnOffsetCommitPartitionResult(NamedTuple):
+class TxnOffsetCommitResponsePartition(NamedTuple):
     """The outcome for one partition."""
 
     partition_index: int = 0
     error_code: int = 0
 
 
-class TxnOffsetCommitTopicResult(NamedTuple):
+class TxnOffsetCommitResponseTopic(NamedTuple):
     """The outcomes for one topic's partitions."""
 
     name: str = ""
     topic_id: bytes = NO_TOPIC_ID
-    partitions: Sequence[TxnOffsetCommitPartitionResult] = ()
+    partitions: Sequence[TxnOffsetCommitResponsePartition] = ()
 
 
 class TxnOffsetCommitResponse(NamedTuple):
     """The outcome for each partition."""
 
     throttle_time_ms: int = 0
-    topics: Sequence[TxnOffsetCommitTopicResult] = ()
+    topics: Sequence[TxnOffsetCommitResponseTopic] = ()
 
 
 TXN_OFFSET_COMMIT = Api(
@@ -99,14 +99,14 @@ TXN_OFFSET_COMMIT = Api(
             "topics",
             Array(
                 Struct(
-                    TxnOffsetCommitTopic,
+                    TxnOffsetCommitRequestTopic,
                     Field("name", STRING, until=5, ignorable=True),
                     Field("topic_id", UUID, since=6, ignorable=True),
                     Field(
                         "partitions",
                         Array(
                             Struct(
-                                TxnPartitionOffset,
+                                TxnOffsetCommitRequestPartition,
                                 Field("partition_index", INT32),
                                 Field("committed_offset", INT64),
                                 Field("committed_leader_epoch", INT32, since=2, ignorable=True),
@@ -125,14 +125,14 @@ TXN_OFFSET_COMMIT = Api(
             "topics",
             Array(
                 Struct(
-                    TxnOffsetCommitTopicResult,
+                    TxnOffsetCommitResponseTopic,
                     Field("name", STRING, until=5, ignorable=True),
                     Field("topic_id", UUID, since=6, ignorable=True),
                     Field(
                         "partitions",
                         Array(
                             Struct(
-                                TxnOffsetCommitPartitionResult,
+                                TxnOffsetCommitResponsePartition,
                                 Field("partition_index", INT32),
                                 Field("error_code", INT16),
                             )

@@ -6,7 +6,7 @@ Pure functions: what `send_offsets_to_transaction` is given becomes requests her
                      confluent-kafka          [TopicPartition(topic, partition, offset), ...]
                      plain                    {(topic, partition): offset}
     group metadata   aiokafka                 the group id: it shows no generation in public
-                     kafka-python             an object with `group_id`, `generation_id`, `member_id`
+                     kafka-python             has `group_id`, `generation_id`, `member_id`
                      confluent-kafka          `consumer.consumer_group_metadata()`: bytes
                      plain                    `ConsumerGroupMetadata(...)`
 
@@ -17,13 +17,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
-from aioproducer.protocol.txn_offset_commit import TxnOffsetCommitTopic, TxnPartitionOffset
+from aioproducer.protocol.txn_offset_commit import (
+    TxnOffsetCommitRequestPartition,
+    TxnOffsetCommitRequestTopic,
+)
 
 __all__ = ["ConsumerGroupMetadata", "Offsets", "group_metadata_of", "topics_of"]
 
-Offsets: TypeAlias = Mapping[Any, Any] | Iterable[Any]
+Offsets: TypeAlias = Mapping[Any, object] | Iterable[object]
 """The positions of a consumer; see the module."""
 
 _LIBRDKAFKA: Final = b"CGMDv2:"
@@ -101,37 +104,35 @@ def _from_librdkafka(written: bytes) -> ConsumerGroupMetadata:
     )
 
 
-def topics_of(offsets: Offsets) -> list[TxnOffsetCommitTopic]:
+def topics_of(offsets: Offsets) -> list[TxnOffsetCommitRequestTopic]:
     """Read a consumer's positions.
 
     Raises:
         TypeError: They are in none of the known forms.
         ValueError: An offset is negative: the consumer has no position there.
     """
-    by_topic: dict[str, list[TxnPartitionOffset]] = {}
+    by_topic: dict[str, list[TxnOffsetCommitRequestPartition]] = {}
     for topic, partition, offset, leader_epoch, metadata in _entries(offsets):
         if offset < 0:
             raise ValueError(f"{topic}-{partition} has offset {offset}: no position to commit")
         by_topic.setdefault(topic, []).append(
-            TxnPartitionOffset(partition, offset, leader_epoch, metadata)
+            TxnOffsetCommitRequestPartition(partition, offset, leader_epoch, metadata)
         )
-    return [TxnOffsetCommitTopic(name, partitions=found) for name, found in by_topic.items()]
+    return [TxnOffsetCommitRequestTopic(name, partitions=found) for name, found in by_topic.items()]
 
 
 def _entries(offsets: Offsets) -> Iterable[tuple[str, int, int, int, str | None]]:
     if isinstance(offsets, Mapping):
-        for where, position in offsets.items():
-            topic, partition = _place(where)
-            yield topic, partition, *_position(position)
+        for where, position in cast("Mapping[object, object]", offsets).items():
+            yield *_place(where), *_position(position)
         return
     for each in offsets:
-        topic, partition = _place(each)
-        yield topic, partition, *_position(each)
+        yield *_place(each), *_position(each)
 
 
-def _place(where: Any) -> tuple[str, int]:
+def _place(where: object) -> tuple[str, int]:
     if isinstance(where, tuple):
-        topic, partition = where[:2]
+        topic, partition = cast("tuple[object, ...]", where)[:2]
     else:
         topic, partition = getattr(where, "topic", None), getattr(where, "partition", None)
     if not isinstance(topic, str) or not isinstance(partition, int):
@@ -142,7 +143,7 @@ def _place(where: Any) -> tuple[str, int]:
     return topic, partition
 
 
-def _position(position: Any) -> tuple[int, int, str | None]:
+def _position(position: object) -> tuple[int, int, str | None]:
     if isinstance(position, int):
         return position, -1, ""
     offset = getattr(position, "offset", None)

@@ -68,8 +68,8 @@ from aioproducer.protocol.init_producer_id import INIT_PRODUCER_ID, InitProducer
 from aioproducer.protocol.txn_offset_commit import (
     TXN_OFFSET_COMMIT,
     TxnOffsetCommitRequest,
+    TxnOffsetCommitRequestTopic,
     TxnOffsetCommitResponse,
-    TxnOffsetCommitTopic,
 )
 from aioproducer.records import TopicPartition
 from aioproducer.transactions.coordinator import Coordinator
@@ -221,7 +221,7 @@ class Transactions:
         await self._end("abort", self.state.begin_abort, self._abort)
 
     async def send_offsets(
-        self, topics: list[TxnOffsetCommitTopic], group: ConsumerGroupMetadata
+        self, topics: list[TxnOffsetCommitRequestTopic], group: ConsumerGroupMetadata
     ) -> None:
         """Make the offsets of a consumer group part of the transaction."""
         if not self.state.takes_records:
@@ -439,7 +439,7 @@ class Transactions:
             await asyncio.wait(tasks)
 
     async def _send_offsets(
-        self, topics: list[TxnOffsetCommitTopic], group: ConsumerGroupMetadata
+        self, topics: list[TxnOffsetCommitRequestTopic], group: ConsumerGroupMetadata
     ) -> None:
         try:
             if not self._is_v2:
@@ -461,7 +461,7 @@ class Transactions:
             )
 
     async def _commit_offsets(
-        self, topics: list[TxnOffsetCommitTopic], group: ConsumerGroupMetadata
+        self, topics: list[TxnOffsetCommitRequestTopic], group: ConsumerGroupMetadata
     ) -> None:
         def make_request(connection: Connection) -> tuple[int, TxnOffsetCommitRequest]:
             at_most = None if self._is_v2 else _LAST_OF_V1
@@ -560,7 +560,7 @@ def _end_txn_error(response: EndTxnResponse) -> KafkaError | None:
 def _add_partitions_error(response: AddPartitionsToTxnResponse) -> KafkaError | None:
     """The error that decides: where one partition failed, none was added."""
     errors: list[KafkaError] = []
-    for topic in response.results_by_topic:
+    for topic in response.results_by_topic_v3_and_below:
         for result in topic.results_by_partition:
             error = _error(result.partition_error_code)
             if error is not None:

@@ -33,12 +33,10 @@ from tests.support.kafka import consume, create_topic
 from tools.kafka import Kafka
 
 
-def transactional(
-    kafka: Kafka, transactional_id: str | None = None, **options: Unpack[ProducerOptions]
-) -> Producer[Any, Any]:
+def transactional(kafka: Kafka, **options: Unpack[ProducerOptions]) -> Producer[Any, Any]:
     """Return a producer, not started, with a transactional id of its own."""
-    own = transactional_id or f"txn-{uuid.uuid4().hex[:12]}"
-    return producer_for(kafka, **{"transactional_id": own, **options})
+    with_id: ProducerOptions = {"transactional_id": f"txn-{uuid.uuid4().hex[:12]}", **options}
+    return producer_for(kafka, **with_id)
 
 
 def committed(kafka: Kafka, topic: str) -> list[bytes | None]:
@@ -294,9 +292,11 @@ async def test_a_producer_without_a_transactional_id_has_no_transactions(kafka: 
 
 
 def test_transactions_need_idempotence() -> None:
-    for options in ({"enable_idempotence": False}, {"acks": 1}, {"retries": 0}):
+    excluding: list[ProducerOptions] = [{"enable_idempotence": False}, {"acks": 1}, {"retries": 0}]
+    for options in excluding:
         with pytest.raises(ConfigError):
-            Producer(bootstrap_servers="x:1", transactional_id="t", **options)  # type: ignore[arg-type]
+            with_id: ProducerOptions = {"transactional_id": "t", **options}
+            Producer(bootstrap_servers="x:1", **with_id)
 
 
 async def test_a_timeout_that_the_broker_does_not_allow_is_said_at_the_start(kafka: Kafka) -> None:
@@ -309,10 +309,10 @@ async def test_a_timeout_that_the_broker_does_not_allow_is_said_at_the_start(kaf
 async def test_a_producer_with_the_same_id_fences_the_one_before(broker: Kafka) -> None:
     topic = create_topic(broker, partitions=1)
     own = f"txn-{uuid.uuid4().hex[:12]}"
-    async with transactional(broker, own) as zombie:
+    async with transactional(broker, transactional_id=own) as zombie:
         await zombie.begin_transaction()
         await zombie.send_and_wait(topic, b"left open")
-        async with transactional(broker, own) as successor:
+        async with transactional(broker, transactional_id=own) as successor:
             async with successor.transaction():
                 await successor.send(topic, b"successor")
             with pytest.raises(ProducerFencedError, match=own) as caught:
@@ -335,10 +335,11 @@ async def outlive_the_coordinators_patience(
         await producer.send_and_wait(topic, b"too late")
         # The coordinator looks for such transactions every ten seconds by default.
         async with asyncio.timeout(15):
-            while await in_thread(_is_open, broker, topic):
+            while await in_thread(_is_open, broker, topic):  # noqa: ASYNC110
                 await asyncio.sleep(0.2)
 
 
+@pytest.mark.slow
 async def test_after_a_transaction_that_its_coordinator_timed_out_the_next_one_works(
     kafka: Kafka,
 ) -> None:
@@ -352,6 +353,7 @@ async def test_after_a_transaction_that_its_coordinator_timed_out_the_next_one_w
         assert await in_thread(committed, kafka, topic) == [b"next"]
 
 
+@pytest.mark.slow
 async def test_before_kafka_4_a_transaction_that_was_timed_out_looks_like_a_fenced_one(
     kafka39: Kafka,
 ) -> None:

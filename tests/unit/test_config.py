@@ -41,6 +41,8 @@ def test_the_defaults_are_those_we_promise() -> None:
         "client_id": "aioproducer",
         "acks": -1,
         "enable_idempotence": True,
+        "transactional_id": None,
+        "transaction_timeout_ms": 60000,
         "linger_ms": 0,
         "batch_size": 1000000,
         "max_request_size": 4194304,
@@ -342,7 +344,6 @@ def test_an_unknown_property_is_named_with_the_closest_known_one() -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("transactional.id", "not supported by this version yet, as transactions are not"),
         ("ssl.provider", "no such option"),
     ],
 )

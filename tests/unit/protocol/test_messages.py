@@ -11,7 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aioproducer._native.codec import Plan, decode, encode
+from aioproducer.protocol.add_offsets_to_txn import ADD_OFFSETS_TO_TXN
+from aioproducer.protocol.add_partitions_to_txn import ADD_PARTITIONS_TO_TXN
 from aioproducer.protocol.api_versions import API_VERSIONS
+from aioproducer.protocol.end_txn import END_TXN
+from aioproducer.protocol.find_coordinator import FIND_COORDINATOR
 from aioproducer.protocol.frames import encode_request
 from aioproducer.protocol.init_producer_id import INIT_PRODUCER_ID
 from aioproducer.protocol.metadata import METADATA
@@ -19,6 +23,7 @@ from aioproducer.protocol.produce import PRODUCE
 from aioproducer.protocol.sasl_authenticate import SASL_AUTHENTICATE
 from aioproducer.protocol.sasl_handshake import SASL_HANDSHAKE
 from aioproducer.protocol.schema import Api, Array, Struct
+from aioproducer.protocol.txn_offset_commit import TXN_OFFSET_COMMIT
 from tests.support.kio_messages import kio_bytes, kio_class, plain, plain_default, values_of
 
 AnyApi = Api[Any, Any]
@@ -28,6 +33,11 @@ APIS: dict[str, AnyApi] = {
     "metadata": METADATA,
     "api_versions": API_VERSIONS,
     "init_producer_id": INIT_PRODUCER_ID,
+    "find_coordinator": FIND_COORDINATOR,
+    "add_partitions_to_txn": ADD_PARTITIONS_TO_TXN,
+    "add_offsets_to_txn": ADD_OFFSETS_TO_TXN,
+    "end_txn": END_TXN,
+    "txn_offset_commit": TXN_OFFSET_COMMIT,
     "sasl_handshake": SASL_HANDSHAKE,
     "sasl_authenticate": SASL_AUTHENTICATE,
 }

@@ -19,7 +19,7 @@ from aioproducer.transactions.offsets import (
 from tests.support import kafka_python
 
 
-def read(offsets: Any) -> list[tuple[str, int, int, int, str | None]]:
+def read(offsets: Any) -> list[tuple[object, ...]]:
     return [
         (topic.name, *position) for topic in topics_of(offsets) for position in topic.partitions
     ]
