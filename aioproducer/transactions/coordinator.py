@@ -19,6 +19,7 @@ from typing import Final
 from aioproducer.background import Background
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import (
+    AuthenticationError,
     ConcurrentTransactionsError,
     CoordinatorNotAvailableError,
     KafkaConnectionError,
@@ -53,6 +54,10 @@ _MOVED: Final = (
     RequestTimedOutError,
 )
 """Errors after which the coordinator is looked for again."""
+
+_REPEATED_TOO: Final = (UnknownServerError, AuthenticationError)
+"""Not retriable by their kind: of the first the outcome is unknown, and a repetition tells it; after
+the second, credentials may be mended on either side."""
 
 _CONCURRENT_PAUSE: Final = 0.02
 """Seconds before a request that came while the last transaction was still being ended is repeated:
@@ -96,20 +101,6 @@ class Coordinator:
         """The coordinator's name in an error; empty while it is not known."""
         return "" if self._node_id is None else self._cluster.brokers.name(self._node_id)
 
-    async def connect(self) -> Connection:
-        """Return a connection to the coordinator; repeats until there is one.
-
-        Raises:
-            KafkaError: An error that does not pass, such as that of a missing right.
-        """
-        failures = 0
-        while True:
-            try:
-                return await self._connection()
-            except KafkaError as error:
-                failures += 1
-                await self._pause(error, failures)
-
     async def ask(
         self,
         api: Api[Req, Resp],
@@ -146,7 +137,7 @@ class Coordinator:
 
     async def _pause(self, error: KafkaError, failures: int) -> None:
         """Wait before a repetition; raises what is not to be repeated."""
-        if not (error.retriable or isinstance(error, UnknownServerError)):
+        if not (error.retriable or isinstance(error, _REPEATED_TOO)):
             raise error
         if self.last_error is None or type(self.last_error) is not type(error):
             logger.debug("The coordinator of %r is asked again: %s", self._key, error.what())

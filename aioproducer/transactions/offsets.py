@@ -132,7 +132,7 @@ def _entries(offsets: Offsets) -> Iterable[tuple[str, int, int, int, str | None]
 
 def _place(where: object) -> tuple[str, int]:
     if isinstance(where, tuple):
-        topic, partition = cast("tuple[object, ...]", where)[:2]
+        topic, partition, *_ = cast("tuple[object, ...]", where)
     else:
         topic, partition = getattr(where, "topic", None), getattr(where, "partition", None)
     if not isinstance(topic, str) or not isinstance(partition, int):

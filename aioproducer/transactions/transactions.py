@@ -305,7 +305,7 @@ class Transactions:
         await self._host.deliver_all()
         await self._finish_adding()
         if self.state.must_abort:
-            raise self.state.failure()
+            raise self.state.refusal("commit")
         if self._is_known_to_coordinator():
             await self._end_txn(is_commit=True)
         self.state.ended()
@@ -537,7 +537,10 @@ class Transactions:
         )
 
     def _run(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        return self._background.create_task(work, name=f"aioproducer-{name}")
+        task = self._background.create_task(work, name=f"aioproducer-{name}")
+        # Its caller may be gone: marks the exception as retrieved.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return task
 
     def _coordinator_of(self, key: str, key_type: int) -> Coordinator:
         return Coordinator(
