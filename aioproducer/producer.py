@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
 
 import async_timeout
 
-from aioproducer._native.record_batch import Delivery
+from aioproducer._native.record_batch import Delivery, gather_deliveries
 from aioproducer._native.send_path import SendPath
 from aioproducer.background import Background, Timer
 from aioproducer.compression import codec_for
@@ -422,17 +422,7 @@ class Producer(SendPath[K, V]):
         while accepted < len(values):
             deliveries.append(await self._send_value(topic, values[accepted], deadline))
             accepted = self._accept_many(topic, values, accepted + 1, deliveries, deadline)
-        results: list[RecordMetadata | KafkaError] = []
-        first_error: KafkaError | None = None
-        for delivery in deliveries:
-            try:
-                results.append(await delivery)
-            except KafkaError as error:
-                first_error = first_error or error
-                results.append(error)
-        if first_error is not None and not return_exceptions:
-            raise first_error
-        return results
+        return await gather_deliveries(deliveries, not return_exceptions, False)
 
     def _send_value(
         self, topic: str, value: V | ProducerRecord[K, V], deadline: float | None

@@ -39,6 +39,7 @@ from aioproducer._native.record_batch cimport (
     Field,
     RecordBatch,
     measure_headers,
+    moved_on,
 )
 from aioproducer._native.wire cimport BATCH_HEADER_BYTES
 
@@ -557,6 +558,7 @@ cdef class RecordAccumulator:
             if waiting.routed_count == len(waiting.records):
                 topic.waiting.popleft()
                 waiting.batch.enrolled = None
+                moved_on(waiting.batch)
                 over.append(waiting)
         topic.is_open = topic.partition_count > 0 and not topic.waiting
         if interrupt is not None:
