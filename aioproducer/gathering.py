@@ -1,7 +1,7 @@
 """`gather`: the results of many deliveries by one wait. Owns nothing: the work is native.
 
-`asyncio.gather` makes a task or a callback for each delivery, which costs more than the record. This
-one is notified once per batch.
+`asyncio.gather` makes a task or a callback for each delivery, which costs more than the record.
+This one is notified once per batch.
 """
 
 from __future__ import annotations

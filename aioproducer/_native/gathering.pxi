@@ -20,6 +20,10 @@ from aioproducer.errors import WrongEventLoopError
 
 import asyncio
 
+
+cdef extern from "Python.h":
+    void PyObject_GC_Track(PyObject* container) noexcept
+
 cdef enum GatheringState:
     NOT_BEGUN = 0
     WAITING = 1
@@ -132,7 +136,10 @@ cdef class Gathering:
         latest.first = first
         latest.last = last
         watch(batch, latest)
-        self.ranges.append(latest)
+        if self.ranges is None:
+            self.ranges = [latest]
+        else:
+            self.ranges.append(latest)
         self.pending += 1
         return latest
 
@@ -227,6 +234,8 @@ cdef class Gathering:
             self._raise_error(self.failed_at)
         cdef Py_ssize_t count = len(self.deliveries)
         cdef list results = [None] * count
+        # A collection would look at each of what may be a million results and find no reference.
+        PyObject_GC_UnTrack(<PyObject*>results)
         for position in range(count):
             delivery = <Delivery>self.deliveries[position]
             outcome = delivery._outcome()
@@ -239,6 +248,7 @@ cdef class Gathering:
                 self._raise_error(position)
             else:
                 results[position] = delivery._error()
+        PyObject_GC_Track(<PyObject*>results)
         return results
 
     cdef int _raise_error(self, Py_ssize_t position) except -1:
@@ -300,7 +310,7 @@ def gather_deliveries(deliveries, bint raises, bint raises_at_once):
     `raises`: the first failure in order is raised once all have an outcome; with
     `raises_at_once`, too, the first to happen is, at once. Without, errors stand among the results.
     """
-    if type(deliveries) is Delivery or not hasattr(deliveries, "__iter__"):
+    if type(deliveries) is not list and not hasattr(deliveries, "__iter__"):
         raise TypeError(
             f"gather takes an iterable of deliveries, not a {type(deliveries).__name__}:"
             " gather([delivery, ...])"
@@ -319,9 +329,10 @@ def gather_deliveries(deliveries, bint raises, bint raises_at_once):
             if loop is not None:
                 raise wrong_loop("got deliveries of different event loops")
             loop = (<Delivery>item).batch.loop
+    # Deliveries take no part in garbage collection.
+    PyObject_GC_UnTrack(<PyObject*>own)
     gathering.deliveries = own
     gathering.loop = loop
-    gathering.ranges = []
     gathering.failed_at = -1
     gathering.raises = raises
     gathering.raises_at_once = raises and raises_at_once
