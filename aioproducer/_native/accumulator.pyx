@@ -216,6 +216,31 @@ cdef class RecordAccumulator:
             on_delivery, None,
         )
 
+    cdef Py_ssize_t measure(
+        self, str topic_name, object key, object value, object partition, object headers
+    ) except -1:
+        """The bytes that a serialized record may take; refused if it is too large. In any thread."""
+        cdef Py_ssize_t size = RECORD_OVERHEAD + BATCH_HEADER_BYTES
+        size += 1 if headers is None else measure_headers(headers)
+        if key is not None:
+            size += PyBytes_GET_SIZE(key)
+        if value is not None:
+            size += PyBytes_GET_SIZE(value)
+        if size > self.max_request_size or size > self.buffer_memory:
+            self._refuse_size(topic_name, partition, size)
+        return size
+
+    cdef bint may_have_partition(self, str topic_name, object partition) except -1:
+        """Whether a topic is in use; refused if it has no such partition. In any thread."""
+        cdef CoreTopic topic = self.last_topic
+        if topic is None or topic.name is not topic_name:
+            topic = self.topics.get(topic_name)
+            if topic is None:
+                return False
+        if partition is not None and 0 < topic.partition_count <= <int64_t>partition:
+            self._refuse_partition(topic, partition)
+        return True
+
     cdef bint _has_space(self, BufferShare share, Py_ssize_t size) noexcept:
         cdef int64_t free = self.buffer_memory - self.buffer_used
         if size > free or (self.full_shares and share in self.full_shares):

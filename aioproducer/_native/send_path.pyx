@@ -62,6 +62,7 @@ cdef extern from *:
     PyObject* current_context() noexcept
     bint is_same_context(PyObject* copy) noexcept
     int FUNCTION_FLAGS(object function) noexcept
+    Py_ssize_t Py_REFCNT(object counted) noexcept
     void SET_CODE(object function, object code) noexcept
 
 cdef enum:
@@ -301,7 +302,7 @@ cdef class SendPath:
         """Send a record without waiting for anything; for fire and forget, and sync code.
 
         Returns a `Delivery` that may be dropped. Must be called in the thread of the producer's
-        loop; from another thread use `loop.call_soon_threadsafe(producer.send_nowait, ...)`.
+        loop; in another thread there is `producer.from_thread.send`.
 
         Args:
             topic, value, key, partition, headers, timestamp_ms, on_delivery, deadline: As for
@@ -544,6 +545,9 @@ cdef class SendPath:
         if isinstance(topic, str):
             return str.__str__(topic)
         self._refuse_topic(topic)
+
+
+include "threads.pxi"
 
 
 def _mark_coroutine_functions():

@@ -59,7 +59,7 @@ from aioproducer.sending.partitioner import StickyChoice
 if TYPE_CHECKING:
     from aioproducer._native.queues import WaitingRecord
 
-__all__ = ["Topic", "Topics", "TopicsListener"]
+__all__ = ["Topic", "Topics", "TopicsListener", "check_topic_name"]
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,19 @@ _IDLE_STEPS: Final = 4
 costs every partition a new epoch."""
 
 _TOPIC_NAME: Final = r"[a-zA-Z0-9._-]{1,249}"
+
+
+def check_topic_name(name: str) -> None:
+    """Refuse what Kafka has no topic for (org.apache.kafka.common.internals.Topic).
+
+    Raises:
+        InvalidTopicError: It is no name of a topic.
+    """
+    if not re.fullmatch(_TOPIC_NAME, name) or name in (".", ".."):
+        raise InvalidTopicError(
+            f"{name!r} is no topic name",
+            hint="A topic name is 1 to 249 letters, digits, '.', '_' and '-', not '.' or '..'.",
+        )
 
 
 class Topic(CoreTopic):
@@ -219,13 +232,9 @@ class Topics:
         """Make a topic that gets its first record.
 
         Raises:
-            InvalidTopicError: Kafka has no such names (org.apache.kafka.common.internals.Topic).
+            InvalidTopicError: It is no name of a topic.
         """
-        if not re.fullmatch(_TOPIC_NAME, name) or name in (".", ".."):
-            raise InvalidTopicError(
-                f"{name!r} is no topic name",
-                hint="A topic name is 1 to 249 letters, digits, '.', '_' and '-', not '.' or '..'.",
-            )
+        check_topic_name(name)
         topic = Topic(name, self._background.time())
         self._forget_at(topic, topic.used_at + _UNKNOWN_FOR)
         return topic
