@@ -154,11 +154,8 @@ class DeliveryFuture(HandedOver, concurrent.futures.Future[RecordMetadata]):
                 if now >= give_up_at and timeout is not None:
                     raise
                 if now >= give_up_at:
-                    raise KafkaTimeoutError(
-                        waited=path.longest_wait,
-                        waiting_for=f"the outcome of a record for topic {self._topic}",
-                        hint="The event loop of the producer is blocked, or was stopped.",
-                    ) from None
+                    what = f"the outcome of a record for topic {self._topic}"
+                    raise _not_yet(path.longest_wait, what) from None
 
 
 _becoming_awaited = threading.RLock()
@@ -232,24 +229,22 @@ class FromThread(ThreadPath[K, V]):
                     raise self._loop_is_gone() from None
                 if left == 0.0:
                     flushed.cancel()
-                    raise KafkaTimeoutError(
-                        waited=seconds, waiting_for="from_thread.flush()", is_pending=True
-                    ) from None
+                    raise _not_yet(seconds, "from_thread.flush()") from None
             except concurrent.futures.CancelledError:
                 raise self._loop_is_gone() from None
 
     # ---- in the calling thread
 
     def refuse_to_wait(self) -> None:
-        """Refuse to block the loop until something happens in the loop."""
+        """Refuse to block the loop until something happens in the loop, or in another process."""
+        self._check_process()
         self._refuse_loops_thread(
             "result() of a record that has no outcome yet", "await asyncio.wrap_future(future)"
         )
 
     def fail_if_lost(self, future: DeliveryFuture) -> bool:
         """Fail a record whose loop is gone; return whether it is."""
-        if self.is_left_behind:
-            self._refuse()
+        self._check_process()
         if not self._sender().background.loop.is_closed():
             return False
         if future._give_up(self._loop_is_gone()):
@@ -274,6 +269,10 @@ class FromThread(ThreadPath[K, V]):
                 hint=f"In there, {instead}.",
             )
 
+    def _check_process(self) -> None:
+        if self.is_left_behind:
+            self._refuse()
+
     def _check_topic(self, topic: str) -> None:
         check_topic_name(topic)
 
@@ -285,12 +284,11 @@ class FromThread(ThreadPath[K, V]):
             raise self._loop_is_gone() from None
 
     def _loop_is_gone(self) -> ProducerClosedError:
-        error = ProducerClosedError(
+        return ProducerClosedError(
             "The event loop of the producer was closed, and the producer was not",
+            possibly_persisted=True,
             hint="Close the producer before its loop ends.",
         )
-        error.possibly_persisted = True
-        return error
 
     def _wait_for_space(self, future: HandedOver, size: int) -> None:
         """Block until a record is accepted, of whose size there was no space."""
@@ -325,7 +323,7 @@ class FromThread(ThreadPath[K, V]):
         self._waiting[future] = loop.create_future()
         waiter: Waiter[Delivery] = Waiter(
             admit=partial(self._try_again, loop, future),
-            resolve=partial(self._settled, future, None),
+            resolve=partial(self._settled, future),
             reject=partial(self._not_admitted, future),
             expires_at=expires_at,
         )
@@ -366,6 +364,17 @@ class FromThread(ThreadPath[K, V]):
         if waiting:
             await asyncio.wait(waiting)
         await self._sender().flush()
+
+
+def _not_yet(waited: float, waiting_for: str) -> KafkaTimeoutError:
+    error = KafkaTimeoutError(
+        waited=waited,
+        waiting_for=waiting_for,
+        possibly_persisted=True,
+        hint="The records go on, if the producer's event loop runs and is not blocked.",
+    )
+    error.is_pending = True
+    return error
 
 
 def _raise(error: BaseException) -> None:
