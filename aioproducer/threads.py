@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 __all__ = ["DeliveryFuture", "FromThread"]
 
 _GRACE: Final = 0.1
-"""Seconds that a thread waits for buffer space beyond `max_block_ms`: the loop's own error knows what
-the buffer is full of."""
+"""Seconds that a thread waits for buffer space beyond `max_block_ms`: the loop's own error knows
+what the buffer is full of."""
 
 _LOOK_EVERY: Final = 0.5
 """Seconds after which a thread that waits for an outcome looks whether the loop is still there."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.threads`: what a call from a thread costs, beside confluent-kafka's `produce`.
+"""`python -m benchmarks.threads`: a call from a thread, beside confluent-kafka's `produce`.
 
 Each client runs in a process of its own, against one mock cluster of librdkafka's in a third. The
 rounds alternate. A round is a burst of calls in a thread, without and with somebody to report to
@@ -47,7 +47,9 @@ def main() -> None:
 
 
 def _print(rounds: list[tuple[Figures, Figures]]) -> None:
-    print(f"| us a record, medians of {len(rounds)} rounds | aioproducer | confluent-kafka | ratio |")
+    print(
+        f"| us a record, medians of {len(rounds)} rounds | aioproducer | confluent-kafka | ratio |"
+    )
     print("|---|---|---|---|")
     for what in rounds[0][0]:
         ours = [first[what] for first, _ in rounds]

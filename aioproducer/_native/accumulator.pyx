@@ -219,7 +219,7 @@ cdef class RecordAccumulator:
     cdef Py_ssize_t measure(
         self, str topic_name, object key, object value, object partition, object headers
     ) except -1:
-        """The bytes that a serialized record may take; refused if it is too large. In any thread."""
+        """The bytes that a record may take; refused if these are too many. In any thread."""
         cdef Py_ssize_t size = RECORD_OVERHEAD + BATCH_HEADER_BYTES
         size += 1 if headers is None else measure_headers(headers)
         if key is not None:

@@ -4,8 +4,8 @@
 A `Gathering` is a coroutine to asyncio and, once begun, the future that its task waits for, as a
 `DeliveryWait` is. It watches the batches of its deliveries by `GatheredRange`s:
 
-    1. The first step looks at each delivery. One that is pending puts a range on its batch, or makes
-       the last range of that batch longer: with n deliveries in b batches there are about b ranges.
+    1. The first step looks at each delivery. One that is pending puts a range on its batch, or
+       makes the last range of that batch longer: n deliveries in b batches make about b ranges.
     2. A batch that ends takes its range off `pending`. The task is woken when none is left, or when
        a batch has failed and the caller wants to hear of it at once.
     3. A batch that is split, or whose records got their partitions, ends its range, too; then the
@@ -321,8 +321,8 @@ def gather_deliveries(deliveries, bint raises, bint raises_at_once):
     for item in own:
         if type(item) is not Delivery:
             raise TypeError(
-                "gather takes the deliveries that `await producer.send(...)` and send_nowait return,"
-                f" not a {type(item).__name__}: await send() first; for coroutines such as"
+                "gather takes the deliveries that `await producer.send(...)` and send_nowait"
+                f" return, not a {type(item).__name__}: await send() first; for coroutines such as"
                 " send_and_wait(...) there is asyncio.gather"
             )
         if (<Delivery>item).batch.loop is not loop:

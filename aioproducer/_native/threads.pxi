@@ -10,8 +10,8 @@ does it.
     3. A batch that ends marks the futures of its group. Only those that somebody waits for by the
        means of concurrent.futures (`is_awaited`) cost more: Python completes them.
 
-What makes this safe without a lock is the GIL, which native code keeps (freethreading_compatible is
-off) as long as it calls nothing in Python. Invariants:
+What makes this safe without a lock is the GIL, which native code keeps (freethreading_compatible
+is off) as long as it calls nothing in Python. Invariants:
 
 * Whether the producer is open, whether there is space, the count of bytes and the append are one
   step: a record is refused, or it is drained.

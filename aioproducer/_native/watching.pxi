@@ -8,8 +8,8 @@ Invariants
 * A watcher is notified once of each batch that it watches: when the batch has its outcome
   (`wake`), when it is split (`end_split`), or when its records have got their partitions
   (`moved_on`). Where records go, their watchers follow.
-* A record that leaves a batch which goes on (`_move_to`) takes the batch's watchers along: they watch
-  both from then on.
+* A record that leaves a batch which goes on (`_move_to`) takes the batch's watchers along: they
+  watch both from then on.
 * Being notified runs no code of a user unless `direct` is set.
 """
 

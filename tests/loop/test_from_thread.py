@@ -614,7 +614,7 @@ async def test_the_child_of_a_fork_is_refused() -> None:
             os.write(writer, json.dumps(said).encode())
             os._exit(0)
         os.close(writer)
-        os.waitpid(child, 0)
+        await in_thread(os.waitpid, child, 0)
         with os.fdopen(reader) as output:
             said = json.loads(output.read())
         assert len(said) == 3
