@@ -282,8 +282,6 @@ class Producer(SendPath[K, V]):
         if self._closing is None:
             self._state = _State.CLOSING
             self._close_path()
-            if self._from_thread is not None:
-                self._from_thread.take_all()
             self._closing = self._background.create_task(
                 self._close(self._sender), name="aioproducer-close"
             )
@@ -314,6 +312,8 @@ class Producer(SendPath[K, V]):
             self._delivering_rest.reschedule(deadline)
 
     async def _close(self, sender: Sender) -> UndeliveredRecords:
+        if self._from_thread is not None:
+            await self._from_thread.finish()
         sender.backpressure.reject_all(self._closed_error)
         self._space_timer.cancel()
         undelivered = sender.begin_close()

@@ -34,6 +34,7 @@ from aioproducer.errors import (
     WrongEventLoopError,
 )
 from aioproducer.records import K, RecordMetadata, V
+from aioproducer.sending.queued_send import reject_late
 from aioproducer.sending.topics import check_topic_name
 from aioproducer.sending.waiting_callers import Waiter
 
@@ -294,15 +295,23 @@ class FromThread(ThreadPath[K, V]):
         """Block until a record is accepted, of whose size there was no space."""
         admission = threading.Event()
         began_at = time.monotonic()
+        deadline = future._deadline
+        bound = self._max_block if deadline is None else min(self._max_block, deadline[1])
         self._hand_over_waiting(future, admission)
-        if not admission.wait(self._max_block + _GRACE) and future._withdraw():
+        try:
+            is_settled = admission.wait(bound + _GRACE)
+        except BaseException:
+            # An interrupt, of the main thread.
+            future._withdraw()
+            raise
+        if not is_settled and future._withdraw():
             accumulator = self._sender().accumulator
             raise BufferExhaustedError(
                 requested_bytes=size,
                 available_bytes=max(0, accumulator.buffer_memory - accumulator.buffer_used),
                 total_bytes=accumulator.buffer_memory,
                 waited=time.monotonic() - began_at,
-                waiting_for="buffer space (max_block_ms)",
+                waiting_for=f"buffer space ({_bound_name(bound, self._max_block)})",
                 hint="Send slower, or raise buffer_memory or max_block_ms.",
             )
         refusal = future._refusal()
@@ -329,8 +338,16 @@ class FromThread(ThreadPath[K, V]):
         )
         sender.backpressure.join(waiter)
         self._expire_waiters_by(expires_at)
+        deadline = future._deadline
+        if deadline is not None and deadline[0] < expires_at:
+            # As in queued_send.py, but that a deadline is rare here: its timer is not cancelled.
+            at, span = deadline
+            sender.background.call_at(at, reject_late, sender.backpressure, waiter, span)
 
     def _try_again(self, loop: asyncio.AbstractEventLoop, future: HandedOver) -> Delivery | None:
+        if future._is_withdrawn:
+            # Its thread waits no longer.
+            raise BufferExhaustedError
         try:
             return self._admit(future)
         except (KeyboardInterrupt, SystemExit) as interrupt:
@@ -358,12 +375,28 @@ class FromThread(ThreadPath[K, V]):
                 loop.call_soon(self._finish, futures[position + 1 :], context=Context())
                 raise
 
+    async def finish(self) -> None:
+        """Accept what was handed over before the producer was closed."""
+        try:
+            while self._has_handed_over:
+                self._drain()
+                await asyncio.sleep(0)
+        finally:
+            # Also when the loop ends and cancels this: the records fail, and with them the futures.
+            self._take_all()
+
     async def _flush(self) -> None:
-        self.take_all()
+        while self._has_handed_over:
+            self._drain()
+            await asyncio.sleep(0)
         waiting = list(self._waiting.values())
         if waiting:
             await asyncio.wait(waiting)
         await self._sender().flush()
+
+
+def _bound_name(bound: float, max_block: float) -> str:
+    return "max_block_ms" if bound == max_block else "deadline of the call"
 
 
 def _not_yet(waited: float, waiting_for: str) -> KafkaTimeoutError:

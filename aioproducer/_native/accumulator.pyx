@@ -40,6 +40,7 @@ from aioproducer._native.record_batch cimport (
     RecordBatch,
     measure_headers,
     moved_on,
+    watch_also,
 )
 from aioproducer._native.wire cimport BATCH_HEADER_BYTES
 
@@ -563,6 +564,7 @@ cdef class RecordAccumulator:
             if waiting._skip_withdrawn():
                 topic.waiting.popleft()
                 waiting.batch.enrolled = None
+                moved_on(waiting.batch)
                 over.append(waiting)
                 continue
             delivery, record, size = waiting.records[waiting.routed_count]
@@ -618,6 +620,8 @@ cdef class RecordAccumulator:
         self.buffer_used -= size
         self.unrouted.held_bytes -= size
         failed.record_count = 1
+        # The other records go on waiting.
+        watch_also(waiting.batch, failed)
         delivery._move_to(failed, 0)
         return shown(record)
 

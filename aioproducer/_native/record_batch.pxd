@@ -164,4 +164,5 @@ cdef class BatchWatcher:
 cdef int watch(RecordBatch batch, BatchWatcher watcher) except -1
 cdef BatchWatcher last_watcher(RecordBatch batch)
 cdef int moved_on(RecordBatch batch) except -1
+cdef int watch_also(RecordBatch before, RecordBatch batch) except -1
 cdef Py_ssize_t measure_headers(object headers) except -1

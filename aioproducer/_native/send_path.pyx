@@ -439,11 +439,7 @@ cdef class SendPath:
         if partition is not None and not is_whole(partition, MAX_PARTITION):
             self._refuse_partition(topic, partition)
         if timestamp_ms is not None:
-            if not is_whole(timestamp_ms, MAX_TIMESTAMP_MS):
-                self._refuse_timestamp(timestamp_ms)
-            if FIRST_SECOND < <int64_t>timestamp_ms < LAST_SECOND and not self.warned_of_seconds:
-                self.warned_of_seconds = True
-                self._warn_of_seconds(topic, timestamp_ms)
+            self._check_timestamp(topic, timestamp_ms)
         # A local reference: a partitioner may close the producer.
         cdef RecordAccumulator accumulator = self.accumulator
         if accumulator is None:
@@ -456,6 +452,14 @@ cdef class SendPath:
             partition = accumulator.refused_partition(partition)
             self.refused = (topic, key, value, partition, headers, timestamp_ms, on_delivery)
         return delivery
+
+    cdef int _check_timestamp(self, topic, timestamp_ms) except -1:
+        if not is_whole(timestamp_ms, MAX_TIMESTAMP_MS):
+            self._refuse_timestamp(timestamp_ms)
+        if FIRST_SECOND < <int64_t>timestamp_ms < LAST_SECOND and not self.warned_of_seconds:
+            self.warned_of_seconds = True
+            self._warn_of_seconds(topic, timestamp_ms)
+        return 0
 
     cdef tuple _with_context(self, object on_delivery):
         """A callback and a copy of this call's context, in which it is to run.

@@ -49,6 +49,8 @@ cdef class HandedOver:
     cdef object partition
     cdef object headers
     cdef object timestamp_ms
+    cdef double span                # its deadline: seconds from the call; 0: none
+    cdef double due_at              # ... on the loop's clock
     cdef Py_ssize_t charged         # what it counts in `buffer_used` until it is accepted
     cdef Delivery delivery          # None: not accepted so far
     cdef object error               # why it was not accepted
@@ -76,6 +78,15 @@ cdef class HandedOver:
             return False
         self.is_withdrawn = True
         return True
+
+    @property
+    def _is_withdrawn(self):
+        return self.is_withdrawn
+
+    @property
+    def _deadline(self):
+        """When the record must have been sent, and how long after its call; or None."""
+        return (self.due_at, self.span) if self.span else None
 
     def _refusal(self):
         """Why the record was not accepted; None if it was."""
@@ -158,7 +169,8 @@ cdef class ThreadPath:
     # ---- in the calling thread
 
     def send(
-        self, topic, value=None, *, key=None, partition=None, headers=None, timestamp_ms=None
+        self, topic, value=None, *, key=None, partition=None, headers=None, timestamp_ms=None,
+        deadline=None,
     ):
         """Send a record from any thread but the loop's; returns a future of its outcome.
 
@@ -172,11 +184,11 @@ cdef class ThreadPath:
         False. Done callbacks run in the loop's thread, so they must be short.
 
         Args:
-            topic, value, key, partition, headers, timestamp_ms: As for `Producer.send`; serializers
-                run in the calling thread.
+            topic, value, key, partition, headers, timestamp_ms, deadline: As for `Producer.send`;
+                serializers run in the calling thread.
 
         Raises:
-            BufferExhaustedError: No buffer space within `max_block_ms`.
+            BufferExhaustedError: No buffer space within `max_block_ms`, or by the deadline.
             SerializationError, RecordTooLargeError, InvalidTopicError, InvalidPartitionError: As
                 for `Producer.send`. What only the loop finds out fails the future.
             ProducerClosedError, ProducerNotStartedError: The producer is not open.
@@ -187,6 +199,7 @@ cdef class ThreadPath:
             metadata = future.result(timeout=5)
         """
         cdef SendPath path = self.path
+        cdef double span = 0 if deadline is None else seconds_of(deadline, "deadline")
         if type(topic) is not str:
             topic, value, key, partition, headers, timestamp_ms = path._unpack(
                 topic, value, key, partition, headers, timestamp_ms
@@ -207,8 +220,8 @@ cdef class ThreadPath:
             headers = path._check_headers(topic, headers)
         if partition is not None and not is_whole(partition, MAX_PARTITION):
             path._refuse_partition(topic, partition)
-        if timestamp_ms is not None and not is_whole(timestamp_ms, MAX_TIMESTAMP_MS):
-            path._refuse_timestamp(timestamp_ms)
+        if timestamp_ms is not None:
+            path._check_timestamp(topic, timestamp_ms)
         cdef RecordAccumulator accumulator = path.accumulator
         if accumulator is None:
             # The producer was closed while a serializer ran.
@@ -225,6 +238,9 @@ cdef class ThreadPath:
         future.partition = partition
         future.headers = headers
         future.timestamp_ms = timestamp_ms
+        if span:
+            future.span = span
+            future.due_at = accumulator.clock.now() + span
         if not self._hand_over(future, size, True):
             self._wait_for_space(future, size)
         return future
@@ -297,10 +313,14 @@ cdef class ThreadPath:
             if self.drained < len(self.draining) or self.handed_over:
                 self._drain_soon()
 
-    def take_all(self):
+    def _take_all(self):
         """Accept all that was handed over so far."""
-        while self.drained < len(self.draining) or self.handed_over:
+        while self._has_handed_over:
             self._drain()
+
+    @property
+    def _has_handed_over(self):
+        return self.drained < len(self.draining) or len(self.handed_over) > 0
 
     cdef int _take(self, HandedOver future) except -1:
         if future.is_withdrawn:
@@ -311,6 +331,8 @@ cdef class ThreadPath:
         accumulator.buffer_used -= charged
         future.charged = 0
         try:
+            if self.path.fails_fast:
+                self.path._refuse_if_down(future.topic, future.partition)
             delivery = accumulator.accept(
                 future.topic, future.key, future.value, future.partition, future.headers,
                 future.timestamp_ms, None,
@@ -321,6 +343,8 @@ cdef class ThreadPath:
                 raise
             return 0
         if delivery is not None:
+            if future.span:
+                accumulator.deadlines.add(future.due_at, future.span, delivery)
             return self._accepted(future, delivery)
         accumulator.buffer_used += charged
         future.charged = charged
@@ -335,7 +359,7 @@ cdef class ThreadPath:
         try:
             delivery = accumulator.accept_record(
                 future.topic, future.key, future.value, future.partition, future.headers,
-                future.timestamp_ms, None,
+                future.timestamp_ms, None, future._deadline,
             )
         except BaseException:
             future.charged = 0
