@@ -641,3 +641,63 @@ async def test_a_shut_down_of_threads_and_loop_together_hangs_nobody() -> None:
         await asyncio.gather(*sending)
         stored = sum(future.exception(5) is None for future in sent)
         assert stored == len(values(cluster)) == len(sent)
+
+
+# ---- deadlines
+
+
+async def test_a_record_that_is_not_sent_by_its_deadline_is_never_sent() -> None:
+    options = fast(max_in_flight_requests_per_connection=1)
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster, options) as producer:
+        await prove(producer)
+        cluster.hang("produce")
+        (first,) = await in_thread(send_all, producer, [b"in flight"])
+        await cluster.received("produce", 2)
+        (late,) = await in_thread(lambda: send_all(producer, [b"late"], deadline=0.02))
+        error = await in_thread(late.exception, 5)
+        assert isinstance(error, KafkaTimeoutError)
+        assert error.safe_to_resend
+        cluster.release()
+        assert (await in_thread(first.result, 5)).offset == 1
+        await producer.flush()
+        assert values(cluster) == [b"first", b"in flight"]
+
+
+async def test_a_deadline_ends_the_wait_for_buffer_space() -> None:
+    options = fast(buffer_memory=20_000, batch_size=5_000, max_block_ms=60_000)
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster, options) as producer:
+        await prove(producer)
+        cluster.hang("produce")
+        with contextlib.suppress(BufferExhaustedError):
+            while True:
+                producer.send_nowait(TOPIC, bytes(1_000))
+        with pytest.raises(BufferExhaustedError, match="deadline of the call"):
+            await in_thread(lambda: send_all(producer, [bytes(1_000)], deadline=0.02))
+        assert producer.metrics()["waiting_callers"] == 0
+        cluster.release()
+
+
+async def test_a_record_that_its_thread_has_given_up_is_not_accepted_later() -> None:
+    options = fast(buffer_memory=20_000, batch_size=5_000, max_block_ms=50)
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster, options) as producer:
+        await prove(producer)
+        cluster.hang("produce")
+        with contextlib.suppress(BufferExhaustedError):
+            while True:
+                producer.send_nowait(TOPIC, bytes(1_000))
+        sending = asyncio.create_task(in_thread(send_all, producer, [b"given up" + bytes(1_000)]))
+        await until(lambda: producer.metrics()["waiting_callers"])
+        cluster.release()
+        # The thread's time is over while the loop is held, which finds space before the time.
+        time.sleep(0.3)
+        with pytest.raises(BufferExhaustedError):
+            await sending
+        await producer.flush()
+        assert not [value for value in values(cluster) if value.startswith(b"given up")]
+
+
+@pytest.mark.parametrize("deadline", [0, -1, "soon"])
+async def test_a_deadline_that_is_none_is_refused(deadline: Any) -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        with pytest.raises(ValueError, match="deadline"):
+            await in_thread(lambda: send_all(producer, [b"42"], deadline=deadline))

@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 import aioproducer
-from aioproducer import KafkaError, ProducerClosedError
+from aioproducer import KafkaError, KafkaTimeoutError, ProducerClosedError
 from aioproducer.errors import InvalidRecordError, PolicyViolationError
 from aioproducer.testing import ErrorCode, FakeCluster
-from tests.support.producing import RECORD_BY_RECORD, TOPIC, producing, prove
+from tests.support.producing import RECORD_BY_RECORD, TOPIC, fast, producing, prove
 
 
 async def test_the_first_records_of_a_new_topic_are_gathered() -> None:
@@ -102,3 +102,39 @@ async def test_a_close_ends_the_wait(topic: str) -> None:
         await producer.close(0)
         assert {type(each) for each in await gathering} == {ProducerClosedError}
         cluster.release()
+
+
+async def test_a_record_that_misses_its_deadline_fails_the_wait_and_the_others_go_on() -> None:
+    options = fast(max_in_flight_requests_per_connection=1)
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster, options) as producer:
+        await prove(producer)
+        cluster.hang("produce")
+        deliveries = [producer.send_nowait(TOPIC, b"in flight")]
+        await cluster.received("produce", 2)
+        deliveries += [producer.send_nowait(TOPIC, b"before")]
+        late = producer.send_nowait(TOPIC, b"late", deadline=0.02)
+        deliveries += [late, producer.send_nowait(TOPIC, b"after")]
+        others = asyncio.create_task(
+            aioproducer.gather(each for each in deliveries if each is not late)
+        )
+        everything = asyncio.create_task(aioproducer.gather(deliveries, return_exceptions=True))
+        with pytest.raises(KafkaTimeoutError, match="deadline"):
+            await aioproducer.gather(deliveries)
+        assert not others.done()
+        cluster.release()
+        assert [each.offset for each in await others] == [1, 2, 3]
+        assert [getattr(each, "offset", None) for each in await everything] == [1, 2, None, 3]
+
+
+async def test_a_record_of_an_unknown_topic_that_misses_its_deadline_fails_the_wait() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        cluster.hang("metadata")
+        waits = producer.send_nowait(TOPIC, b"42")
+        late = producer.send_nowait(TOPIC, b"late", deadline=0.02)
+        with pytest.raises(KafkaTimeoutError):
+            await aioproducer.gather([waits, late])
+        stays = asyncio.create_task(aioproducer.gather([waits, late], return_exceptions=True))
+        await asyncio.sleep(0)
+        assert not stays.done()
+        cluster.release()
+        assert [getattr(each, "offset", None) for each in await stays] == [0, None]
