@@ -79,7 +79,7 @@ class DeliveryFuture(HandedOver, concurrent.futures.Future[RecordMetadata]):
     def __getattr__(self, name: str) -> Any:
         with _becoming_awaited:
             if not self._is_awaited:
-                concurrent.futures.Future.__init__(self)
+                concurrent.futures.Future[RecordMetadata].__init__(self)
                 if self._begin_awaited():
                     self.complete()
         return object.__getattribute__(self, name)

@@ -64,6 +64,7 @@ cdef class GatheredRange(BatchWatcher):
 
 
 @cython.final
+@cython.freelist(16)
 cdef class Gathering:
     """Returned by `aioproducer.gather`; awaiting it gives the results."""
 

@@ -10,14 +10,14 @@ does it.
     3. A batch that ends marks the futures of its group. Only those that somebody waits for by the
        means of concurrent.futures (`is_awaited`) cost more: Python completes them.
 
-What makes this safe without a lock is the GIL, which native code keeps (freethreading_compatible
+The GIL makes this safe without a lock: native code keeps it (freethreading_compatible
 is off) as long as it calls nothing in Python. Invariants:
 
 * Whether the producer is open, whether there is space, the count of bytes and the append are one
   step: a record is refused, or it is drained.
 * `is_scheduled` is cleared before the list is exchanged. So a record is in the list that is being
   drained, or its thread wakes the loop.
-* The loop sets `is_done`, then reads `is_awaited`; a thread sets `is_awaited`, then reads `is_done`.
+* The loop sets `is_done`, then reads `is_awaited`; a thread sets that, then reads `is_done`.
   So exactly one of them completes the future.
 * Only the loop touches batches.
 """

@@ -326,7 +326,7 @@ async def test_what_is_wrong_with_a_record_is_raised_at_the_call(
 ) -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         await prove(producer)
-        arguments = {"topic": TOPIC, "value": b"42", **how}
+        arguments: dict[str, Any] = {"topic": TOPIC, "value": b"42", **how}
         with pytest.raises(error):
             while_the_loop_is_held(lambda: producer.from_thread.send(**arguments))
         assert producer.metrics()["buffer_available_bytes"] == 33_554_432
@@ -456,7 +456,10 @@ async def test_a_thread_waits_behind_the_callers_who_came_before() -> None:
 async def test_a_call_to_a_producer_that_is_not_open_is_refused() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster:
         producer: AnyProducer = Producer(bootstrap_servers=cluster.bootstrap_servers)
-        calls = [lambda: producer.from_thread.send(TOPIC, b"42"), producer.from_thread.flush]
+        calls: list[Callable[[], object]] = [
+            lambda: producer.from_thread.send(TOPIC, b"42"),
+            lambda: producer.from_thread.flush(),
+        ]
         for call in calls:
             with pytest.raises(ProducerNotStartedError):
                 await in_thread(call)
@@ -685,13 +688,13 @@ async def test_a_record_that_its_thread_has_given_up_is_not_accepted_later() -> 
         with contextlib.suppress(BufferExhaustedError):
             while True:
                 producer.send_nowait(TOPIC, bytes(1_000))
-        sending = asyncio.create_task(in_thread(send_all, producer, [b"given up" + bytes(1_000)]))
-        await until(lambda: producer.metrics()["waiting_callers"])
-        cluster.release()
-        # The thread's time is over while the loop is held, which finds space before the time.
-        time.sleep(0.3)
-        with pytest.raises(BufferExhaustedError):
-            await sending
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            sending = pool.submit(send_all, producer, [b"given up" + bytes(1_000)])
+            await until(lambda: producer.metrics()["waiting_callers"])
+            cluster.release()
+            # This holds the loop until the thread gives up. Then the loop finds space.
+            with pytest.raises(BufferExhaustedError):
+                sending.result(10)
         await producer.flush()
         assert not [value for value in values(cluster) if value.startswith(b"given up")]
 
