@@ -215,6 +215,45 @@ async def test_a_future_can_be_kept_by_its_callback_alone() -> None:
     assert called == [0]
 
 
+async def test_threads_that_wait_in_all_ways_get_every_outcome_once() -> None:
+    threads, records = 4, 200
+    called: list[int] = []
+
+    def use(future: Metadata, way: int) -> int:
+        match way % 5:
+            case 0:
+                return future.result(5).offset
+            case 1:
+                concurrent.futures.wait([future], 5)
+                assert future.done()
+            case 2:
+                future.add_done_callback(lambda future: called.append(future.result().offset))
+            case 3:
+                with contextlib.suppress(TimeoutError):
+                    future.result(0)
+            case _:
+                assert future.done() in (True, False)
+        return -1
+
+    async with FakeCluster(topics={TOPIC: 3}) as cluster, producing(cluster) as producer:
+
+        def work(thread: int) -> list[int]:
+            futures: list[Metadata] = []
+            for n in range(records):
+                futures.append(producer.from_thread.send(TOPIC, b"42", partition=n % 3))
+                # Sometimes the record before it, which may have its outcome by now.
+                offset = use(futures[-1 - n % 2], n + thread)
+                assert offset >= -1
+            return [future.result(5).offset for future in futures]
+
+        found = await asyncio.gather(*(in_thread(work, thread) for thread in range(threads)))
+        await producer.flush()
+        stored = sorted((n % 3, offset) for each in found for n, offset in enumerate(each))
+        expected = [(record.partition, record.offset) for record in cluster.records(TOPIC)]
+        assert stored == sorted(expected)
+        await until(lambda: len(called) == threads * records // 5)
+
+
 # ---- order, batches
 
 

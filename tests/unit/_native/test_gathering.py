@@ -338,7 +338,8 @@ async def test_two_tasks_cannot_await_the_same_one() -> None:
 async def test_one_that_is_never_awaited_is_warned_of() -> None:
     delivery, batch = one()
     with pytest.warns(RuntimeWarning, match="gather' was never awaited"):
-        _ = gather([delivery])
+        waits = gather([delivery])
+        del waits
     complete(batch)
 
 
