@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
-from aioproducer.errors import KafkaError, UnknownErrorCodeError, broker_error
-from aioproducer.errors.broker import TABLE
+from aioproducer.errors import (
+    KafkaError,
+    UnknownErrorCodeError,
+    broker_error,
+    error_for_code,
+)
 
 __all__ = ["OrderedError", "as_error", "as_error_code"]
 
 OrderedError: TypeAlias = type[KafkaError] | KafkaError | str | int
 """`NotLeaderOrFollowerError`, an instance of it, `"NOT_LEADER_OR_FOLLOWER"`, or `6`."""
 
-_CODES = {name: code for code, name, *_ in TABLE}
+_HIGHEST_CODE: Final = 255
+"""Kafka 4.3 has 134 errors, and a new one now and then."""
 
 
 def as_error(error: OrderedError) -> KafkaError:
@@ -47,7 +52,7 @@ def as_error_code(error: OrderedError) -> tuple[int, str | None]:
 
 
 def _code_of_name(name: str) -> int:
-    code = _CODES.get(name)
-    if code is None:
-        raise ValueError(f"Kafka has no error {name!r}; names are like 'NOT_LEADER_OR_FOLLOWER'")
-    return code
+    for code in (-1, *range(1, _HIGHEST_CODE)):
+        if name and error_for_code(code).name == name:
+            return code
+    raise ValueError(f"Kafka has no error {name!r}; names are like 'NOT_LEADER_OR_FOLLOWER'")

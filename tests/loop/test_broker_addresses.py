@@ -9,7 +9,7 @@ import pytest
 
 from aioproducer import Producer
 from aioproducer.errors import KafkaConnectionError
-from aioproducer.testing import FakeCluster, MetadataAnswer
+from aioproducer.testing import FakeCluster, MetadataResponse
 from tests.support.forwarder import Forwarder
 from tests.support.producing import TOPIC, failure, fast, producing, prove, until, values
 
@@ -52,7 +52,7 @@ async def test_requests_in_flight_to_a_broker_that_leaves_are_answered_first(cha
             await prove(producer, partition)
         before = cluster.connections[1]
 
-        def leave_out(answer: MetadataAnswer) -> None:
+        def leave_out(answer: MetadataResponse) -> None:
             answer.brokers = [each for each in answer.brokers if each.node_id != 1]
 
         cluster.hang("produce", node_id=1, stored=True)
@@ -135,7 +135,7 @@ async def test_brokers_that_a_response_named_are_reached_without_metadata() -> N
         producing(cluster) as producer,
     ):
 
-        def only_the_first(answer: MetadataAnswer) -> None:
+        def only_the_first(answer: MetadataResponse) -> None:
             answer.brokers = [each for each in answer.brokers if each.node_id == 0]
 
         cluster.edit_next("metadata", only_the_first, count=None)

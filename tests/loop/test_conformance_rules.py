@@ -10,7 +10,7 @@ import pytest
 from aioproducer import KafkaError, Producer, ProducerConfig
 from aioproducer.errors import KafkaConnectionError
 from aioproducer.sending.partition_queue import PartitionQueue
-from aioproducer.testing import ErrorCode, FakeCluster, FakeRequest, FakeResponse, MetadataAnswer
+from aioproducer.testing import ErrorCode, FakeCluster, FakeRequest, FakeResponse, MetadataResponse
 from tests.support.producing import (
     FAST,
     RECORD_BY_RECORD,
@@ -338,7 +338,7 @@ async def test_metadata_that_does_not_change_is_asked_for_with_growing_pauses() 
 async def test_a_hint_with_an_address_is_followed_to_a_broker_that_metadata_did_not_name() -> None:
     async with FakeCluster(brokers=2, topics={TOPIC: 1}) as cluster:
 
-        def hide(answer: MetadataAnswer) -> None:
+        def hide(answer: MetadataResponse) -> None:
             answer.brokers = [broker for broker in answer.brokers if broker.node_id == 0]
 
         cluster.edit_next("metadata", hide, count=2)

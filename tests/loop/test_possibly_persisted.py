@@ -12,7 +12,7 @@ import pytest
 
 from aioproducer.errors import KafkaTimeoutError, error_for_code
 from aioproducer.network.connection import Connection
-from aioproducer.testing import ErrorCode, FakeCluster, InitProducerIdAnswer
+from aioproducer.testing import ErrorCode, FakeCluster, InitProducerIdResponse
 from tests.support.producing import TOPIC, failure, producing, prove, sent, until, values
 
 AFTER_THE_APPEND = [
@@ -161,7 +161,7 @@ async def test_what_a_close_gives_up_on_is_possibly_persisted_once_an_attempt_wa
 async def test_a_denied_producer_id_leaves_what_was_sent_before_possibly_persisted() -> None:
     async with FakeCluster(topics={TOPIC: 2}) as cluster:
 
-        def last_epoch(answer: InitProducerIdAnswer) -> None:
+        def last_epoch(answer: InitProducerIdResponse) -> None:
             answer.producer_epoch = 2**15 - 1
 
         cluster.edit_next("init_producer_id", last_epoch)
