@@ -122,7 +122,7 @@ class Producer(SendPath[K, V]):
             raise TypeError(f"options are given by name: Producer(bootstrap_servers={config!r})")
         elif options:
             raise TypeError("pass a ProducerConfig or options, not both: config.replace(...)")
-        self.config = config
+        self._config = config
         # Here, since in `start` an import would block the loop.
         codec_for(config.compression_type)
         _sender_class()
@@ -149,6 +149,11 @@ class Producer(SendPath[K, V]):
     def from_env(cls, prefix: str = "KAFKA_") -> Self:
         """Make a producer from environment variables: `KAFKA_BOOTSTRAP_SERVERS=...`."""
         return cls(ProducerConfig.from_env(prefix))
+
+    @property
+    def config(self) -> ProducerConfig:
+        """The options."""
+        return self._config
 
     def __repr__(self) -> str:
         return f"<Producer client_id={self.config.client_id!r} {self._state.value}>"

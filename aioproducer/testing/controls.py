@@ -64,10 +64,10 @@ class FakeClusterOptions(TypedDict, total=False):
 
     brokers: int
     ports: Sequence[int]
-    topics: Mapping[str, int]
+    topics: Mapping[str, int] | None
     auto_create_topics: bool
     default_partitions: int
-    max_versions: Mapping[ApiName, int]
+    max_versions: Mapping[ApiName, int] | None
     habits: Habits
     message_max_bytes: int
     throttle_ms: int
@@ -93,7 +93,7 @@ class ClusterControls(FaultOrders):
             raise ValueError(f"{brokers} brokers need as many ports, not {len(ports)}")
         super().__init__()
         habits = options.get("habits", KAFKA)
-        max_versions = {**habits.max_versions, **options.get("max_versions", {})}
+        max_versions = {**habits.max_versions, **(options.get("max_versions") or {})}
         self._state = ClusterState(
             auto_create_topics=options.get("auto_create_topics", True),
             default_partitions=options.get("default_partitions", 1),
@@ -114,7 +114,7 @@ class ClusterControls(FaultOrders):
         )
         self._ports = list(ports) or [0] * brokers
         self._throttle_ms = self._state.throttle_ms
-        self._initial_topics = dict(options.get("topics", {}))
+        self._initial_topics = dict(options.get("topics") or {})
         self._brokers: dict[int, Broker] = {}
 
     # Life, for the subclasses to show as coroutines or as plain calls.

@@ -29,7 +29,7 @@ from aioproducer.testing import (
     ProduceResponse,
 )
 from tests.loop.test_tls import client_context, server_context
-from tests.support.producing import RECORD_BY_RECORD, TOPIC, producing, until, values
+from tests.support.producing import RECORD_BY_RECORD, TOPIC, producing, sender_of, until, values
 
 ANSWERS: Final = Habits(responds_to_acks_zero=True)
 PRODUCE: Final = bytes(2)
@@ -41,8 +41,7 @@ def connections_used(cluster: FakeCluster) -> set[int]:
 
 
 def connection_of(producer: Producer[Any, Any], node_id: int = 0) -> Connection:
-    sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-    assert sender is not None
+    sender = sender_of(producer)
     connection = sender.cluster.connection(node_id)
     assert connection is not None
     return connection

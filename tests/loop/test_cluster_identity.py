@@ -13,7 +13,7 @@ from aioproducer import Producer
 from aioproducer.errors import KafkaTimeoutError
 from aioproducer.testing import ApiName, FakeCluster, MetadataResponse
 from tests.support.forwarder import Forwarder, closed_port
-from tests.support.producing import FAST, TOPIC, failure, fast, prove, until, values
+from tests.support.producing import FAST, TOPIC, failure, fast, prove, sender_of, until, values
 
 AnyProducer = Producer[Any, Any]
 
@@ -100,8 +100,7 @@ async def test_two_clusters_in_bootstrap_servers_are_never_mixed(
         options = fast(delivery_timeout_ms=2_000, request_timeout_ms=500)
         producer: AnyProducer = Producer(bootstrap_servers=mine.bootstrap_servers, **options)
         await producer.start()
-        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-        assert sender is not None
+        sender = sender_of(producer)
         seeds = sender.cluster._bootstrap.seeds  # pyright: ignore[reportPrivateUsage]
         seeds.append(seeds[0]._replace(port=foreign.ports[0]))
         await prove(producer)

@@ -28,7 +28,17 @@ from aioproducer.testing import (
     ProduceResponse,
 )
 from aioproducer.testing.state import Address
-from tests.support.producing import FAST, TOPIC, failure, producing, prove, sent, until, values
+from tests.support.producing import (
+    FAST,
+    TOPIC,
+    failure,
+    producing,
+    prove,
+    sender_of,
+    sent,
+    until,
+    values,
+)
 
 
 @pytest.mark.parametrize("version", range(7, 14))
@@ -278,8 +288,7 @@ async def test_a_cluster_that_asks_for_it_is_not_bootstrapped_again_if_that_is_s
 async def test_nothing_is_written_to_a_connection_that_has_failed_and_not_reported_it_yet() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         await prove(producer)
-        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-        assert sender is not None
+        sender = sender_of(producer)
         connection = sender.cluster.connection(0)
         assert connection is not None
         transport = connection._transport  # pyright: ignore[reportPrivateUsage]
@@ -298,8 +307,7 @@ async def test_nothing_is_written_to_a_connection_that_has_failed_and_not_report
 async def test_the_system_watches_over_an_idle_connection() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         await prove(producer)
-        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-        assert sender is not None
+        sender = sender_of(producer)
         connection = sender.cluster.connection(0)
         assert connection is not None
         transport = connection._transport  # pyright: ignore[reportPrivateUsage]
@@ -477,7 +485,7 @@ async def test_a_timeout_says_why_the_broker_cannot_be_reached() -> None:
         await producer.partitions_for(TOPIC)
         cluster.refuse(1)
         cluster.cut(1)
-        brokers = producer._sender.cluster.brokers  # type: ignore[union-attr]  # pyright: ignore
+        brokers = sender_of(producer).cluster.brokers
         await until(lambda: not brokers[1].is_connected)
         error = await failure(producer.send_nowait(TOPIC, b"42", partition=1))
         assert isinstance(error, KafkaTimeoutError)
@@ -492,8 +500,7 @@ async def test_a_connection_to_a_broker_that_left_meanwhile_is_closed() -> None:
         producing(cluster) as producer,
     ):
         await prove(producer, 0)
-        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-        assert sender is not None
+        sender = sender_of(producer)
         brokers = sender.cluster.brokers
         addresses = [broker.address for broker in brokers.values()]
         brokers.update(addresses[:1], source="127.0.0.1:9092")

@@ -28,6 +28,7 @@ from tests.support.producing import (
     failure,
     producing,
     prove,
+    sender_of,
     until,
     values,
 )
@@ -69,8 +70,7 @@ async def test_topics_that_nobody_asked_for_are_dropped() -> None:
         producing(cluster) as producer,
     ):
         assert await producer.partitions_for(TOPIC) == (0,)
-        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-        assert sender is not None
+        sender = sender_of(producer)
         assert set(sender.topics.by_name) == {TOPIC}
 
 
@@ -86,8 +86,7 @@ async def test_no_stranger_among_the_topics_does_any_harm(name: str | None, code
             await prove(producer)
             cluster.fail_next("produce", ErrorCode.NOT_LEADER_OR_FOLLOWER)
             await prove(producer)
-            sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-            assert sender is not None
+            sender = sender_of(producer)
             assert set(sender.topics.by_name) == {TOPIC}
 
 
@@ -216,8 +215,7 @@ async def test_a_topic_recreated_under_another_id_gets_the_records() -> None:
 
 async def relearn(producer: Producer[Any, Any]) -> None:
     """Have all metadata asked for, and wait for the response."""
-    sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-    assert sender is not None
+    sender = sender_of(producer)
     before = sender.cluster.metadata_at
     sender.cluster.refresh()
     await until(lambda: sender.cluster.metadata_at > before)

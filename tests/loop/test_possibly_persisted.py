@@ -13,7 +13,7 @@ import pytest
 from aioproducer.errors import KafkaTimeoutError, error_for_code
 from aioproducer.network.connection import Connection
 from aioproducer.testing import ErrorCode, FakeCluster, InitProducerIdResponse
-from tests.support.producing import TOPIC, failure, producing, prove, sent, until, values
+from tests.support.producing import TOPIC, failure, producing, prove, sender_of, sent, until, values
 
 AFTER_THE_APPEND = [
     ErrorCode.UNKNOWN_SERVER_ERROR,
@@ -192,8 +192,7 @@ async def test_a_request_that_cannot_be_made_was_not_stored(
         def refuse(*_: object, **__: object) -> None:
             raise RuntimeError
 
-        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-        assert sender is not None
+        sender = sender_of(producer)
         for connection in sender.cluster.brokers.open_connections():
             # For an old broker Python makes the requests.
             connection.produce_version = 8
