@@ -343,6 +343,53 @@ class ClusterControls(FaultOrders):
             broker.cut()
 
     @on_loop
+    def slow(self, seconds: float, node_id: int | None = None) -> None:
+        """Let a broker respond to each request so much later; 0 ends it.
+
+        The request itself is carried out at once.
+
+        Args:
+            seconds: How late.
+            node_id: The broker; None for all.
+        """
+        if seconds < 0:
+            raise ValueError(f"seconds must be 0 or more, not {seconds}")
+        for broker in self._chosen(node_id):
+            broker.response_delay = seconds
+
+    @on_loop
+    def freeze(self, node_id: int | None = None) -> None:
+        """Let a broker take bytes and do nothing, until `thaw`; None for all.
+
+        As a process that is stopped, or a machine that hangs: it can be connected to, and is still
+        the leader.
+        """
+        for broker in self._chosen(node_id):
+            broker.freeze()
+
+    @on_loop
+    def thaw(self, node_id: int | None = None) -> None:
+        """Let a broker go on that was frozen, with all requests that it got; None for all."""
+        for broker in self._chosen(node_id):
+            broker.thaw()
+
+    @on_loop
+    def fill_disk(self, node_id: int | None = None) -> None:
+        """Let a broker store nothing, until `free_disk`; None for all.
+
+        Produce requests fail with KAFKA_STORAGE_ERROR, as they do when the log directory of a
+        broker is full or broken and no other broker has taken over. It can be retried.
+        """
+        for broker in self._chosen(node_id):
+            broker.has_full_disk = True
+
+    @on_loop
+    def free_disk(self, node_id: int | None = None) -> None:
+        """Let a broker store records again; None for all."""
+        for broker in self._chosen(node_id):
+            broker.has_full_disk = False
+
+    @on_loop
     def release(self) -> None:
         """Respond to the requests that hang, and let no more of them hang."""
         self._plan.remove_hangs()

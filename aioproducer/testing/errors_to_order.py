@@ -53,6 +53,6 @@ def as_error_code(error: OrderedError) -> tuple[int, str | None]:
 
 def _code_of_name(name: str) -> int:
     for code in range(-1, _HIGHEST_CODE):
-        if name and name == error_for_code(code).name:
+        if name and code and name == error_for_code(code).name:
             return code
     raise ValueError(f"Kafka has no error {name!r}; names are like 'NOT_LEADER_OR_FOLLOWER'")
