@@ -85,6 +85,9 @@ class ClusterControls(FaultOrders):
     """
 
     def __init__(self, **options: Unpack[FakeClusterOptions]) -> None:
+        known = FakeClusterOptions.__annotations__
+        for name in options.keys() - known.keys():
+            raise TypeError(f"a FakeCluster has no option {name!r}; there are {sorted(known)}")
         ports = options.get("ports", ())
         brokers = options.get("brokers", len(ports) or 1)
         if brokers < 1:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -99,7 +100,7 @@ async def test_records_without_key_fill_one_partition_after_the_other() -> None:
             mock.send_nowait("clicks", b"x" * 180)
     found = [record.partition for record in mock.sent]
     assert set(found) == {0, 1, 2}
-    assert sum(a != b for a, b in zip(found, found[1:], strict=False)) < 8
+    assert sum(a != b for a, b in pairwise(found)) < 8
 
 
 async def test_your_own_partitioner_is_asked() -> None:
@@ -343,9 +344,7 @@ async def test_a_failure_ordered_for_a_held_record_comes_when_it_is_released() -
 
 
 async def test_held_records_expire() -> None:
-    async with MockProducer(
-        delivery_timeout_ms=20, request_timeout_ms=10, linger_ms=0
-    ) as mock:
+    async with MockProducer(delivery_timeout_ms=20, request_timeout_ms=10, linger_ms=0) as mock:
         mock.hold()
         with pytest.raises(KafkaTimeoutError, match="delivery_timeout_ms") as expired:
             await mock.send_and_wait("t", b"1")
