@@ -80,7 +80,8 @@ class MockProducer(Producer[K, V]):
         **options: Any,
     ) -> None:
         if config is None:
-            super().__init__(**{"bootstrap_servers": "mock:9092", **options})
+            options.setdefault("bootstrap_servers", "mock:9092")
+            super().__init__(**options)
         else:
             super().__init__(config, **options)
         self._broker = MockBroker(partitions or {}, default_partitions)
