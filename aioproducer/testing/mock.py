@@ -18,7 +18,8 @@ from aioproducer.records import K, V
 from aioproducer.sending.record_sender import RecordSender
 from aioproducer.sending.undelivered import UndeliveredRecords
 from aioproducer.testing.errors_to_order import OrderedError, as_error
-from aioproducer.testing.mock_sender import Given, MockBroker, MockSender, SentRecord
+from aioproducer.testing.mock_broker import Given, MockBroker, SentRecord
+from aioproducer.testing.mock_sender import MockSender
 
 __all__ = ["MockProducer"]
 
