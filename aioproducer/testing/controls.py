@@ -176,7 +176,6 @@ class ClusterControls(FaultOrders):
     # What there is.
 
     @property
-    @on_loop
     def bootstrap_servers(self) -> str:
         """The addresses that clients are told of all brokers, as `bootstrap_servers` wants them."""
         return ",".join(
@@ -185,7 +184,6 @@ class ClusterControls(FaultOrders):
         )
 
     @property
-    @on_loop
     def ports(self) -> dict[int, int]:
         """The port that each broker listens on, by node id; it stays when a broker is restarted."""
         return {address.node_id: address.port for address in self._addresses()}
