@@ -214,6 +214,7 @@ cdef class SendPath:
     cdef object checked_context   # the last context in which the loop was checked
     cdef tuple last_callback      # the last `on_delivery` and the context of its call
     cdef tuple refused
+    cdef object note_given        # for tests: gets the key and value of each record as given
 
     __class_getitem__ = classmethod(GenericAlias)
 
@@ -227,6 +228,10 @@ cdef class SendPath:
         self.last_callback = None
         self.fails_fast = fails_fast
         self.accumulator = accumulator
+
+    def _note_given(self, note):
+        """Call `note(key, value)` with what each record is made of, before it is accepted."""
+        self.note_given = note
 
     def _close_path(self):
         self.accumulator = None
@@ -421,6 +426,7 @@ cdef class SendPath:
             self._remember_context()
         if self.fails_fast:
             self._refuse_if_down(topic, partition)
+        cdef tuple given = None if self.note_given is None else (key, value)
         if on_delivery is not None:
             on_delivery = self._with_context(on_delivery)
         if self.serialize_value is None:
@@ -448,6 +454,8 @@ cdef class SendPath:
         if accumulator is None:
             # A serializer has closed the producer, or started a task that does (eagerly).
             self._refuse_call()
+        if given is not None:
+            self.note_given(*given)
         cdef Delivery delivery = accumulator.accept(
             topic, key, value, partition, headers, timestamp_ms, on_delivery
         )
