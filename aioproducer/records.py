@@ -1,14 +1,27 @@
 """The values that a user hands in and gets back. No behaviour, no dependencies.
 
-`ProducerRecord` goes in, `RecordMetadata` comes out; `TopicPartition` names where.
+`ProducerRecord` goes in, `RecordMetadata` comes out; `TopicPartition` names where. `TypedTopic` is
+what a record knows of a `Topic` (topic.py).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from types import GenericAlias
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias
+from __future__ import annotations
 
-__all__ = ["Header", "Headers", "ProducerRecord", "RecordMetadata", "TopicPartition"]
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias, overload
+
+__all__ = [
+    "TOPIC_NAMES",
+    "Header",
+    "Headers",
+    "ProducerRecord",
+    "RecordMetadata",
+    "TopicPartition",
+    "TypedTopic",
+    "is_topic_name",
+]
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -23,11 +36,48 @@ else:
     K = TypeVar("K")
     V = TypeVar("V")
 
+# Those of a topic, beside those of a producer.
+TopicK = TypeVar("TopicK")
+TopicV = TypeVar("TopicV")
+
 Header: TypeAlias = tuple[str, bytes | None]
 """A record header: a name, and a value that may be None."""
 
 Headers: TypeAlias = Sequence[Header] | Mapping[str, bytes | None]
 """The headers of one record: a list or tuple of pairs, in which names may repeat, or a dict."""
+
+
+_TOPIC_NAME: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+
+TOPIC_NAMES: Final = "1 to 249 letters, digits, '.', '_' and '-', not '.' or '..'"
+"""What `is_topic_name` allows, for a reader."""
+
+
+def is_topic_name(name: str) -> bool:
+    """Return whether Kafka has such names (org.apache.kafka.common.internals.Topic)."""
+    return _TOPIC_NAME.fullmatch(name) is not None and name not in (".", "..")
+
+
+class TypedTopic(Generic[K, V]):
+    """A topic's name with the types of its keys and values.
+
+    The base of `aioproducer.Topic`, which makes it. It cannot be changed.
+    """
+
+    __slots__ = ("_name", "_serializers")
+
+    _name: str
+    _serializers: object
+    """What the send path takes the name and the serializers from (`TopicSerializers`)."""
+
+    def __init__(self, name: str, serializers: object) -> None:
+        object.__setattr__(self, "_name", name)
+        object.__setattr__(self, "_serializers", serializers)
+
+    @property
+    def name(self) -> str:
+        """The topic's name."""
+        return self._name
 
 
 class TopicPartition(NamedTuple):
@@ -45,12 +95,15 @@ class ProducerRecord(Generic[K, V]):
     """A record to send, for callers who carry all of it in one value.
 
     Attributes:
-        topic: Where to. Letters, digits, `.`, `_` and `-`, at most 249 of them.
+        topic: Where to. Letters, digits, `.`, `_` and `-`, at most 249 of them. Give a `Topic` to
+            have its serializers; this is then its name.
         value: What the value serializer takes; None is a tombstone.
         key: What the key serializer takes; None means no key, an empty key is a key.
         partition: An explicit partition, or None to let the partitioner choose.
         headers: `(name, value)` pairs in order, or a dict.
         timestamp_ms: CreateTime in milliseconds since the epoch, or None for now.
+        typed_topic: The `Topic` that was given; None if only a name was, or if
+            `dataclasses.replace` has named another topic.
     """
 
     topic: str
@@ -59,8 +112,44 @@ class ProducerRecord(Generic[K, V]):
     partition: int | None = None
     headers: Headers | None = None
     timestamp_ms: int | None = None
+    typed_topic: TypedTopic[Any, Any] | None = field(default=None, repr=False, kw_only=True)
 
-    if not TYPE_CHECKING:
+    def __post_init__(self) -> None:
+        topic: object = self.topic
+        if type(topic) is str and self.typed_topic is None:
+            return
+        if isinstance(topic, TypedTopic):
+            typed_topic: TypedTopic[Any, Any] = topic
+            object.__setattr__(self, "typed_topic", typed_topic)
+            object.__setattr__(self, "topic", typed_topic.name)
+        elif self.typed_topic is not None and self.typed_topic.name != topic:
+            object.__setattr__(self, "typed_topic", None)
+
+    if TYPE_CHECKING:
+        # A record for a Topic is checked against that here, and then goes to any producer.
+        @overload
+        def __init__(
+            self,
+            topic: str,
+            value: V | None = None,
+            key: K | None = None,
+            partition: int | None = None,
+            headers: Headers | None = None,
+            timestamp_ms: int | None = None,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: ProducerRecord[Any, Any],
+            topic: TypedTopic[TopicK, TopicV],
+            value: TopicV | None = None,
+            key: TopicK | None = None,
+            partition: int | None = None,
+            headers: Headers | None = None,
+            timestamp_ms: int | None = None,
+        ) -> None: ...
+        def __init__(self, *args: Any, **options: Any) -> None: ...
+
+    else:
         # `ProducerRecord[bytes, bytes](...)` by way of typing's own alias fails for a frozen class
         # with slots (Python 3.11).
         __class_getitem__ = classmethod(GenericAlias)

@@ -1,23 +1,33 @@
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Generic, overload
 
 from aioproducer._native.accumulator import RecordAccumulator
 from aioproducer._native.record_batch import Delivery
+from aioproducer._native.serializer_call import SerializerCall
 from aioproducer.hooks import OnDelivery
-from aioproducer.records import Headers, K, ProducerRecord, RecordMetadata, V
+from aioproducer.records import (
+    Headers,
+    K,
+    ProducerRecord,
+    RecordMetadata,
+    TopicK,
+    TopicV,
+    TypedTopic,
+    V,
+)
 
 class SendPath(Generic[K, V]):
     def _open_path(
         self,
         accumulator: RecordAccumulator,
-        serialize_key: Callable[[str, Any], bytes | bytearray | memoryview] | None,
-        serialize_value: Callable[[str, Any], bytes | bytearray | memoryview] | None,
+        serialize_key: SerializerCall | None,
+        serialize_value: SerializerCall | None,
     ) -> None: ...
     def _close_path(self) -> None: ...
     def _accept_many(
         self,
-        topic: str,
-        values: list[V | ProducerRecord[K, V]],
+        topic: str | TypedTopic[Any, Any],
+        values: list[Any],
         start: int,
         deliveries: list[Delivery],
     ) -> int: ...
@@ -35,6 +45,18 @@ class SendPath(Generic[K, V]):
     ) -> Coroutine[Any, Any, Delivery]: ...
     @overload
     def send(
+        self,
+        topic: TypedTopic[TopicK, TopicV],
+        value: TopicV | None = None,
+        *,
+        key: TopicK | None = None,
+        partition: int | None = None,
+        headers: Headers | None = None,
+        timestamp_ms: int | None = None,
+        on_delivery: OnDelivery | None = None,
+    ) -> Coroutine[Any, Any, Delivery]: ...
+    @overload
+    def send(
         self, topic: ProducerRecord[K, V], *, on_delivery: OnDelivery | None = None
     ) -> Coroutine[Any, Any, Delivery]: ...
     @overload
@@ -51,6 +73,18 @@ class SendPath(Generic[K, V]):
     ) -> Delivery: ...
     @overload
     def send_nowait(
+        self,
+        topic: TypedTopic[TopicK, TopicV],
+        value: TopicV | None = None,
+        *,
+        key: TopicK | None = None,
+        partition: int | None = None,
+        headers: Headers | None = None,
+        timestamp_ms: int | None = None,
+        on_delivery: OnDelivery | None = None,
+    ) -> Delivery: ...
+    @overload
+    def send_nowait(
         self, topic: ProducerRecord[K, V], *, on_delivery: OnDelivery | None = None
     ) -> Delivery: ...
     @overload
@@ -60,6 +94,18 @@ class SendPath(Generic[K, V]):
         value: V | None = None,
         *,
         key: K | None = None,
+        partition: int | None = None,
+        headers: Headers | None = None,
+        timestamp_ms: int | None = None,
+        timeout: float | None = None,
+    ) -> Coroutine[Any, Any, RecordMetadata]: ...
+    @overload
+    def send_and_wait(
+        self,
+        topic: TypedTopic[TopicK, TopicV],
+        value: TopicV | None = None,
+        *,
+        key: TopicK | None = None,
         partition: int | None = None,
         headers: Headers | None = None,
         timestamp_ms: int | None = None,

@@ -27,7 +27,6 @@ import asyncio
 import logging
 import math
 import random
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
@@ -51,6 +50,7 @@ from aioproducer.network.cluster import Cluster
 from aioproducer.network.metadata import NO_LEADER, NOBODY, PartitionLeader, newer_leaders
 from aioproducer.protocol.metadata import MetadataResponseTopic
 from aioproducer.protocol.schema import NO_TOPIC_ID
+from aioproducer.records import TOPIC_NAMES, is_topic_name
 from aioproducer.sending.deadlines import Deadlines
 from aioproducer.sending.partition_queue import PartitionQueue
 from aioproducer.sending.partitioner import StickyChoice
@@ -78,8 +78,6 @@ _FORGET_EVERY: Final = 1.0
 _IDLE_STEPS: Final = 4
 """How often known topics are forgotten within `metadata_max_idle_ms`. Many at once, since each time
 costs every partition a new epoch."""
-
-_TOPIC_NAME: Final = r"[a-zA-Z0-9._-]{1,249}"
 
 
 class Topic(CoreTopic):
@@ -218,12 +216,11 @@ class Topics:
         """Make a topic that gets its first record.
 
         Raises:
-            InvalidTopicError: Kafka has no such names (org.apache.kafka.common.internals.Topic).
+            InvalidTopicError: Kafka has no such names.
         """
-        if not re.fullmatch(_TOPIC_NAME, name) or name in (".", ".."):
+        if not is_topic_name(name):
             raise InvalidTopicError(
-                f"{name!r} is no topic name",
-                hint="A topic name is 1 to 249 letters, digits, '.', '_' and '-', not '.' or '..'.",
+                f"{name!r} is no topic name", hint=f"A topic name is {TOPIC_NAMES}."
             )
         topic = Topic(name, self._background.time())
         self._forget_at(topic, topic.used_at + _UNKNOWN_FOR)

@@ -23,6 +23,7 @@ import pytest
 
 from aioproducer._native.record_batch import Delivery
 from aioproducer._native.send_path import SendPath
+from aioproducer._native.serializer_call import SerializerCall
 from aioproducer.hooks import OnDelivery
 from aioproducer.records import ProducerRecord, RecordMetadata
 from tests.support.core import TOPIC, Core, append_to, records_of
@@ -34,6 +35,10 @@ request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id")
 
 class Refused(Exception):
     """Raised by a hook, with its name and what it was given."""
+
+
+def called(serialize: Callable[[str, Any], bytes] | None) -> SerializerCall | None:
+    return None if serialize is None else SerializerCall("topic", serialize)
 
 
 class Path(SendPath[Any, Any]):
@@ -56,7 +61,7 @@ class Path(SendPath[Any, Any]):
         self.warned: list[tuple[str, int]] = []
         self.looked = 0
         self.runs: Literal["ours", "another", "none"] = "ours"
-        self._open_path(core.accumulator, serialize_key, serialize_value)
+        self._open_path(core.accumulator, called(serialize_key), called(serialize_value))
 
     def _refuse_call(self) -> None:
         raise Refused("call")
@@ -77,7 +82,7 @@ class Path(SendPath[Any, Any]):
         return self.runs == "ours"
 
     def _serialization_error(
-        self, topic: str, field: str, value: object, cause: Exception | None
+        self, topic: str, field: str, value: object, cause: Exception | None, serializer: object
     ) -> Exception:
         return Refused(topic, field, value, cause)
 
