@@ -78,8 +78,8 @@ def shown_type(given: object) -> str:
         return " | ".join(map(shown_type, arguments))
     if origin is Literal:
         return f"Literal[{', '.join(map(repr, arguments))}]"
-    if given is types.NoneType:
-        return "None"
+    if given in (types.NoneType, Ellipsis):
+        return "None" if given is types.NoneType else "..."
     name = getattr(origin or given, "__qualname__", None) or getattr(given, "__name__", None)
     if name is None:
         return repr(given)
@@ -201,5 +201,5 @@ def _check_inside(kind: object) -> None:
     for argument in arguments:
         for member in _members(argument):
             # What is no class (Any, a Literal, a type variable) is looked at when it is written.
-            if isinstance(get_origin(member) or member, type) and member is not object:
+            if _class_of(member) not in (object, Any):
                 _json_kinds(member)
