@@ -390,7 +390,7 @@ class Producer(SendPath[K, V]):
     async def send_many(
         self,
         topic: TypedTopic[TopicK, TopicV],
-        records: Iterable[TopicV | ProducerRecord[K, V]],
+        records: Iterable[TopicV | ProducerRecord[Any, Any]],
         *,
         return_exceptions: Literal[False] = False,
     ) -> list[RecordMetadata]: ...
@@ -398,7 +398,7 @@ class Producer(SendPath[K, V]):
     async def send_many(
         self,
         topic: TypedTopic[TopicK, TopicV],
-        records: Iterable[TopicV | ProducerRecord[K, V]],
+        records: Iterable[TopicV | ProducerRecord[Any, Any]],
         *,
         return_exceptions: bool,
     ) -> list[RecordMetadata | KafkaError]: ...

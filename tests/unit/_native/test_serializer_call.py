@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,11 +28,13 @@ def given(*arguments: object) -> Any:
 def test_a_serializer_is_called_with_what_it_takes(
     takes: Any, arguments: tuple[object, ...]
 ) -> None:
-    assert SerializerCall(takes, given)("payments", "v", (("h", b"x"),)) == arguments
+    called: object = SerializerCall(takes, given)("payments", "v", (("h", b"x"),))
+    assert called == arguments
 
 
 def test_no_headers_are_an_empty_tuple() -> None:
-    assert SerializerCall("headers", given)("payments", "v") == ("payments", "v", ())
+    called: object = SerializerCall("headers", given)("payments", "v")
+    assert called == ("payments", "v", ())
 
 
 def test_bytes_are_passed_on_and_what_may_still_change_is_copied() -> None:
@@ -71,7 +74,7 @@ class Derived(Base):
 def test_an_instance_of_one_of_the_types_or_of_a_subclass_is_taken(
     kinds: tuple[type, ...],
 ) -> None:
-    call = SerializerCall("value", given, kinds=kinds)
+    call: Callable[..., object] = SerializerCall("value", given, kinds=kinds)
     for value in (Base(), Derived()):
         assert call("payments", value) == (value,)
 
@@ -91,7 +94,7 @@ def test_a_value_of_another_type_is_refused_with_both_types() -> None:
 def test_a_bool_counts_as_an_int_only_where_bool_is_named(
     kinds: tuple[type, ...], is_taken: bool
 ) -> None:
-    call = SerializerCall("value", given, kinds=kinds)
+    call: Callable[..., object] = SerializerCall("value", given, kinds=kinds)
     if is_taken:
         assert call("payments", True) == (True,)
     else:

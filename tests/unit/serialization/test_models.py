@@ -11,7 +11,6 @@ import re
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -204,21 +203,19 @@ class Hidden:
         return "4111 1111"
 
 
-@pytest.mark.parametrize("wrap", [lambda value: value, lambda value: [value]])
+@pytest.mark.parametrize("is_inside", [False, True])
 @pytest.mark.parametrize(
     "value",
     [
         Unwritable(),
-        Card.model_construct(card_id=Hidden()),  # type: ignore[arg-type]
+        Card.model_construct(card_id=Hidden()),
         Struct(Hidden()),  # type: ignore[arg-type]
         Struct("4111 1111\ud800"),
     ],
     ids=["serializer that raises", "model", "struct", "half a character"],
 )
-def test_what_a_library_refuses_is_told_without_the_value(
-    value: object, wrap: Callable[[object], object]
-) -> None:
-    error = refusal(wrap(value))
+def test_what_a_library_refuses_is_told_without_the_value(value: object, is_inside: bool) -> None:
+    error = refusal([value] if is_inside else value)
     assert "1111" not in str(error)
     assert re.search("Unwritable|Card|Hidden|Struct|half a surrogate", error.message)
 
