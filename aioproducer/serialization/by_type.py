@@ -31,7 +31,6 @@ from typing import (
     cast,
     get_args,
     get_origin,
-    is_typeddict,
 )
 
 from aioproducer._native.serializer_call import SerializerCall
@@ -170,9 +169,10 @@ def _json_kinds(kind: object) -> tuple[_Class, ...]:
     Raises:
         UnsupportedTypeError: It has no JSON, or something inside it.
     """
-    if is_typeddict(kind) or is_typeddict(get_origin(kind)):
-        return (dict,)
     found = _class_of(kind)
+    # A TypedDict; also one of typing_extensions, which `typing.is_typeddict` does not know.
+    if hasattr(found, "__required_keys__") and hasattr(found, "__total__"):
+        return (dict,)
     kinds: tuple[_Class, ...] = (found,)
     if get_origin(kind) in _CONTAINERS:
         _check_inside(kind)

@@ -57,6 +57,14 @@ class Dict(TypedDict):
     a: int
 
 
+class OtherDict(typing_extensions.TypedDict):
+    a: typing_extensions.Required[int]
+
+
+class GenericDict(TypedDict, Generic[T]):
+    a: T
+
+
 class Employee(NamedTuple):
     a: int
 
@@ -119,6 +127,9 @@ def test_single_values_are_written_as_kafkas_own_serializers_do(
         (Order, Order(), b'{"a":1}'),
         (Page[Order], Page([Order()]), b'{"items":[{"a":1}]}'),
         (Dict, {"a": 1}, b'{"a":1}'),
+        (OtherDict, {"a": 1}, b'{"a":1}'),
+        (GenericDict[int], {"a": 1}, b'{"a":1}'),
+        (Dict | OtherDict, {"a": 1}, b'{"a":1}'),
         (Employee, Employee(1), b"[1]"),
         (Status, Status.PAID, b'"paid"'),
         (decimal.Decimal, decimal.Decimal("1.50"), b'"1.50"'),
