@@ -76,7 +76,7 @@ def _send_nowait(topic: Any) -> Callable[[int], float]:
         spent = 0.0
         for _ in range(loops):
             path = _SendPath()
-            path._open_path(Core(partitions=_PARTITIONS).accumulator, None, None)
+            path._open_path(Core(partitions=_PARTITIONS).accumulator, None, None, False)
             send_nowait = path.send_nowait
             before = time.perf_counter()
             for _ in range(_RECORDS):

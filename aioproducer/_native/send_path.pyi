@@ -22,6 +22,7 @@ class SendPath(Generic[K, V]):
         accumulator: RecordAccumulator,
         serialize_key: SerializerCall | None,
         serialize_value: SerializerCall | None,
+        fails_fast: bool,
     ) -> None: ...
     def _close_path(self) -> None: ...
     def _accept_many(
@@ -30,6 +31,7 @@ class SendPath(Generic[K, V]):
         values: list[Any],
         start: int,
         deliveries: list[Delivery],
+        deadline: float | None = None,
     ) -> int: ...
     @overload
     def send(
@@ -42,6 +44,7 @@ class SendPath(Generic[K, V]):
         headers: Headers | None = None,
         timestamp_ms: int | None = None,
         on_delivery: OnDelivery | None = None,
+        deadline: float | None = None,
     ) -> Coroutine[Any, Any, Delivery]: ...
     @overload
     def send(
@@ -54,10 +57,15 @@ class SendPath(Generic[K, V]):
         headers: Headers | None = None,
         timestamp_ms: int | None = None,
         on_delivery: OnDelivery | None = None,
+        deadline: float | None = None,
     ) -> Coroutine[Any, Any, Delivery]: ...
     @overload
     def send(
-        self, topic: ProducerRecord[K, V], *, on_delivery: OnDelivery | None = None
+        self,
+        topic: ProducerRecord[K, V],
+        *,
+        on_delivery: OnDelivery | None = None,
+        deadline: float | None = None,
     ) -> Coroutine[Any, Any, Delivery]: ...
     @overload
     def send_nowait(
@@ -70,6 +78,7 @@ class SendPath(Generic[K, V]):
         headers: Headers | None = None,
         timestamp_ms: int | None = None,
         on_delivery: OnDelivery | None = None,
+        deadline: float | None = None,
     ) -> Delivery: ...
     @overload
     def send_nowait(
@@ -82,10 +91,15 @@ class SendPath(Generic[K, V]):
         headers: Headers | None = None,
         timestamp_ms: int | None = None,
         on_delivery: OnDelivery | None = None,
+        deadline: float | None = None,
     ) -> Delivery: ...
     @overload
     def send_nowait(
-        self, topic: ProducerRecord[K, V], *, on_delivery: OnDelivery | None = None
+        self,
+        topic: ProducerRecord[K, V],
+        *,
+        on_delivery: OnDelivery | None = None,
+        deadline: float | None = None,
     ) -> Delivery: ...
     @overload
     def send_and_wait(
@@ -98,6 +112,7 @@ class SendPath(Generic[K, V]):
         headers: Headers | None = None,
         timestamp_ms: int | None = None,
         timeout: float | None = None,
+        deadline: float | None = None,
     ) -> Coroutine[Any, Any, RecordMetadata]: ...
     @overload
     def send_and_wait(
@@ -110,8 +125,13 @@ class SendPath(Generic[K, V]):
         headers: Headers | None = None,
         timestamp_ms: int | None = None,
         timeout: float | None = None,
+        deadline: float | None = None,
     ) -> Coroutine[Any, Any, RecordMetadata]: ...
     @overload
     def send_and_wait(
-        self, topic: ProducerRecord[K, V], *, timeout: float | None = None
+        self,
+        topic: ProducerRecord[K, V],
+        *,
+        timeout: float | None = None,
+        deadline: float | None = None,
     ) -> Coroutine[Any, Any, RecordMetadata]: ...

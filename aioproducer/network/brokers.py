@@ -81,6 +81,7 @@ class Broker:
         failures: Failed attempts to connect, in a row.
         retry_at: When to try again.
         last_error: The last failure, while it is not connected.
+        is_down: The last attempt to connect failed.
         unreachable_since: When the first of the failures was.
         is_reported: The log says that it is unreachable.
     """
@@ -90,6 +91,7 @@ class Broker:
         "connecting",
         "connection",
         "failures",
+        "is_down",
         "is_reported",
         "last_error",
         "retry_at",
@@ -110,6 +112,7 @@ class Broker:
         self.failures = 0
         self.retry_at = 0.0
         self.last_error: KafkaError | None = None
+        self.is_down = False
         self.unreachable_since: float | None = None
 
     @property
@@ -421,6 +424,7 @@ class Brokers(Mapping[int, Broker]):
             if broker.unreachable_since is None:
                 broker.unreachable_since = now
             broker.last_error = explained
+            broker.is_down = True
             broker.failures += 1
             broker.retry_at = now + self._reconnect_backoff.after(broker.failures)
             is_final = isinstance(error, AuthenticationError)
@@ -479,6 +483,7 @@ class Brokers(Mapping[int, Broker]):
         broker.connection = connection
         broker.was_reached = True
         broker.last_error = None
+        broker.is_down = False
         made_at = self._background.time()
         broker.unreachable_since = None
         if broker.is_reported:

@@ -106,12 +106,12 @@ async def what_is_sent(producer: Producer[Any, Any], order: Order) -> None:
     sending: Coroutine[Any, Any, Delivery] = producer.send(orders, order)
     await sending
     assert_type(producer.send_nowait(orders, order, key="c-1", headers={"h": b""}), Delivery)
-    assert_type(await producer.send_and_wait(orders, order, timeout=2), RecordMetadata)
+    assert_type(await producer.send_and_wait(orders, order, deadline=2), RecordMetadata)
     assert_type(await producer.send_many(orders, [order]), list[RecordMetadata])
     results = await producer.send_many(orders, [order], return_exceptions=True)
     assert_type(results, list[RecordMetadata | KafkaError])
     await producer.send(orders, RushOrder(cents=1, by="now"), partition=1, timestamp_ms=1)
-    await producer.send(orders, None, key="c-1")
+    await producer.send(orders, None, key="c-1", deadline=2)
     await producer.send(orders)
     await producer.send(ProducerRecord(orders, order, key="c-1"))
     mixed: list[Order | ProducerRecord] = [order, ProducerRecord("audit", b"2")]
