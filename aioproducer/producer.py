@@ -26,6 +26,7 @@ import async_timeout
 
 from aioproducer._native.record_batch import Delivery, gather_deliveries
 from aioproducer._native.send_path import SendPath
+from aioproducer._native.serializer_call import SerializerCall
 from aioproducer.background import Background, Timer
 from aioproducer.compression import codec_for
 from aioproducer.config import ProducerConfig, ProducerOptions
@@ -41,7 +42,15 @@ from aioproducer.errors import (
     WrongEventLoopError,
 )
 from aioproducer.hooks import SerializerOption, UndeliveredRecord
-from aioproducer.records import K, ProducerRecord, RecordMetadata, V
+from aioproducer.records import (
+    K,
+    ProducerRecord,
+    RecordMetadata,
+    TopicK,
+    TopicV,
+    TypedTopic,
+    V,
+)
 from aioproducer.sending.queued_send import (
     QueuedAdmission,
     QueuedDelivery,
@@ -395,10 +404,28 @@ class Producer(SendPath[K, V]):
         deadline: float | None = None,
         return_exceptions: bool,
     ) -> list[RecordMetadata | KafkaError]: ...
+    @overload
     async def send_many(
         self,
-        topic: str,
-        records: Iterable[V | ProducerRecord[K, V]],
+        topic: TypedTopic[TopicK, TopicV],
+        records: Iterable[TopicV | ProducerRecord[Any, Any]],
+        *,
+        deadline: float | None = None,
+        return_exceptions: Literal[False] = False,
+    ) -> list[RecordMetadata]: ...
+    @overload
+    async def send_many(
+        self,
+        topic: TypedTopic[TopicK, TopicV],
+        records: Iterable[TopicV | ProducerRecord[Any, Any]],
+        *,
+        deadline: float | None = None,
+        return_exceptions: bool,
+    ) -> list[RecordMetadata | KafkaError]: ...
+    async def send_many(
+        self,
+        topic: str | TypedTopic[Any, Any],
+        records: Iterable[Any],
         *,
         deadline: float | None = None,
         return_exceptions: bool = False,
@@ -409,7 +436,7 @@ class Producer(SendPath[K, V]):
         accepted.
 
         Args:
-            topic: Where the plain values go.
+            topic: Where the plain values go: a name, or a `Topic`.
             records: Values, or `ProducerRecord`s that name their own topic and the rest.
             deadline: Seconds within which each record must be sent once it is tried, as for
                 `send`.
@@ -441,7 +468,10 @@ class Producer(SendPath[K, V]):
         return await gather_deliveries(deliveries, not return_exceptions, False)
 
     def _send_value(
-        self, topic: str, value: V | ProducerRecord[K, V], deadline: float | None
+        self,
+        topic: str | TypedTopic[Any, Any],
+        value: V | ProducerRecord[K, V],
+        deadline: float | None,
     ) -> Coroutine[Any, Any, Delivery]:
         if isinstance(value, ProducerRecord):
             return self.send(cast("ProducerRecord[K, V]", value), deadline=deadline)
@@ -479,7 +509,7 @@ class Producer(SendPath[K, V]):
 
     # ---- looking
 
-    async def partitions_for(self, topic: str) -> tuple[int, ...]:
+    async def partitions_for(self, topic: str | TypedTopic[Any, Any]) -> tuple[int, ...]:
         """Return the ids of a topic's partitions; ask the cluster if they are not known.
 
         Raises:
@@ -487,7 +517,7 @@ class Producer(SendPath[K, V]):
         """
         sender = self._open_sender()
         self._check_loop()
-        return await sender.partitions_for(topic)
+        return await sender.partitions_for(topic.name if isinstance(topic, TypedTopic) else topic)
 
     def metrics(self) -> dict[str, float]:
         """Return counters and gauges, named as in Java with `_` for `-`. Cheap, in any state."""
@@ -585,12 +615,16 @@ class Producer(SendPath[K, V]):
         field: Literal["key", "value", "headers"],
         value: object,
         cause: Exception | None,
+        serializer: SerializerCall | None,
     ) -> SerializationError:
         configured: SerializerOption | None = None
-        if field != "headers":
+        taker = ""
+        if serializer is not None and serializer not in self._serializers:
+            taker = serializer.taker
+        elif field != "headers":
             config = self.config
             configured = config.key_serializer if field == "key" else config.value_serializer
-        return serialization_error(topic, field, type(value), cause, configured)
+        return serialization_error(topic, field, type(value), cause, configured, taker)
 
     def _header_error(self, topic: str, position: int, header: object) -> SerializationError:
         return header_error(topic, position, header)
@@ -614,7 +648,7 @@ class Producer(SendPath[K, V]):
         )
 
     def _refuse_topic(self, topic: object) -> None:
-        raise InvalidTopicError(f"A topic is a str, not {type(topic).__name__}")
+        raise InvalidTopicError(f"A topic is a str or a Topic, not {type(topic).__name__}")
 
     def _refuse_call(self) -> None:
         """Raise the reason why a call is not possible now."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pyperf
 
-from aioproducer import gather
+from aioproducer import Topic, gather
 from aioproducer._native.accumulator import murmur2
 from aioproducer._native.record_batch import Delivery, RecordBatch, crc32c
+from aioproducer._native.send_path import SendPath
 from aioproducer.records import Header
 from tests.support.core import TOPIC, Core
 
@@ -38,6 +40,8 @@ def main() -> None:
         "append: value": _append(None, None),
         "append: key, value": _append(_KEY, None),
         "append: key, value, 3 headers": _append(_KEY, _HEADERS),
+        "send_nowait to a name": _send_nowait(TOPIC),
+        "send_nowait to a Topic": _send_nowait(Topic(TOPIC, key=bytes, value=bytes)),
         "complete, with a callback each": _complete,
         "await a Delivery that is done": _await_done,
         "await a Delivery, wake its task": _await_waiting,
@@ -58,6 +62,27 @@ def _append(key: bytes | None, headers: Sequence[Header] | None) -> Callable[[in
             before = time.perf_counter()
             for _ in range(_RECORDS):
                 accept(TOPIC, key, _VALUE, None, headers, None, None)
+            spent += time.perf_counter() - before
+        return spent
+
+    return run
+
+
+class _SendPath(SendPath[Any, Any]):
+    def _check_running_loop(self) -> bool:
+        return True  # no loop runs here, and a call would look for it each time
+
+
+def _send_nowait(topic: Any) -> Callable[[int], float]:
+    def run(loops: int) -> float:
+        spent = 0.0
+        for _ in range(loops):
+            path = _SendPath()
+            path._open_path(Core(partitions=_PARTITIONS).accumulator, None, None, False)
+            send_nowait = path.send_nowait
+            before = time.perf_counter()
+            for _ in range(_RECORDS):
+                send_nowait(topic, _VALUE, key=_KEY)
             spent += time.perf_counter() - before
         return spent
 

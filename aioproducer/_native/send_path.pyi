@@ -5,23 +5,33 @@ from typing import Any, Generic, overload
 
 from aioproducer._native.accumulator import RecordAccumulator
 from aioproducer._native.record_batch import Delivery
+from aioproducer._native.serializer_call import SerializerCall
 from aioproducer.hooks import OnDelivery
-from aioproducer.records import Headers, K, ProducerRecord, RecordMetadata, V
+from aioproducer.records import (
+    Headers,
+    K,
+    ProducerRecord,
+    RecordMetadata,
+    TopicK,
+    TopicV,
+    TypedTopic,
+    V,
+)
 
 class SendPath(Generic[K, V]):
     def _open_path(
         self,
         accumulator: RecordAccumulator,
-        serialize_key: Callable[[str, Any], bytes | bytearray | memoryview] | None,
-        serialize_value: Callable[[str, Any], bytes | bytearray | memoryview] | None,
+        serialize_key: SerializerCall | None,
+        serialize_value: SerializerCall | None,
         fails_fast: bool,
     ) -> None: ...
     def _note_given(self, note: Callable[[Any, Any], object]) -> None: ...
     def _close_path(self) -> None: ...
     def _accept_many(
         self,
-        topic: str,
-        values: list[V | ProducerRecord[K, V]],
+        topic: str | TypedTopic[Any, Any],
+        values: list[Any],
         start: int,
         deliveries: list[Delivery],
         deadline: float | None = None,
@@ -33,6 +43,19 @@ class SendPath(Generic[K, V]):
         value: V | None = None,
         *,
         key: K | None = None,
+        partition: int | None = None,
+        headers: Headers | None = None,
+        timestamp_ms: int | None = None,
+        on_delivery: OnDelivery | None = None,
+        deadline: float | None = None,
+    ) -> Coroutine[Any, Any, Delivery]: ...
+    @overload
+    def send(
+        self,
+        topic: TypedTopic[TopicK, TopicV],
+        value: TopicV | None = None,
+        *,
+        key: TopicK | None = None,
         partition: int | None = None,
         headers: Headers | None = None,
         timestamp_ms: int | None = None,
@@ -54,6 +77,19 @@ class SendPath(Generic[K, V]):
         value: V | None = None,
         *,
         key: K | None = None,
+        partition: int | None = None,
+        headers: Headers | None = None,
+        timestamp_ms: int | None = None,
+        on_delivery: OnDelivery | None = None,
+        deadline: float | None = None,
+    ) -> Delivery: ...
+    @overload
+    def send_nowait(
+        self,
+        topic: TypedTopic[TopicK, TopicV],
+        value: TopicV | None = None,
+        *,
+        key: TopicK | None = None,
         partition: int | None = None,
         headers: Headers | None = None,
         timestamp_ms: int | None = None,
@@ -75,6 +111,19 @@ class SendPath(Generic[K, V]):
         value: V | None = None,
         *,
         key: K | None = None,
+        partition: int | None = None,
+        headers: Headers | None = None,
+        timestamp_ms: int | None = None,
+        timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> Coroutine[Any, Any, RecordMetadata]: ...
+    @overload
+    def send_and_wait(
+        self,
+        topic: TypedTopic[TopicK, TopicV],
+        value: TopicV | None = None,
+        *,
+        key: TopicK | None = None,
         partition: int | None = None,
         headers: Headers | None = None,
         timestamp_ms: int | None = None,
@@ -123,6 +172,18 @@ class ThreadPath(Generic[K, V]):
         value: V | None = None,
         *,
         key: K | None = None,
+        partition: int | None = None,
+        headers: Headers | None = None,
+        timestamp_ms: int | None = None,
+        deadline: float | None = None,
+    ) -> Future[RecordMetadata]: ...
+    @overload
+    def send(
+        self,
+        topic: TypedTopic[TopicK, TopicV],
+        value: TopicV | None = None,
+        *,
+        key: TopicK | None = None,
         partition: int | None = None,
         headers: Headers | None = None,
         timestamp_ms: int | None = None,
