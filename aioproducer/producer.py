@@ -135,6 +135,7 @@ class Producer(SendPath[K, V]):
         self._sender: Sender | None = None
         self._starting: asyncio.Task[Sender] | None = None
         self._starters = 0
+        self._is_draining = False
         self._closing: asyncio.Task[UndeliveredRecords] | None = None
         self._close_deadline: float | None = None
         self._delivering_rest: asyncio.Timeout | None = None
@@ -272,6 +273,14 @@ class Producer(SendPath[K, V]):
         sender = self._open_sender()
         self._check_loop()
         await sender.flush()
+
+    def drain(self) -> None:
+        """Say by `status()` from now on that the process is about to end.
+
+        So a readiness probe turns traffic away, while records are accepted and sent as before:
+        requests in progress finish. `close` follows. May be called in any state, and again.
+        """
+        self._is_draining = True
 
     async def close(self, timeout: float | None = None) -> UndeliveredRecords:
         """Deliver what was accepted, then release everything. Closing again does nothing.
@@ -498,6 +507,8 @@ class Producer(SendPath[K, V]):
         state = cast("ProducerState", self._state.value)
         if state == "created" and self._starting is not None:
             state = "starting"
+        if state == "open" and self._is_draining:
+            state = "draining"
         if self._sender is not None:
             return self._sender.status(state)
         return ProducerStatus(

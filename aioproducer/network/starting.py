@@ -1,12 +1,12 @@
 """Decides what follows a failed attempt to reach the bootstrap servers. No I/O, no clock.
 
-    the error says                            `start(wait=True)`   `start(wait=False)`
-    nobody answers (yet)                      tries again          tries again
-    this is another kind of listener          raises: at once if   tries again
-                                              certain, else after
-                                              some seconds
-    a refusal: login, trust, rights, version  raises               tries again, after the pause
-                                                                   of refusals.py
+the error says                            `start(wait=True)`   `start(wait=False)`
+nobody answers (yet)                      tries again          tries again
+this is another kind of listener          raises: at once if   tries again
+certain, else after
+some seconds
+a refusal: login, trust, rights, version  raises               tries again, after the pause
+of refusals.py
 """
 
 from __future__ import annotations

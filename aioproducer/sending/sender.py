@@ -341,7 +341,7 @@ class Sender:
         if waited is None:
             # Not the option: a blocked loop makes it longer.
             waited = self.background.time() - batch.created_at
-        return delivery_timeout_error(
+        error = delivery_timeout_error(
             batch,
             waited=waited,
             bound=bound,
@@ -351,6 +351,8 @@ class Sender:
             producer_id_error=self._producer_id.last_error,
             throttled_for=self.cluster.throttled_for(leader),
         )
+        error.suggest_retry_after(self.backpressure.seconds_to_empty())
+        return error
 
     # ---- news from native code (Decisions)
 

@@ -34,7 +34,7 @@ BrokerStatus: TypeAlias = Literal[
 """
 
 ProducerState: TypeAlias = Literal[
-    "created", "starting", "open", "closing", "closed", "left behind by a fork"
+    "created", "starting", "open", "draining", "closing", "closed", "left behind by a fork"
 ]
 
 DOWN_AFTER: Final = 2.0
@@ -44,6 +44,7 @@ unhealthy: a broker that restarts, or a connection that is made anew, takes less
 _REASONS: Final[Mapping[ProducerState, str]] = {
     "created": "The producer is not started.",
     "starting": "The producer has not reached the cluster yet.",
+    "draining": "The process is about to end.",
     "closing": "The producer is closing.",
     "closed": "The producer is closed.",
     "left behind by a fork": "The producer was started before this process was forked.",
@@ -69,8 +70,8 @@ class ProducerStatus:
     Attributes:
         healthy: Whether a record sent now can be expected to be stored.
         reason: Why it is not healthy, as a sentence; empty when it is. Names brokers and topics.
-        state: `"created"`, `"starting"`, `"open"`, `"closing"`, `"closed"`, or
-            `"left behind by a fork"`.
+        state: `"created"`, `"starting"`, `"open"`, `"draining"` (after `Producer.drain`),
+            `"closing"`, `"closed"`, or `"left behind by a fork"`.
         client_id: The option.
         cluster_id: The cluster's id; None while it is not known.
         brokers: What each broker does, by its name (`"1 at host:port"`).

@@ -73,9 +73,8 @@ async def test_a_frozen_broker_does_not_turn_healthy_when_it_is_connected_anew()
         delivery = producer.send_nowait(TOPIC, b"42")
         await until(lambda: word(producer) == "frozen")
         seen: list[bool] = []
-        while word(producer) == "frozen":  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
-        while not delivery.done():  # noqa: ASYNC110
+        await until(lambda: word(producer) != "frozen")
+        while not delivery.done():
             seen.append(producer.status().healthy)
             await asyncio.sleep(0.001)
         assert seen
@@ -126,7 +125,7 @@ async def test_an_idle_connection_that_the_broker_closes_changes_nothing() -> No
         asked = len(cluster.requests_of("metadata"))
         cluster.cut(0)
         seen: list[bool] = []
-        while len(cluster.requests_of("metadata")) <= asked:  # noqa: ASYNC110
+        while len(cluster.requests_of("metadata")) <= asked:
             seen.append(producer.status().healthy)
             assert word(producer) != "unreachable"
             await asyncio.sleep(0.001)
@@ -201,3 +200,14 @@ async def test_status_is_json_in_every_state() -> None:
         states.append(json.loads(json.dumps(producer.status().as_dict())))
     assert [one["state"] for one in states] == ["created", "open", "closed"]
     assert [one["healthy"] for one in states] == [False, True, False]
+
+
+async def test_a_draining_producer_is_not_healthy_and_sends_on() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        producer.drain()
+        status = producer.status()
+        assert (status.state, status.healthy) == ("draining", False)
+        assert status.reason == "The process is about to end."
+        await prove(producer)
+        await producer.close()
+        assert producer.status().state == "closed"

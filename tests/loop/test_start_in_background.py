@@ -17,7 +17,7 @@ from aioproducer import (
 from aioproducer.network.backoff import Backoff
 from aioproducer.testing import FakeCluster, FakeSasl
 from aioproducer.testing.observed import ApiName
-from tests.support.producing import FAST, TOPIC, fast, producing, until, values
+from tests.support.producing import FAST, TOPIC, fast, until, values
 
 
 async def gone(cluster: FakeCluster) -> None:

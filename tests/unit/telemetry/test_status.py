@@ -25,6 +25,7 @@ def test_an_open_producer_is_healthy() -> None:
     [
         ("created", "The producer is not started."),
         ("starting", "The producer has not reached the cluster yet."),
+        ("draining", "The process is about to end."),
         ("closing", "The producer is closing."),
         ("closed", "The producer is closed."),
         ("left behind by a fork", "The producer was started before this process was forked."),
