@@ -504,7 +504,7 @@ class Producer(SendPath[K, V]):
             if not status.healthy:
                 print(status.reason)
         """
-        state = cast("ProducerState", self._state.value)
+        state: ProducerState = self._state.value
         if state == "created" and self._starting is not None:
             state = "starting"
         if state == "open" and self._is_draining:
