@@ -27,7 +27,14 @@ from starlette.routing import Route
 from starlette.websockets import WebSocket
 
 from aioproducer.errors import KafkaError, ProducerNotStartedError
-from aioproducer.integrations.web import ProducerSource, Start, http_error, open_producer, readiness
+from aioproducer.integrations.web import (
+    PROBLEM_JSON,
+    ProducerSource,
+    Start,
+    http_error,
+    open_producer,
+    readiness,
+)
 from aioproducer.producer import Producer
 
 __all__ = [
@@ -144,7 +151,7 @@ async def kafka_error_handler(connection: HTTPConnection, error: Exception) -> R
         raise error
     if isinstance(connection, WebSocket):
         await connection.close(1011 if found.retry_after is None else 1013, found.title)
-    return JSONResponse(found.body, found.status, found.headers)
+    return JSONResponse(found.body, found.status, found.headers, PROBLEM_JSON)
 
 
 def readiness_endpoint(

@@ -34,6 +34,7 @@ from aioproducer.producer import Producer
 from aioproducer.telemetry.status import ProducerStatus
 
 __all__ = [
+    "PROBLEM_JSON",
     "HttpError",
     "ProducerSource",
     "Readiness",
@@ -46,6 +47,9 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+PROBLEM_JSON: Final = "application/problem+json"
+"""The media type of an error's body (RFC 9457)."""
+
 ProducerSource: TypeAlias = ProducerConfig | Callable[[], ProducerConfig | Producer[Any, Any]]
 """A config, or a function that returns one, or that makes a producer. It is called when the
 application starts, in the process that serves it: `ProducerConfig.from_env`."""
@@ -55,7 +59,6 @@ Start: TypeAlias = Literal["wait", "background"]
 does within `max_block_ms`. `"background"`: it comes up at once, and is not ready until then."""
 
 _CLOSING_RETRY_AFTER: Final = 1
-_PROBLEM: Final = "application/problem+json"
 
 
 # ---- the life of a producer
@@ -236,15 +239,12 @@ class HttpError:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers of the response: its content type, and `Retry-After`."""
-        headers = {"Content-Type": _PROBLEM}
-        if self.retry_after is not None:
-            headers["Retry-After"] = str(self.retry_after)
-        return headers
+        """`Retry-After`, where there is one."""
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
     @property
     def body(self) -> dict[str, Any]:
-        """The body, as RFC 9457 wants it (`application/problem+json`)."""
+        """The body, for JSON of the type `PROBLEM_JSON`."""
         return {
             "type": "about:blank",
             "title": self.title,

@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Unpack
 
 import httpx
 import uvicorn
 
-from tests.support.producing import until
+from aioproducer import ProducerConfig
+from aioproducer.config import ProducerOptions
+from aioproducer.testing import FakeCluster
+from tests.support.producing import fast, until
 
-__all__ = ["client_of", "served"]
+__all__ = ["client_of", "config_for", "served"]
+
+
+def config_for(cluster: FakeCluster, **more: Unpack[ProducerOptions]) -> ProducerConfig:
+    """Return options for a FakeCluster, with short timeouts."""
+    return ProducerConfig(bootstrap_servers=cluster.bootstrap_servers, **fast(**more))
 
 
 @asynccontextmanager

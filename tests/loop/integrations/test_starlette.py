@@ -37,12 +37,8 @@ from aioproducer.integrations.fastapi import (
     readiness_route,
 )
 from aioproducer.testing import ErrorCode, FakeCluster
-from tests.support.producing import FAST, TOPIC, producing, values
-from tests.support.web import client_of
-
-
-def config_for(cluster: FakeCluster, **more: Any) -> ProducerConfig:
-    return ProducerConfig(bootstrap_servers=cluster.bootstrap_servers, **{**FAST, **more})
+from tests.support.producing import TOPIC, producing, values
+from tests.support.web import client_of, config_for
 
 
 async def pay(request: Request) -> JSONResponse:
@@ -60,7 +56,7 @@ def starlette_app(source: Any, **options: Any) -> Starlette:
 
 def fastapi_app(source: Any, **options: Any) -> FastAPI:
     app = FastAPI(lifespan=producer_lifespan(source, **options))
-    app.add_exception_handler(KafkaError, kafka_error_handler)  # type: ignore[arg-type]
+    app.add_exception_handler(KafkaError, kafka_error_handler)
     app.add_api_route("/ready", readiness_endpoint(), include_in_schema=False)
 
     @app.post("/payments")
@@ -273,7 +269,7 @@ async def test_a_dependency_override_gives_the_routes_another_producer() -> None
 
 def test_a_websocket_gets_the_producer_and_is_told_when_to_come_back() -> None:
     app = FastAPI()
-    app.add_exception_handler(KafkaError, kafka_error_handler)  # type: ignore[arg-type]
+    app.add_exception_handler(KafkaError, kafka_error_handler)
     asked: list[object] = []
 
     @app.websocket("/payments")

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import pytest
@@ -21,22 +21,17 @@ from aioproducer import (
     MessageTooLargeError,
     Producer,
     ProducerClosedError,
-    ProducerConfig,
     RecordTooLargeError,
     SerializationError,
     TopicAuthorizationFailedError,
-    UndeliveredRecords,
+    UndeliveredRecord,
     WrongEventLoopError,
 )
 from aioproducer.errors import RequestTimedOutError
 from aioproducer.integrations.web import drain_on_sigterm, http_error, open_producer, readiness
 from aioproducer.testing import FakeCluster
-from tests.support.producing import FAST, TOPIC, producing, until, values
-
-
-def config_for(cluster: FakeCluster, **more: Any) -> ProducerConfig:
-    return ProducerConfig(bootstrap_servers=cluster.bootstrap_servers, **{**FAST, **more})
-
+from tests.support.producing import TOPIC, producing, until, values
+from tests.support.web import config_for
 
 # ---- the life of a producer
 
@@ -80,7 +75,7 @@ async def test_a_start_that_fails_says_why_and_one_in_the_background_goes_on() -
 
 
 async def test_a_close_within_its_bound_hands_over_what_it_could_not_deliver() -> None:
-    handed_over: list[UndeliveredRecords] = []
+    handed_over: list[Sequence[UndeliveredRecord]] = []
     async with FakeCluster(topics={TOPIC: 1}) as cluster:
         config = config_for(cluster, on_undelivered=handed_over.append, delivery_timeout_ms=60_000)
         async with asyncio.timeout(5):
