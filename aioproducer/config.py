@@ -163,6 +163,7 @@ class ProducerOptions(TypedDict, total=False):
     max_request_size: int
     buffer_memory: int
     max_block_ms: int
+    fail_fast: bool
     delivery_timeout_ms: int
     request_timeout_ms: int
     retries: int
@@ -312,6 +313,11 @@ class ProducerConfig:
     max_block_ms: Annotated[int, _LONG_MS] = 60_000
     """Longest time for a record to be accepted, in milliseconds: waiting for buffer space
     and for the metadata of its topic."""
+
+    fail_fast: Annotated[bool, flag()] = False
+    """Refuse a record at once, with `KafkaConnectionError`, while every broker that its topic needs
+    is known to be down: the last attempt to connect failed. Else it waits, and is sent if a
+    broker comes back in time."""
 
     delivery_timeout_ms: Annotated[int, _MS] = 120_000
     """Longest time from acceptance to result, in milliseconds, over all retries. At least

@@ -260,7 +260,7 @@ class Producer(SendPath[K, V]):
         self._background = sender.background
         self._space_timer = Timer(sender.background, self._expire_waiters)
         self._sender = sender
-        self._open_path(sender.accumulator, *self._serializers)
+        self._open_path(sender.accumulator, *self._serializers, fails_fast=self.config.fail_fast)
         self._state = _State.OPEN
         _open_producers.add(self)
 
@@ -406,6 +406,7 @@ class Producer(SendPath[K, V]):
         topic: str,
         records: Iterable[V | ProducerRecord[K, V]],
         *,
+        deadline: float | None = None,
         return_exceptions: Literal[False] = False,
     ) -> list[RecordMetadata]: ...
     @overload
@@ -414,6 +415,7 @@ class Producer(SendPath[K, V]):
         topic: str,
         records: Iterable[V | ProducerRecord[K, V]],
         *,
+        deadline: float | None = None,
         return_exceptions: bool,
     ) -> list[RecordMetadata | KafkaError]: ...
     async def send_many(
@@ -421,6 +423,7 @@ class Producer(SendPath[K, V]):
         topic: str,
         records: Iterable[V | ProducerRecord[K, V]],
         *,
+        deadline: float | None = None,
         return_exceptions: bool = False,
     ) -> list[RecordMetadata] | list[RecordMetadata | KafkaError]:
         """Send many records and wait until all are stored.
@@ -431,6 +434,8 @@ class Producer(SendPath[K, V]):
         Args:
             topic: Where the plain values go.
             records: Values, or `ProducerRecord`s that name their own topic and the rest.
+            deadline: Seconds within which each record must be sent once it is tried, as for
+                `send`.
             return_exceptions: Put the errors of failed records among the results, instead of
                 raising the first one once all outcomes are known.
 
@@ -452,10 +457,10 @@ class Producer(SendPath[K, V]):
             )
         values = list(records)
         deliveries: list[Delivery] = []
-        accepted = self._accept_many(topic, values, 0, deliveries)
+        accepted = self._accept_many(topic, values, 0, deliveries, deadline)
         while accepted < len(values):
-            deliveries.append(await self._send_value(topic, values[accepted]))
-            accepted = self._accept_many(topic, values, accepted + 1, deliveries)
+            deliveries.append(await self._send_value(topic, values[accepted], deadline))
+            accepted = self._accept_many(topic, values, accepted + 1, deliveries, deadline)
         results: list[RecordMetadata | KafkaError] = []
         first_error: KafkaError | None = None
         for delivery in deliveries:
@@ -469,11 +474,11 @@ class Producer(SendPath[K, V]):
         return results
 
     def _send_value(
-        self, topic: str, value: V | ProducerRecord[K, V]
+        self, topic: str, value: V | ProducerRecord[K, V], deadline: float | None
     ) -> Coroutine[Any, Any, Delivery]:
         if isinstance(value, ProducerRecord):
-            return self.send(cast("ProducerRecord[K, V]", value))
-        return self.send(topic, value)
+            return self.send(cast("ProducerRecord[K, V]", value), deadline=deadline)
+        return self.send(topic, value, deadline=deadline)
 
     # ---- looking
 
@@ -520,11 +525,15 @@ class Producer(SendPath[K, V]):
 
     # ---- called by the send path
 
-    def _send_when_admitted(self, record: SerializedRecord) -> QueuedAdmission:
+    def _send_when_admitted(
+        self, record: SerializedRecord, deadline: float | None
+    ) -> QueuedAdmission:
         sender = self._open_sender()
         loop = self._check_loop()
         expires_at = loop.time() + self.config.max_block_ms / 1000
-        admission = wait_for_space(sender.backpressure, loop, expires_at, record)
+        admission = wait_for_space(
+            sender.backpressure, sender.background, expires_at, record, deadline
+        )
         self._space_timer.set_by(expires_at)
         return admission
 
@@ -551,45 +560,43 @@ class Producer(SendPath[K, V]):
         )
 
     def _deliver_when_admitted(
-        self, admission: QueuedAdmission, topic: str, timeout: float | None
+        self, admission: QueuedAdmission, timeout: float | None
     ) -> QueuedDelivery:
-        return QueuedDelivery(
-            admission, partial(self._wait_for_delivery, admission, topic, timeout)
-        )
+        return QueuedDelivery(admission, partial(self._wait_for_delivery, admission, timeout))
 
     async def _wait_for_delivery(
-        self,
-        accepted: QueuedAdmission | Delivery,
-        topic: str,
-        timeout: float | None,
+        self, admission: QueuedAdmission, timeout: float | None
     ) -> RecordMetadata:
-        # `accepted` is a Delivery, or an admission that gives one.
-        delivery = accepted if isinstance(accepted, Delivery) else None
+        delivery: Delivery | None = None
         due_at = None if timeout is None else self._background.time() + timeout
         try:
             async with async_timeout.timeout_at(due_at):
-                if isinstance(accepted, QueuedAdmission):
-                    delivery = await accepted
-                assert delivery is not None
+                delivery = await admission
                 return await delivery
         except TimeoutError as error:
             if isinstance(error, KafkaError) or timeout is None or due_at is None:
                 raise
             await self._background.catch_up(due_at)
-            if delivery is None and isinstance(accepted, QueuedAdmission):
-                # It may have been admitted in the turn in which the timeout was over.
-                delivery = accepted.delivery
+            sender = self._open_sender()
+            # It may have been admitted in the turn in which the timeout was over.
+            delivery = delivery or admission.delivery
             if delivery is None:
-                assert isinstance(accepted, QueuedAdmission)
-                raise self._open_sender().backpressure.no_space_error(
-                    accepted.waiter,
+                raise sender.backpressure.no_space_error(
+                    admission.waiter,
                     waited=timeout,
                     bound="timeout of the call",
                     hint="The record was not accepted. Send slower, or raise buffer_memory.",
                 ) from None
+            # Its deadline may be over in the same turn.
+            sender.withdrawals.look()
             if delivery.done():
                 return delivery.result()
-            raise self._open_sender().not_yet(delivery, timeout) from None
+            raise sender.not_yet(delivery, timeout) from None
+
+    def _refuse_if_down(self, topic: str, partition: object) -> None:
+        error = self._open_sender().reachability.error_if_down(topic, partition)
+        if error is not None:
+            raise error
 
     def _no_space_error(self, topic: str) -> KafkaError:
         return self._open_sender().backpressure.no_space_error()

@@ -35,7 +35,7 @@ app.add_api_route("/ready", readiness_endpoint(), include_in_schema=False)
 async def pay(card: str, request: Request, producer: ProducerDep) -> dict[str, int]:
     """Answer when the payment is stored, and say where."""
     stored = await producer.send_and_wait(
-        "payments", await request.body(), key=card.encode(), timeout=2
+        "payments", await request.body(), key=card.encode(), deadline=2
     )
     return {"partition": stored.partition, "offset": stored.offset}
 

@@ -2,7 +2,13 @@ from libc.stdint cimport int64_t
 
 from aioproducer._native.clock cimport Clock
 from aioproducer._native.queues cimport BufferShare, CorePartitionQueue, CoreTopic
-from aioproducer._native.record_batch cimport BlockPool, Delivery, Field, RecordBatch
+from aioproducer._native.record_batch cimport (
+    BlockPool,
+    Delivery,
+    DeliveryDeadlines,
+    Field,
+    RecordBatch,
+)
 
 
 cdef class RecordAccumulator:
@@ -18,7 +24,9 @@ cdef class RecordAccumulator:
     cdef public bint has_brokers         # there are several brokers
     cdef bint has_queues                 # a partition got a record
     cdef readonly dict lines             # how many callers wait, by partition or topic
+    cdef readonly DeliveryDeadlines deadlines
     cdef readonly BufferShare unrouted   # records of topics that are not known yet
+    cdef readonly set full_shares        # of those, who take nothing in this pass of admitting
     cdef readonly bint is_admitting      # the first waiting caller is being tried
     cdef Py_ssize_t batch_size
     cdef Py_ssize_t max_request_size

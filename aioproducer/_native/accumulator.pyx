@@ -25,10 +25,17 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from aioproducer._native.clock cimport Clock
-from aioproducer._native.queues cimport BufferShare, CorePartitionQueue, CoreTopic, WaitingRecords
+from aioproducer._native.queues cimport (
+    BufferShare,
+    CorePartitionQueue,
+    CoreTopic,
+    WaitingRecords,
+    shown,
+)
 from aioproducer._native.record_batch cimport (
     BlockPool,
     Delivery,
+    DeliveryDeadlines,
     Field,
     RecordBatch,
     measure_headers,
@@ -157,6 +164,8 @@ cdef class RecordAccumulator:
         self.touched = []
         self.lines = {}
         self.unrouted = BufferShare()
+        self.full_shares = set()
+        self.deadlines = DeliveryDeadlines()
 
     # ---- accepting
 
@@ -208,7 +217,7 @@ cdef class RecordAccumulator:
 
     cdef bint _has_space(self, BufferShare share, Py_ssize_t size) noexcept:
         cdef int64_t free = self.buffer_memory - self.buffer_used
-        if size > free:
+        if size > free or (self.full_shares and share in self.full_shares):
             return False
         if not (self.has_queues if share is self.unrouted else self.has_brokers):
             # There is nobody else to leave anything to.
@@ -267,9 +276,13 @@ cdef class RecordAccumulator:
         return topic.anywhere if topic.is_open else self.unrouted
 
     def accept_record(
-        self, str topic, key, value, partition, headers, timestamp_ms, on_delivery
+        self, str topic, key, value, partition, headers, timestamp_ms, on_delivery, deadline=None
     ):
-        """`accept` for the first of those who wait for the same space."""
+        """`accept` for the first of those who wait for the same space.
+
+        `deadline` is None, or when the record must have been sent, and how long after its call.
+        """
+        cdef Delivery delivery
         # Nobody else is admitted meanwhile: with acks=0 the record may be done on return, and space
         # for others. And a partitioner may send.
         cdef bint has_blocked = self.has_blocked
@@ -277,13 +290,16 @@ cdef class RecordAccumulator:
         self.has_blocked = False
         self.is_admitting = True
         try:
-            return self.accept(
+            delivery = self.accept(
                 topic, key, value, partition, headers, timestamp_ms, on_delivery
             )
         finally:
             self.is_admitting = was_admitting
             # Or somebody has come to wait meanwhile, called by a partitioner.
             self.has_blocked = self.has_blocked or has_blocked
+        if delivery is not None and deadline is not None:
+            self.deadlines.add(deadline[0], deadline[1], delivery)
+        return delivery
 
     def refused_partition(self, partition):
         """The partition to keep for the record just refused: a partitioner is asked once."""
@@ -335,6 +351,7 @@ cdef class RecordAccumulator:
             size += min(WAITING_OVERHEAD, self.buffer_memory - self.buffer_used - size)
         delivery = Delivery.__new__(Delivery)
         delivery.batch = waiting.batch
+        delivery.index = <int32_t>len(waiting.records)
         delivery.timestamp_ms = record[5]
         if on_delivery is not None:
             delivery.on_delivery = on_delivery
@@ -517,6 +534,11 @@ cdef class RecordAccumulator:
         failed = []
         while topic.waiting and topic.partition_count and limit > 0:
             waiting = topic.waiting[0]
+            if waiting._skip_withdrawn():
+                topic.waiting.popleft()
+                waiting.batch.enrolled = None
+                over.append(waiting)
+                continue
             delivery, record, size = waiting.records[waiting.routed_count]
             # First, so that nothing that is raised below leaves the record behind.
             waiting.records[waiting.routed_count] = None
@@ -539,10 +561,7 @@ cdef class RecordAccumulator:
         topic.is_open = topic.partition_count > 0 and not topic.waiting
         if interrupt is not None:
             self.loop.call_soon(pass_on, interrupt)
-        return over, [
-            (refused, (key, value, partition, headers, timestamp_ms))
-            for refused, (key, value, partition, headers, _, timestamp_ms) in failed
-        ]
+        return over, [(refused, shown(record)) for refused, record in failed]
 
     cdef int _route_one(self, CoreTopic topic, Delivery delivery, tuple record) except -1:
         key, value, partition, headers, headers_size, timestamp_ms = record
@@ -562,10 +581,23 @@ cdef class RecordAccumulator:
         delivery._move_to(refused, 0)
         return refused
 
+    def withdraw_waiting(self, WaitingRecords waiting, Py_ssize_t position, RecordBatch failed):
+        """Give one of the records that wait the outcome of `failed`; returns the record."""
+        cdef Delivery delivery
+        cdef Py_ssize_t size
+        delivery, record, size = waiting.records[position]
+        waiting.records[position] = None
+        waiting.withdrawn_count += 1
+        self.buffer_used -= size
+        self.unrouted.held_bytes -= size
+        failed.record_count = 1
+        delivery._move_to(failed, 0)
+        return shown(record)
+
     def fail_waiting(self, WaitingRecords waiting, error):
         """Fail the records that still wait of those that came together; the caller wakes them."""
         cdef Py_ssize_t size
-        for _, _, size in waiting.records[waiting.routed_count:]:
+        for _, _, size in waiting._waiting():
             self.buffer_used -= size
             self.unrouted.held_bytes -= size
         waiting.topic.waiting.remove(waiting)
@@ -573,7 +605,7 @@ cdef class RecordAccumulator:
         waiting.batch.record_count = <int32_t>waiting.count
         waiting.batch.fail(error)
         waiting.records = []
-        waiting.routed_count = 0
+        waiting.routed_count = waiting.withdrawn_count = 0
 
     cdef int _charge(self, RecordBatch batch, BufferShare share, Py_ssize_t size) except -1:
         batch.share = share

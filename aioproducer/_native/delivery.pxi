@@ -321,6 +321,12 @@ cdef class Delivery:
         self._outcome()
         return self.batch
 
+    def _index(self):
+        """The index of the record in `_record_batch`; of one that waits for metadata, among those
+        that came with it."""
+        self._outcome()
+        return self.index
+
     def done(self):
         """True when the outcome is known."""
         return self._outcome() != PENDING
@@ -453,6 +459,8 @@ cdef class DeliveryWait:
         if outcome == PENDING:
             if self.wake_up is not None:
                 raise RuntimeError("coroutine is being awaited already")
+            if self.error is not None:
+                raise self.error.again()
             self.is_cancelled = False
             self._asyncio_future_blocking = True
         return outcome
@@ -496,13 +504,26 @@ cdef class DeliveryWait:
             self.delivery.batch.loop.call_soon(callback, self, context=its_context)
         return True
 
+    def expire(self, error):
+        """End this wait with an error, since its time is over; the record goes on."""
+        wake_up, context, others = self.wake_up, self.context, self.others
+        self.error = error
+        if wake_up is None:
+            # Not begun, and then it ends when it begins; or cancelled.
+            return
+        self._leave()
+        for callback, its_context in [(wake_up, context), *(others or ())]:
+            self.delivery.batch.loop.call_soon(callback, self, context=its_context)
+
     def cancelled(self):
         """Whether this wait was cancelled."""
         return self.is_cancelled
 
     def done(self):
         """Whether this wait is over."""
-        return self.is_cancelled or self.delivery._outcome() != PENDING
+        return (
+            self.is_cancelled or self.error is not None or self.delivery._outcome() != PENDING
+        )
 
     def result(self):
         """Raise the cancellation if there is one; the outcome comes from the next `send`."""

@@ -16,6 +16,13 @@ cdef class WaitingRecords:
     cdef readonly RecordBatch batch
     cdef list records          # (delivery, record, charged bytes), the first ones routed
     cdef Py_ssize_t routed_count
+    cdef Py_ssize_t withdrawn_count   # of those that are not routed: None in `records`
+
+    cdef bint _skip_withdrawn(self) except -1
+    cdef list _waiting(self)
+
+
+cpdef tuple shown(tuple record)
 
 
 cdef class CoreTopic:

@@ -295,15 +295,29 @@ cdef class WaitingRecords:
     @property
     def count(self):
         """How many records still wait."""
-        return len(self.records) - self.routed_count
+        return len(self.records) - self.routed_count - self.withdrawn_count
 
     def left(self):
         """The records that still wait: (key, value, partition, headers, timestamp_ms) each."""
-        return [
-            (key, value, partition, headers, timestamp_ms)
-            for _, (key, value, partition, headers, _, timestamp_ms), _
-            in self.records[self.routed_count:]
-        ]
+        return [shown(record) for _, record, _ in self._waiting()]
+
+    cdef list _waiting(self):
+        return [entry for entry in self.records[self.routed_count:] if entry is not None]
+
+    cdef bint _skip_withdrawn(self) except -1:
+        """Pass over withdrawn records that would be routed next; whether no record is left."""
+        while (
+            self.routed_count < len(self.records) and self.records[self.routed_count] is None
+        ):
+            self.routed_count += 1
+            self.withdrawn_count -= 1
+        return self.routed_count == len(self.records)
+
+
+cpdef tuple shown(tuple record):
+    """A record that waited for metadata, without what only the accumulator needs."""
+    key, value, partition, headers, _, timestamp_ms = record
+    return key, value, partition, headers, timestamp_ms
 
 
 cdef class CoreTopic:

@@ -135,10 +135,23 @@ cdef class DeliveryWait:
     cdef object cancel_message
     cdef bint is_cancelled
     cdef bint is_forgotten     # made by `send_and_wait` and not awaited so far
+    cdef bint withdraws        # its deadline is the record's, too
+    cdef object error          # ends the wait: its time is over
     cdef public object _asyncio_future_blocking
 
     cdef Outcome _begin(self) except *
     cdef void _leave(self)
+
+
+cdef class DeliveryDeadlines:
+    cdef list heap
+    cdef object set_timer
+    cdef double armed_at
+    cdef int64_t count
+    cdef Py_ssize_t crowded_from
+
+    cdef int add(self, double at, double span, object target) except -1
+    cdef int _drop_over(self) except -1
 
 
 cdef Py_ssize_t measure_headers(object headers) except -1

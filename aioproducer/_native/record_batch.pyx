@@ -357,3 +357,4 @@ cdef class RecordBatch:
 
 include "splitting.pxi"
 include "delivery.pxi"
+include "deadlines.pxi"

@@ -12,6 +12,7 @@ class SendPath(Generic[K, V]):
         accumulator: RecordAccumulator,
         serialize_key: Callable[[str, Any], bytes | bytearray | memoryview] | None,
         serialize_value: Callable[[str, Any], bytes | bytearray | memoryview] | None,
+        fails_fast: bool,
     ) -> None: ...
     def _close_path(self) -> None: ...
     def _accept_many(
@@ -20,6 +21,7 @@ class SendPath(Generic[K, V]):
         values: list[V | ProducerRecord[K, V]],
         start: int,
         deliveries: list[Delivery],
+        deadline: float | None = None,
     ) -> int: ...
     @overload
     def send(
@@ -32,10 +34,15 @@ class SendPath(Generic[K, V]):
         headers: Headers | None = None,
         timestamp_ms: int | None = None,
         on_delivery: OnDelivery | None = None,
+        deadline: float | None = None,
     ) -> Coroutine[Any, Any, Delivery]: ...
     @overload
     def send(
-        self, topic: ProducerRecord[K, V], *, on_delivery: OnDelivery | None = None
+        self,
+        topic: ProducerRecord[K, V],
+        *,
+        on_delivery: OnDelivery | None = None,
+        deadline: float | None = None,
     ) -> Coroutine[Any, Any, Delivery]: ...
     @overload
     def send_nowait(
@@ -48,10 +55,15 @@ class SendPath(Generic[K, V]):
         headers: Headers | None = None,
         timestamp_ms: int | None = None,
         on_delivery: OnDelivery | None = None,
+        deadline: float | None = None,
     ) -> Delivery: ...
     @overload
     def send_nowait(
-        self, topic: ProducerRecord[K, V], *, on_delivery: OnDelivery | None = None
+        self,
+        topic: ProducerRecord[K, V],
+        *,
+        on_delivery: OnDelivery | None = None,
+        deadline: float | None = None,
     ) -> Delivery: ...
     @overload
     def send_and_wait(
@@ -64,8 +76,13 @@ class SendPath(Generic[K, V]):
         headers: Headers | None = None,
         timestamp_ms: int | None = None,
         timeout: float | None = None,
+        deadline: float | None = None,
     ) -> Coroutine[Any, Any, RecordMetadata]: ...
     @overload
     def send_and_wait(
-        self, topic: ProducerRecord[K, V], *, timeout: float | None = None
+        self,
+        topic: ProducerRecord[K, V],
+        *,
+        timeout: float | None = None,
+        deadline: float | None = None,
     ) -> Coroutine[Any, Any, RecordMetadata]: ...

@@ -161,6 +161,17 @@ cdef bint is_whole(object number, int64_t highest):
     return not overflow and 0 <= value <= highest
 
 
+cdef double seconds_of(object duration, str name) except? -1:
+    """A number of seconds, 0 or more."""
+    cdef double seconds = -1
+    if isinstance(duration, (int, float)) and type(duration) is not bool:
+        seconds = duration
+    if not seconds >= 0 or (seconds == 0 and name == "deadline"):
+        bound = "more than 0" if name == "deadline" else "0 or more"
+        raise ValueError(f"{name} is a number of seconds, {bound}, not {duration!r}")
+    return seconds
+
+
 cdef int check_on_delivery(object on_delivery) except -1:
     """Refuse what cannot be called, and coroutine functions, whose call would run nothing."""
     function = on_delivery
@@ -199,18 +210,22 @@ cdef class SendPath:
     cdef object serialize_value
     cdef unsigned long thread_id
     cdef bint warned_of_seconds
+    cdef bint fails_fast          # refuse records for brokers that are down
     cdef object checked_context   # the last context in which the loop was checked
     cdef tuple last_callback      # the last `on_delivery` and the context of its call
     cdef tuple refused
 
     __class_getitem__ = classmethod(GenericAlias)
 
-    def _open_path(self, RecordAccumulator accumulator, serialize_key, serialize_value):
+    def _open_path(
+        self, RecordAccumulator accumulator, serialize_key, serialize_value, bint fails_fast
+    ):
         self.serialize_key = serialize_key
         self.serialize_value = serialize_value
         self.thread_id = PyThread_get_thread_ident()
         self.checked_context = None
         self.last_callback = None
+        self.fails_fast = fails_fast
         self.accumulator = accumulator
 
     def _close_path(self):
@@ -220,7 +235,7 @@ cdef class SendPath:
 
     def send(
         self, topic, value=None, *, key=None, partition=None, headers=None, timestamp_ms=None,
-        on_delivery=None,
+        on_delivery=None, deadline=None,
     ):
         """Send a record, without waiting until it is stored.
 
@@ -231,8 +246,8 @@ cdef class SendPath:
         the returned awaitable is never awaited.
 
         Cancelling the wait for buffer space withdraws the record: it was not accepted. An accepted
-        record cannot be withdrawn, even if it got its space in the same turn of the loop as the
-        cancellation: `on_delivery` gets its outcome.
+        record cannot be withdrawn by its caller, even if it got its space in the same turn of the
+        loop as the cancellation: `on_delivery` gets its outcome.
 
         Args:
             topic: The topic's name, or a `ProducerRecord` that carries everything.
@@ -245,12 +260,17 @@ cdef class SendPath:
             on_delivery: `fn(metadata | None, error | None)`, called once by the loop, in order
                 per partition; but if the response for a stored batch was lost, the records behind
                 it do not wait until a retry has got its offsets.
+            deadline: Seconds from the call within which the record must be sent. One that is not
+                is taken out and fails with a `KafkaTimeoutError` as not stored, never to be sent.
+                One that was sent by then goes on. None: `delivery_timeout_ms` alone bounds it.
 
         Raises:
             SerializationError: Key, value or headers are of a wrong type; nothing was accepted.
             RecordTooLargeError: Larger than `max_request_size`.
             InvalidTopicError, InvalidPartitionError: There is no such topic or partition.
-            BufferExhaustedError: No buffer space within `max_block_ms`; a `KafkaTimeoutError`, too.
+            BufferExhaustedError: No buffer space within `max_block_ms`, or by the deadline; a
+                `KafkaTimeoutError`, too.
+            KafkaConnectionError: With `fail_fast`: every broker that the topic needs is down.
             ProducerClosedError, ProducerNotStartedError, WrongEventLoopError: The producer is not
                 open, or belongs to another loop.
 
@@ -259,11 +279,14 @@ cdef class SendPath:
             metadata = await delivery
         """
         cdef Admission admission
+        cdef double span = 0 if deadline is None else seconds_of(deadline, "deadline")
         cdef Delivery delivery = self._accept(
             topic, value, key, partition, headers, timestamp_ms, on_delivery
         )
         if delivery is None:
-            return self._send_when_admitted(self._take_refused())
+            return self._send_when_admitted(self._take_refused(), deadline)
+        if span and self.accumulator is not None:
+            self._set_deadline(span, delivery)
         admission = Admission.__new__(Admission)
         admission.delivery = delivery
         admission.is_forgotten = True
@@ -273,7 +296,7 @@ cdef class SendPath:
 
     def send_nowait(
         self, topic, value=None, *, key=None, partition=None, headers=None, timestamp_ms=None,
-        on_delivery=None,
+        on_delivery=None, deadline=None,
     ):
         """Send a record without waiting for anything; for fire and forget, and sync code.
 
@@ -281,7 +304,8 @@ cdef class SendPath:
         loop; from another thread use `loop.call_soon_threadsafe(producer.send_nowait, ...)`.
 
         Args:
-            topic, value, key, partition, headers, timestamp_ms, on_delivery: As for `send`.
+            topic, value, key, partition, headers, timestamp_ms, on_delivery, deadline: As for
+                `send`.
 
         Raises:
             BufferExhaustedError: There is no buffer space, or other callers wait for it.
@@ -291,16 +315,19 @@ cdef class SendPath:
         Example:
             producer.send_nowait("clicks", b"/home")
         """
+        cdef double span = 0 if deadline is None else seconds_of(deadline, "deadline")
         cdef Delivery delivery = self._accept(
             topic, value, key, partition, headers, timestamp_ms, on_delivery
         )
         if delivery is None:
             raise self._no_space_error(self._take_refused()[0])
+        if span and self.accumulator is not None:
+            self._set_deadline(span, delivery)
         return delivery
 
     def send_and_wait(
         self, topic, value=None, *, key=None, partition=None, headers=None, timestamp_ms=None,
-        timeout=None,
+        timeout=None, deadline=None,
     ):
         """Send a record and wait until it is stored.
 
@@ -308,10 +335,16 @@ cdef class SendPath:
         asks for. Bounded by `max_block_ms` plus `delivery_timeout_ms`. Cancelling ends the wait,
         not the record; while it waits for buffer space, the record is withdrawn as for `send`.
 
+        With a `deadline` a caller learns in time whether it may try again: a record that was not
+        sent by then is never sent (`error.safe_to_resend`). Of one that was sent and has no answer
+        yet nobody knows (`error.possibly_persisted`).
+
         Args:
             topic, value, key, partition, headers, timestamp_ms: As for `send`.
             timeout: Seconds to wait at most; then KafkaTimeoutError is raised. Only the wait
                 ends: the error's `is_pending` says that the record goes on.
+            deadline: Seconds within which the record must be sent, as for `send`. It ends the wait
+                as well, if there is no `timeout`.
 
         Raises:
             KafkaError: It was not stored, or it is not known whether it was; the error says
@@ -320,26 +353,41 @@ cdef class SendPath:
         Example:
             metadata = await producer.send_and_wait("payments", b"12.50", key=b"card-1")
         """
+        cdef double span = 0 if deadline is None else seconds_of(deadline, "deadline")
+        cdef double bound = span if timeout is None else seconds_of(timeout, "timeout")
         cdef Delivery delivery = self._accept(
             topic, value, key, partition, headers, timestamp_ms, None
         )
         if delivery is None:
-            record = self._take_refused()
-            return self._deliver_when_admitted(self._send_when_admitted(record), record[0], timeout)
-        if timeout is not None:
-            return self._wait_for_delivery(delivery, delivery.batch.topic, timeout)
+            return self._deliver_when_admitted(
+                self._send_when_admitted(self._take_refused(), deadline),
+                deadline if timeout is None else timeout,
+            )
         cdef DeliveryWait wait = DeliveryWait.__new__(DeliveryWait)
         wait.delivery = delivery
         wait.is_forgotten = True
+        if self.accumulator is not None:
+            if span and timeout is not None:
+                self._set_deadline(span, delivery)
+            if bound or timeout is not None:
+                wait.withdraws = timeout is None
+                self._set_deadline(bound, wait)
         return wait
 
-    def _accept_many(self, topic, list values, Py_ssize_t start, list deliveries):
+    cdef int _set_deadline(self, double span, object target) except -1:
+        cdef RecordAccumulator accumulator = self.accumulator
+        return accumulator.deadlines.add(accumulator.clock.now() + span, span, target)
+
+    def _accept_many(
+        self, topic, list values, Py_ssize_t start, list deliveries, deadline=None
+    ):
         """Accept from `values[start:]` until the end, or until there is no buffer space.
 
         Appends the deliveries and returns the index of the first value that was not accepted.
         """
         cdef Delivery delivery
         cdef Py_ssize_t position
+        cdef double span = 0 if deadline is None else seconds_of(deadline, "deadline")
         for position in range(start, len(values)):
             item = values[position]
             if type(item) is ProducerRecordType:
@@ -349,6 +397,8 @@ cdef class SendPath:
             if delivery is None:
                 self._take_refused()
                 return position
+            if span and self.accumulator is not None:
+                self._set_deadline(span, delivery)
             deliveries.append(delivery)
         return len(values)
 
@@ -369,6 +419,8 @@ cdef class SendPath:
         # a check for each record would be an eighth of its cost.
         if current_context() != <PyObject*>self.checked_context and self._check_running_loop():
             self._remember_context()
+        if self.fails_fast:
+            self._refuse_if_down(topic, partition)
         if on_delivery is not None:
             on_delivery = self._with_context(on_delivery)
         if self.serialize_value is None:

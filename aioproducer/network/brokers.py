@@ -85,6 +85,7 @@ class Broker:
         failed_at: When that was, on the loop's clock.
         down_since: Since when it is known not to work: the last attempt to connect failed, or it
             ended a connection without answering. None while it is connected, or nobody tries.
+        is_down: The last attempt to connect failed.
         unreachable_since: When the first of the failures was.
         is_reported: The log says that it is unreachable.
     """
@@ -96,6 +97,7 @@ class Broker:
         "down_since",
         "failed_at",
         "failures",
+        "is_down",
         "is_reported",
         "last_error",
         "retry_at",
@@ -118,6 +120,7 @@ class Broker:
         self.last_error: KafkaError | None = None
         self.failed_at = 0.0
         self.down_since: float | None = None
+        self.is_down = False
         self.unreachable_since: float | None = None
 
     @property
@@ -448,6 +451,7 @@ class Brokers(Mapping[int, Broker]):
             broker.failed_at = now
             if broker.down_since is None:
                 broker.down_since = now
+            broker.is_down = True
             broker.failures += 1
             broker.retry_at = now + self._reconnect_backoff.after(broker.failures)
             is_final = isinstance(error, AuthenticationError)
@@ -506,6 +510,7 @@ class Brokers(Mapping[int, Broker]):
         broker.connection = connection
         broker.was_reached = True
         broker.last_error = None
+        broker.is_down = False
         made_at = self._background.time()
         broker.unreachable_since = None
         broker.down_since = None

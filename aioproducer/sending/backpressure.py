@@ -95,6 +95,14 @@ class Backpressure:
         self._callers.expire(now, error)
         self.admit()
 
+    def reject(self, waiter: Waiter[Delivery], error: Exception) -> None:
+        """Reject one caller, whose own deadline is over; those behind it may fit now."""
+        if waiter.is_waiting:
+            reject = waiter.reject
+            self._callers.withdraw(waiter)
+            reject(error)
+            self.admit()
+
     def reject_all(self, error: Callable[[], Exception]) -> None:
         """Reject every caller: the producer closes."""
         self._callers.reject_all(error)

@@ -24,6 +24,7 @@ __all__ = [
     "about_batch",
     "closed_error",
     "delivery_timeout_error",
+    "never_sent",
     "refused_records",
     "refused_together",
 ]
@@ -88,6 +89,12 @@ def delivery_timeout_error(
         possibly_persisted=batch.possibly_persisted,
         hint=None if connect_error is None else connect_error.hint,
     )
+
+
+def never_sent(error: KafkaError) -> KafkaError:
+    """Add to the error of a record with a deadline that it was withdrawn."""
+    error.hint = f"{error.hint} It is not stored and will not be sent: send it again.".strip()
+    return error
 
 
 def closed_error(batch: RecordBatch) -> ProducerClosedError:

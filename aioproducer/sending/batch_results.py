@@ -11,7 +11,7 @@ whether its sequences were used, and gives its bytes back.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from aioproducer._native.record_batch import RecordBatch
@@ -236,13 +236,7 @@ class BatchResults:
         is_over: bool,
     ) -> None:
         """Fail the records that the broker named, and send the others again (KIP-467)."""
-        self._splitter.restore(batch)
-        self._failures.some_refused(batch, refused)
-        others, failed = self._splitter.take_out(batch, refused)
-        if failed and failed[0].error is not None:
-            # Counted as one failure: they share the error code of the response.
-            self._failures.records_failed(batch.topic, failed[0].error, len(failed))
-        finished.batches.extend(failed)
+        others = self._take_out(batch, refused, finished)
         if others is None:
             queue.refused(batch)
         elif is_over or self._broker_queues.is_closing:
@@ -252,7 +246,34 @@ class BatchResults:
         else:
             queue.put_others(batch, others, self._background.time())
 
+    def _take_out(
+        self, batch: RecordBatch, errors: Mapping[int, KafkaError], finished: Finished
+    ) -> RecordBatch | None:
+        """Fail some records of a batch, by their index; returns what is left, if anything."""
+        self._splitter.restore(batch)
+        self._failures.some_refused(batch, errors)
+        others, failed = self._splitter.take_out(batch, errors)
+        if failed and failed[0].error is not None:
+            # Counted as one failure: they have one cause.
+            self._failures.records_failed(batch.topic, failed[0].error, len(failed))
+        finished.batches.extend(failed)
+        return others
+
     # ---- without an attempt
+
+    def withdraw(
+        self,
+        queue: PartitionQueue,
+        batch: RecordBatch,
+        errors: Mapping[int, KafkaError],
+        finished: Finished,
+    ) -> None:
+        """Fail some records of a batch that waits and that no attempt may have stored."""
+        if batch is queue.open:
+            queue.close_open()
+        others = self._take_out(batch, errors, finished)
+        queue.replace_waiting(batch, others)
+        finished.queues.append(queue)
 
     def expire(self, queue: PartitionQueue, now: float, finished: Finished) -> float | None:
         """Fail the batches of a queue whose delivery timeout is over.

@@ -291,14 +291,38 @@ class PartitionQueue(CorePartitionQueue):
         self.is_proven = False
         self.retry_at = max(self.retry_at, retry_at)
         if batch.has_sequence:
-            others.assign_sequence(batch.producer_id, batch.producer_epoch, batch.base_sequence)
-            if self.is_current(batch):
-                following = advance_sequence(batch.base_sequence, batch.record_count)
-                if following == self.next_sequence:
-                    self.next_sequence = advance_sequence(batch.base_sequence, others.record_count)
-                else:
-                    self._open_gap(others)
+            self._shorten(batch, others)
         self.closed.insert(self._place_of(batch), others)
+
+    def replace_waiting(self, batch: RecordBatch, others: RecordBatch | None) -> None:
+        """Put what is left of a waiting batch in its place, after some records were withdrawn.
+
+        No attempt may have stored it. If it has sequences, those of the records withdrawn are as
+        if the broker had refused them: the batches behind it may have to be sequenced again.
+        """
+        if batch is self.open:
+            self.close_open()
+        place = self.closed.index(batch)
+        del self.closed[place]
+        if others is None:
+            # The backoff was this batch's.
+            self.retry_at = 0.0
+            self.refused(batch)
+            return
+        others.attempts = batch.attempts
+        self.closed.insert(place, others)
+        if batch.has_sequence:
+            self._shorten(batch, others)
+
+    def _shorten(self, batch: RecordBatch, others: RecordBatch) -> None:
+        """Give `others`, what is left of `batch`, its sequence; the count of records is smaller."""
+        others.assign_sequence(batch.producer_id, batch.producer_epoch, batch.base_sequence)
+        if self.is_current(batch):
+            following = advance_sequence(batch.base_sequence, batch.record_count)
+            if following == self.next_sequence:
+                self.next_sequence = advance_sequence(batch.base_sequence, others.record_count)
+            else:
+                self._open_gap(others)
 
     def split_head(self, head: RecordBatch, parts: list[RecordBatch]) -> None:
         """Put the parts of the head in its place; no attempt may have stored it."""

@@ -18,9 +18,10 @@ import warnings
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from aioproducer._native.record_batch import Delivery
+from aioproducer.background import Background, Timer
 from aioproducer.errors import KafkaError
 from aioproducer.hooks import OnDelivery
 from aioproducer.records import Header, RecordMetadata
@@ -40,25 +41,50 @@ SerializedRecord: TypeAlias = tuple[
     int | None,
     tuple[OnDelivery, Context] | None,
 ]
-"""What `RecordAccumulator.accept_record` takes."""
+"""What `RecordAccumulator.accept_record` takes, but for the deadline."""
+
+_HINT: Final = "The record was not accepted. Send slower, or raise buffer_memory."
 
 
 def wait_for_space(
     backpressure: Backpressure,
-    loop: asyncio.AbstractEventLoop,
+    background: Background,
     expires_at: float,
     record: SerializedRecord,
+    deadline: float | None,
 ) -> QueuedAdmission:
-    """Join the queue for buffer space, until `expires_at` on the loop's clock."""
-    admitted: asyncio.Future[Delivery] = loop.create_future()
+    """Join the queue for buffer space.
+
+    Args:
+        backpressure: The queue.
+        background: The loop.
+        expires_at: When `max_block_ms` is over, on the loop's clock.
+        record: The record.
+        deadline: Seconds within which the record must be sent; None for no bound of its own.
+    """
+    admitted: asyncio.Future[Delivery] = background.create_future()
+    due = None if deadline is None else (background.time() + deadline, deadline)
+    accept = partial(backpressure.accumulator.accept_record, *record, due)
     waiter = Waiter(
-        admit=partial(_accept, loop, admitted, backpressure.accumulator.accept_record, record),
+        admit=partial(_accept, background.loop, admitted, accept),
         resolve=partial(_resolve, admitted),
         reject=partial(_reject, admitted),
         expires_at=expires_at,
     )
     backpressure.join(waiter)
+    if due is not None and due[0] < expires_at:
+        # A timer of its own: the one of the queue relies on all waiting equally long.
+        timer = Timer(background, partial(_reject_late, backpressure, waiter, due[1]))
+        timer.set(due[0])
+        admitted.add_done_callback(lambda _: timer.cancel())
     return QueuedAdmission(backpressure, waiter, admitted)
+
+
+def _reject_late(backpressure: Backpressure, waiter: Waiter[Delivery], deadline: float) -> None:
+    error = backpressure.no_space_error(
+        waiter, waited=deadline, bound="deadline of the call", hint=_HINT
+    )
+    backpressure.reject(waiter, error)
 
 
 class QueuedAdmission(Coroutine[Any, Any, Delivery]):
@@ -190,13 +216,12 @@ class _NotWantedError(Exception):
 def _accept(
     loop: asyncio.AbstractEventLoop,
     admitted: asyncio.Future[Delivery],
-    accept: Callable[..., Delivery | None],
-    record: SerializedRecord,
+    accept: Callable[[], Delivery | None],
 ) -> Delivery | None:
     if admitted.cancelled():
         raise _NotWantedError
     try:
-        return accept(*record)
+        return accept()
     except (KeyboardInterrupt, SystemExit) as interrupt:
         # From a partitioner: raised in the loop, after the callers behind this one were admitted.
         loop.call_soon(_raise, interrupt)

@@ -14,6 +14,7 @@ Who owns what
     BatchResults     retries, with BatchSplitter;  Epochs: sequences that start over
     Finisher         the end of a batch, with Failures
     PartitionTimers  linger, backoff and expiry
+    Withdrawals      records that were not sent by their deadline
     SlowPath         requests and responses that native code does not write or read
 
 Invariants
@@ -57,12 +58,14 @@ from aioproducer.sending.health import Health
 from aioproducer.sending.partition_queue import PartitionQueue
 from aioproducer.sending.partitioner import RoundRobinPartitioner
 from aioproducer.sending.producer_id import ProducerId
+from aioproducer.sending.reachability import Reachability
 from aioproducer.sending.slow_path import SlowPath
 from aioproducer.sending.splitting import BatchSplitter
 from aioproducer.sending.timers import PartitionTimers
 from aioproducer.sending.topics import Topic, Topics
 from aioproducer.sending.undelivered import UndeliveredRecords
 from aioproducer.sending.unneeded_responses import UnneededResponses
+from aioproducer.sending.withdrawals import Withdrawals
 from aioproducer.telemetry.metrics import METRICS
 from aioproducer.telemetry.status import ProducerState, ProducerStatus
 
@@ -84,6 +87,8 @@ class Sender:
         broker_queues: What is sent to each broker.
         cluster: Connections and metadata.
         topics: The topics in use.
+        withdrawals: What is over at a deadline.
+        reachability: Whether a topic's brokers are down.
         background: The loop that all of it runs on.
     """
 
@@ -158,6 +163,15 @@ class Sender:
         )
         self._epochs = Epochs(self._producer_id, self._finisher)
         self._timers = PartitionTimers(background, self._results, self._finisher)
+        self.withdrawals = Withdrawals(
+            background,
+            topics=self.topics,
+            results=self._results,
+            finisher=self._finisher,
+            not_yet=self.not_yet,
+            timeout_error=self._timeout_error,
+        )
+        self.reachability = Reachability(self.cluster, self.topics)
         self._slow_path = SlowPath(
             config,
             background,
@@ -274,6 +288,7 @@ class Sender:
 
     def _close_timers(self) -> None:
         self._timers.close()
+        self.withdrawals.close()
         self.broker_queues.close()
         self.topics.close()
         self._failures.close()

@@ -35,6 +35,7 @@ import async_timeout
 
 from aioproducer._native.accumulator import RecordAccumulator
 from aioproducer._native.queues import CoreTopic, WaitingRecords
+from aioproducer._native.record_batch import RecordBatch
 from aioproducer.background import Background, Timer
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import (
@@ -368,6 +369,31 @@ class Topics:
         for watcher in cast("Topic", topic).watchers:
             if not watcher.done():
                 watcher.set_exception(error.again())
+
+    def withdraw_waiting(
+        self, batch: RecordBatch, late: Iterable[tuple[int, KafkaError]]
+    ) -> list[RecordBatch]:
+        """Fail some of the records that came together and wait for metadata.
+
+        Args:
+            batch: Where their deliveries look for an outcome.
+            late: The index of each, and its error.
+
+        Returns:
+            A failed batch for each, whose waiters are to be woken.
+        """
+        topic = self.by_name[batch.topic]
+        waiting = next(waiting for waiting in topic.waiting if waiting.batch is batch)
+        failed: list[RecordBatch] = []
+        for index, error in late:
+            alone = RecordBatch(batch.topic, -1, batch.loop, batch.created_at)
+            alone.fail(error)
+            record = self._accumulator.withdraw_waiting(waiting, index, alone)
+            self._listener.record_failed(topic.name, error, record)
+            failed.append(alone)
+        if not waiting.count:
+            self._fail(waiting, KafkaTimeoutError())
+        return failed
 
     async def partitions_for(self, name: str) -> tuple[int, ...]:
         """The ids of a topic's partitions; waits for them up to `max_block_ms`.

@@ -57,6 +57,11 @@ class BufferSpace(Protocol):
         """The bytes that it needs."""
         ...
 
+    @property
+    def full_shares(self) -> set[object]:
+        """The shares that take nothing now: they refused an earlier caller of the same pass."""
+        ...
+
     def share_of(self, line: object) -> object | None:
         """The share that records of a partition or topic take."""
         ...
@@ -148,10 +153,22 @@ class WaitingCallers(Generic[T]):
     def admit(self) -> bool:
         """Admit everybody who fits.
 
+        A share that refuses one takes nothing of the others in this pass, also of callers who learn
+        only now which share theirs is:
+            1. Callers 5 and 6 wait for space while their topic is not known; 6 has less to send.
+            2. The topic is known now. The share of the broker has no space for 5.
+            3. It would have some for 6, whose record may go to the same partition.
+
         Returns:
             Whether somebody waits for buffer space itself.
         """
-        full: set[object] = set()
+        full = self._space.full_shares
+        try:
+            return self._admit(full)
+        finally:
+            full.clear()
+
+    def _admit(self, full: set[object]) -> bool:
         while (queue := self._first_queue(full)) is not None:
             waiter = queue[0]
             share = self._space.share_of(waiter.line)

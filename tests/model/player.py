@@ -309,6 +309,7 @@ class _Player:
             "key": None if step.key is None else b"%d" % step.key,
             "partition": step.partition,
             "timestamp_ms": step.timestamp_ms,
+            "deadline": step.deadline,
         }
         try:
             if step.how == "and_wait":

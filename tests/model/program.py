@@ -92,6 +92,7 @@ class Send(_Shown):
     on_delivery: bool = False
     timeout: float | None = None
     timestamp_ms: int | None = None
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -358,24 +359,37 @@ _SECONDS = (0.001, 0.003, 0.01, 0.1, 0.5, 1.0, 2.5, 6.0)
 _SIZES = (0, 0, 10, 100, 300)
 _COUNTS = (1, 1, 1, 2, 3, 6)
 _ENDS = (None, None, 0, 0.01, 1.0)
+_DEADLINES = (0.001, 0.01, 0.1, 0.5, 2.5)
 _WHEN = ("before", "after")
 _APIS = ("produce", "metadata", "init_producer_id", "any")
 _PARTITIONS = (None, None, 0, 1)
 
-_sends = _any(
-    Send,
-    how=("nowait", "nowait", "send"),
-    partition=(0, 0, 0, 1, None),
-    size=_SIZES,
-    on_delivery=(False, True),
-    key=(None, 1, 2),
-    timestamp_ms=(None, 1_000, 1_700_000_000_000),
-) | _any(
-    Send,
-    how=("and_wait",),
-    partition=(0, 0, 0, 1, None),
-    size=_SIZES,
-    timeout=(None, None, 0.001, 1.0),
+_sends = (
+    _any(
+        Send,
+        how=("nowait", "nowait", "send"),
+        partition=(0, 0, 0, 1, None),
+        size=_SIZES,
+        on_delivery=(False, True),
+        key=(None, 1, 2),
+        timestamp_ms=(None, 1_000, 1_700_000_000_000),
+    )
+    | _any(
+        Send,
+        how=("and_wait",),
+        partition=(0, 0, 0, 1, None),
+        size=_SIZES,
+        timeout=(None, None, 0.001, 1.0),
+        deadline=(None, None, *_DEADLINES),
+    )
+    | _any(
+        Send,
+        how=("nowait", "send"),
+        partition=(0, 0, 0, 1, None),
+        size=_SIZES,
+        on_delivery=(False, True),
+        deadline=_DEADLINES,
+    )
 )
 _many = _any(SendMany, count=range(1, 13), partition=(0, 0, 0, 1, None), size=_SIZES)
 _time = _any(Turns, count=range(1, 5)) | _any(Wait, seconds=_SECONDS)

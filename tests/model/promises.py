@@ -76,8 +76,15 @@ def _outcomes(played: Played) -> Iterator[str]:
         bound = (setup.delivery_timeout_ms + turns * setup.max_block_ms) / 1000
         if call.delivery is not None and call.outcome is None:
             yield f"{_name(call)} has no outcome: {call.delivery!r}"
-        if call.done_at is not None and call.done_at - call.at > bound + SLACK:
-            yield f"{_name(call)} ended after {call.done_at - call.at} s: {call.outcome!r}"
+        if call.done_at is None:
+            continue
+        took = call.done_at - call.at
+        if took > bound + SLACK:
+            yield f"{_name(call)} ended after {took} s: {call.outcome!r}"
+        deadline = call.step.deadline if isinstance(call.step, steps.Send) else None
+        withdrawn = "deadline of the call" in str(call.outcome)
+        if withdrawn and (deadline is None or not deadline <= took + SLACK <= deadline + 2 * SLACK):
+            yield f"{_name(call)} was withdrawn after {took} s: {call.outcome!r}"
 
 
 def _storage(played: Played) -> Iterator[str]:

@@ -61,6 +61,21 @@ FOUND: dict[str, tuple[Setup, tuple[Step, ...]]] = {
             Wait(),
         ),
     ),
+    "a caller that was admitted before one with more to send, once their topic was known": (
+        Setup(batch_size=0, buffer_memory=1000),
+        (
+            AddPartitions(),
+            Send(),
+            Send(how="and_wait"),
+            Send(how="send", partition=None, size=100, deadline=0.001),
+            Send(how="and_wait", size=300),
+            AddPartitions(),
+            Send(how="and_wait"),
+            Send(how="and_wait", size=100),
+            Send(how="and_wait"),
+            Wait(),
+        ),
+    ),
 }
 
 

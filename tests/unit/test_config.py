@@ -46,6 +46,7 @@ def test_the_defaults_are_those_we_promise() -> None:
         "max_request_size": 4194304,
         "buffer_memory": 33554432,
         "max_block_ms": 60000,
+        "fail_fast": False,
         "delivery_timeout_ms": 120000,
         "request_timeout_ms": 30000,
         "retries": 2147483647,

@@ -50,13 +50,16 @@ class Path(SendPath[Any, Any]):
         core: Core,
         serialize_key: Callable[[str, Any], bytes] | None = None,
         serialize_value: Callable[[str, Any], bytes] | None = None,
+        *,
+        fails_fast: bool = False,
     ) -> None:
         self.core = core
         self.blocked: list[tuple[object, ...]] = []
         self.warned: list[tuple[str, int]] = []
         self.looked = 0
         self.runs: Literal["ours", "another", "none"] = "ours"
-        self._open_path(core.accumulator, serialize_key, serialize_value)
+        self.down: list[tuple[str, object]] = []
+        self._open_path(core.accumulator, serialize_key, serialize_value, fails_fast=fails_fast)
 
     def _refuse_call(self) -> None:
         raise Refused("call")
@@ -90,17 +93,17 @@ class Path(SendPath[Any, Any]):
     def _no_space_error(self, topic: str) -> Exception:
         return Refused("room", topic)
 
-    async def _send_when_admitted(self, record: tuple[object, ...]) -> object:
-        self.blocked.append(record)
-        return "admitted later"
+    def _refuse_if_down(self, topic: str, partition: object) -> None:
+        self.down.append((topic, partition))
 
-    async def _deliver_when_admitted(
-        self, admission: Any, topic: str, timeout: float | None
+    async def _send_when_admitted(
+        self, record: tuple[object, ...], deadline: float | None
     ) -> object:
-        return await admission, topic, timeout
+        self.blocked.append(record)
+        return "admitted later" if deadline is None else f"admitted within {deadline}"
 
-    async def _wait_for_delivery(self, accepted: Any, topic: str, timeout: float | None) -> object:
-        return await accepted, topic, timeout
+    async def _deliver_when_admitted(self, admission: Any, timeout: float | None) -> object:
+        return await admission, timeout
 
 
 def path(
@@ -663,7 +666,7 @@ def test_nobody_passes_a_caller_who_waits_for_buffer_space_for_the_same_partitio
     with pytest.raises(Refused, match="room"):
         harness.send_nowait(TOPIC, b"v", partition=0)
     assert accumulator.refused_line is harness.core.queue(0)
-    harness.send_nowait(TOPIC, b"v", partition=1)
+    harness.send_nowait(TOPIC, b"v", partition=0)
     assert harness.core.count(1) == 2
 
 
@@ -1055,18 +1058,66 @@ async def test_send_and_wait_takes_a_record() -> None:
     assert await storing == STORED
 
 
-async def test_send_and_wait_with_a_timeout_is_left_to_the_producer() -> None:
+async def test_send_and_wait_with_a_timeout_gives_the_metadata() -> None:
     harness = on_this_loop()
-    storing: Any = harness.send_and_wait(TOPIC, b"v", timestamp_ms=0, timeout=3)
+    timers: list[float] = []
+    harness.core.accumulator.deadlines.serve(timers.append)
+    storing = harness.send_and_wait(TOPIC, b"v", timestamp_ms=0, timeout=3)
     await finish(harness)
-    assert await storing == (STORED, TOPIC, 3)
+    assert await storing == STORED
+    assert len(timers) == 1
+
+
+async def test_the_waits_and_records_that_are_due_are_handed_out() -> None:
+    harness = on_this_loop()
+    deadlines = harness.core.accumulator.deadlines
+    timers: list[float] = []
+    deadlines.serve(timers.append)
+    later = harness.send_nowait(TOPIC, b"v", deadline=5)
+    waits = [
+        harness.send_and_wait(TOPIC, b"v", timeout=4),
+        harness.send_and_wait(TOPIC, b"v", deadline=3),
+    ]
+    first_at, second_at, third_at = timers
+    assert first_at > second_at > third_at
+    assert deadlines.pop_due(third_at - 0.1) == []
+    ((_, wait, withdraws, span),) = deadlines.pop_due(third_at)
+    assert (wait, withdraws, span) == (waits[1], True, 3)
+    ((_, wait, withdraws, span),) = deadlines.pop_due(second_at)
+    assert (wait, withdraws, span) == (waits[0], False, 4)
+    assert deadlines.pop_due(first_at) == [(later, None, True, 5)]
+    for each in waits:
+        each.close()
+
+
+async def test_entries_of_records_that_are_over_are_dropped() -> None:
+    harness = on_this_loop()
+    deadlines = harness.core.accumulator.deadlines
+    timers: list[float] = []
+    deadlines.serve(timers.append)
+    for _ in range(3):
+        harness.send_nowait(TOPIC, b"v", deadline=5)
+    await finish(harness)
+    pending = harness.send_nowait(TOPIC, b"v", deadline=6)
+    (first_at,) = timers
+    deadlines.set_timer_again(first_at - 5)
+    assert deadlines.entry_count == 1
+    assert timers[-1] > first_at
+    assert deadlines.pop_due(timers[-1]) == [(pending, None, True, 6)]
+
+
+async def test_a_path_that_fails_fast_asks_before_each_record() -> None:
+    harness = Path(Core(asyncio.get_running_loop()), fails_fast=True)
+    harness.send_nowait(TOPIC, b"v")
+    harness.send_nowait(TOPIC, b"v", partition=0)
+    assert harness.down == [(TOPIC, None), (TOPIC, 0)]
 
 
 async def test_send_and_wait_without_buffer_space_waits_for_it_first() -> None:
     harness = on_this_loop()
     harness.core.accumulator.has_blocked = harness.core.accumulator.is_full = True
     storing: Any = harness.send_and_wait(TOPIC, b"v")
-    assert await storing == ("admitted later", TOPIC, None)
+    assert await storing == ("admitted later", None)
     assert len(harness.blocked) == 1
 
 

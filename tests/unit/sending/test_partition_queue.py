@@ -627,6 +627,71 @@ def test_without_sequences_the_parts_of_a_split_retry_stand_before_later_retries
     assert [*harness.queue.closed] == [*parts, later]
 
 
+# ---- what is left of a waiting batch of which records were withdrawn
+
+
+def withdraw_first(harness: QueueHarness, batch: RecordBatch) -> RecordBatch | None:
+    others, _ = batch.refuse({0: KafkaTimeoutError()})
+    harness.queue.replace_waiting(batch, others)
+    return others
+
+
+def test_what_is_left_of_a_batch_that_waits_takes_its_place() -> None:
+    harness = QueueHarness()
+    before, batch, behind = harness.add(1, 3, 1)
+    others = withdraw_first(harness, batch)
+    assert [*harness.queue.closed] == [before, others, behind]
+    assert others is not None
+    assert others.record_count == 2
+    assert not others.has_sequence
+
+
+def test_a_batch_of_which_nothing_is_left_is_gone() -> None:
+    harness = QueueHarness()
+    before, batch, behind = harness.add(1, 1, 1)
+    assert withdraw_first(harness, batch) is None
+    assert [*harness.queue.closed] == [before, behind]
+
+
+def test_what_is_left_of_the_open_batch_takes_no_more_records() -> None:
+    harness = QueueHarness()
+    harness.core.put()
+    harness.core.put()
+    batch = harness.queue.open
+    assert batch is not None
+    harness.queue.close_open()
+    others = withdraw_first(harness, batch)
+    assert harness.queue.open is None
+    assert [*harness.queue.closed] == [others]
+
+
+def test_what_is_left_of_a_batch_that_was_sent_keeps_its_sequence_and_attempts() -> None:
+    harness = QueueHarness().proven()
+    harness.add(3, 1)
+    first, second = harness.take(2)
+    harness.retry(first, second)
+    others = withdraw_first(harness, first)
+    assert others is not None
+    assert (others.base_sequence, others.attempts) == (1, 1)
+    # The one behind it cannot be accepted under its sequence any more.
+    assert harness.queue.close_gap()
+    assert harness.queue.may_resequence
+    harness.queue.resequence()
+    assert harness.epochs_and_sequences() == [(0, 1), (0, 3)]
+
+
+def test_the_sequences_of_a_batch_that_is_withdrawn_are_given_again() -> None:
+    harness = QueueHarness().proven()
+    harness.add(1)
+    (batch,) = harness.take()
+    harness.retry(batch, at=5.0)
+    withdraw_first(harness, batch)
+    harness.add(1)
+    # The backoff was that of the batch.
+    (following,) = harness.take()
+    assert following.base_sequence == 1
+
+
 # ---- what is left of a batch that had records refused (KIP-467)
 
 
@@ -1138,6 +1203,7 @@ class HostileBroker(RuleBasedStateMachine):
         self.wire: deque[Request] = deque()
         self.batches: list[RecordBatch] = []
         self.values: dict[RecordBatch, list[bytes | None]] = {}
+        self.withdrawn: set[bytes | None] = set()
         self.count = 0
         self.harness.core.now = 0.0
         if start:
@@ -1235,6 +1301,19 @@ class HostileBroker(RuleBasedStateMachine):
                 self.queue.refused(batch)
             batch.fail(KafkaTimeoutError())
         self.pump()
+
+    @rule(place=st.integers(0, 3), which=st.integers(1, 7))
+    def a_deadline_is_over(self, place: int, which: int) -> None:
+        waiting = [batch for batch in self.queue.closed if not batch.possibly_persisted]
+        if place < len(waiting):
+            batch = waiting[place]
+            late = [index for index in range(batch.record_count) if which & 1 << index]
+            self.withdrawn.update(self.values[batch][index] for index in late)
+            others, _ = batch.refuse({index: KafkaTimeoutError() for index in late})
+            self.queue.replace_waiting(batch, others)
+            if others is not None:
+                self.note(others)
+            self.pump()
 
     # -- the sender's part
 
@@ -1335,6 +1414,11 @@ class HostileBroker(RuleBasedStateMachine):
         if hasattr(self, "broker"):
             log = [value or b"" for value in self.broker.log]
             assert log == sorted(set(log))
+
+    @invariant()
+    def nothing_that_was_withdrawn_is_stored(self) -> None:
+        if hasattr(self, "broker"):
+            assert not self.withdrawn & set(self.broker.log)
 
     @invariant()
     def sequenced_batches_stand_first_in_order(self) -> None:

@@ -35,6 +35,7 @@ class Buffer:
         self.refused_line: object = None
         self.refused_share: object | None = None
         self.refused_bytes = 0
+        self.full_shares: set[object] = set()
         self.queue: WaitingCallers[str] = WaitingCallers(self)
         self.notified: list[str] = []
         self.asked: list[str] = []
@@ -49,7 +50,7 @@ class Buffer:
         if not self.free:
             self.refused_share = None
             return None
-        if not self.shares.get(share, 1):
+        if not self.shares.get(share, 1) or share in self.full_shares:
             self.refused_share = share
             return None
         self.free -= 1
