@@ -366,7 +366,9 @@ class Sender:
             producer_id_error=self._producer_id.last_error,
             throttled_for=self.cluster.throttled_for(leader),
         )
-        error.suggest_retry_after(self.backpressure.seconds_to_empty())
+        if error.last_connect_error is None:
+            # Else the rate is that of before the leader was lost.
+            error.suggest_retry_after(self.backpressure.seconds_to_empty())
         return error
 
     # ---- news from native code (Decisions)
