@@ -748,6 +748,7 @@ async def test_a_deadline_that_is_none_is_refused(deadline: Any) -> None:
 
 async def test_a_typed_topic_brings_its_serializers_along() -> None:
     orders = Topic("payments", key=str, value=dict)
+    wrong: Any = b"bytes"
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         future = await in_thread(
             producer.from_thread.send, orders, {"books": 2}, key="c-1", headers={"h": b"x"}
@@ -756,4 +757,4 @@ async def test_a_typed_topic_brings_its_serializers_along() -> None:
         (record,) = cluster.records(TOPIC)
         assert (record.key, record.value) == (b"c-1", b'{"books":2}')
         with pytest.raises(SerializationError, match="dict"):
-            await in_thread(producer.from_thread.send, orders, b"bytes")
+            await in_thread(lambda: producer.from_thread.send(orders, wrong))
