@@ -796,5 +796,6 @@ async def test_a_typed_topic_brings_its_serializers_along() -> None:
         await asyncio.wrap_future(future)
         (record,) = cluster.records(TOPIC)
         assert (record.key, record.value) == (b"c-1", b'{"books":2}')
+        wrong: Any = b"bytes"
         with pytest.raises(SerializationError, match="dict"):
-            await in_thread(producer.from_thread.send, orders, b"bytes")
+            await in_thread(producer.from_thread.send, orders, wrong)
