@@ -788,7 +788,7 @@ async def test_a_deadline_that_is_none_is_refused(deadline: Any) -> None:
 
 
 async def test_a_typed_topic_brings_its_serializers_along() -> None:
-    orders = Topic("payments", key=str, value=dict)
+    orders = Topic("payments", key=str, value=dict[str, int])
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         future = await in_thread(
             producer.from_thread.send, orders, {"books": 2}, key="c-1", headers={"h": b"x"}
