@@ -744,7 +744,8 @@ cdef class BrokerQueues(RequestOwner):
         return 0
 
     def lately_delivered(self):
-        """Bytes of the buffer that stored records gave back lately; since when; the last time."""
+        """The bytes of the buffer that stored records gave back lately, since when, and until when.
+        """
         return (
             self.counters.bytes_delivered - self.earlier_mark_bytes,
             self.earlier_mark_at,

@@ -349,10 +349,12 @@ cdef class ThreadPath:
                 future.topic, future.key, future.value, future.partition, future.headers,
                 future.timestamp_ms, None,
             )
+        except (KeyboardInterrupt, SystemExit) as interrupt:
+            # From a partitioner: it ends the loop's program, and is no outcome for a thread.
+            self._reject(future, KafkaError(f"The partitioner raised {type(interrupt).__name__}"))
+            raise
         except BaseException as error:
             self._reject(future, error)
-            if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                raise
             return 0
         if delivery is not None:
             if future.span:

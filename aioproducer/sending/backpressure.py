@@ -52,7 +52,7 @@ class QueuesOfBrokers(Protocol):
         ...
 
     def lately_delivered(self) -> tuple[int, float, float]:
-        """Bytes of the buffer that stored records gave back lately; since when; the last time."""
+        """The bytes that stored records gave back lately, since when, and until when."""
         ...
 
     def end_all_lingering(self) -> None:
@@ -217,9 +217,9 @@ class Backpressure:
 
         None where nothing was stored lately, so that there is no rate.
         """
-        delivered, since, last_at = self._broker_queues.lately_delivered()
+        delivered, since, until = self._broker_queues.lately_delivered()
         now = self._clock()
-        if not delivered or now - last_at > _RATE_LASTS:
+        if not delivered or now - until > _RATE_LASTS:
             return None
         return self._accumulator.buffer_used * max(now - since, _LEAST_SPAN) / delivered
 

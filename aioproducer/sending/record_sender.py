@@ -43,16 +43,16 @@ class RecordSender(Protocol):
         ...
 
     def start_in_background(self) -> None:
-        """Try to reach the cluster until it answers; meanwhile records wait for metadata."""
+        """Try to reach the cluster until that succeeds, or the sender is closed."""
         ...
 
     @property
     def is_reached(self) -> bool:
-        """Whether the cluster has answered."""
+        """Whether the cluster has been reached once."""
         ...
 
     async def wait_until_reached(self, timeout: float) -> None:
-        """Wait for `start_in_background`, or for the close of the producer."""
+        """Wait `timeout` seconds at most until the cluster is reached."""
         ...
 
     async def flush(self) -> None:

@@ -205,11 +205,11 @@ class Sender:
 
     @property
     def is_reached(self) -> bool:
-        """Whether the cluster has answered."""
+        """Whether the cluster has been reached once."""
         return self.cluster.is_reached
 
     async def wait_until_reached(self, timeout: float) -> None:
-        """Wait for `start_in_background`, or for the close of the producer."""
+        """Wait `timeout` seconds at most until the cluster is reached."""
         await self.cluster.wait_until_reached(timeout)
 
     def _reached(self) -> None:

@@ -109,15 +109,15 @@ class MockSender:
         """Start at once."""
 
     def start_in_background(self) -> None:
-        """Nothing to do: there is nothing to reach."""
+        """Nothing is to be reached."""
 
     @property
     def is_reached(self) -> bool:
-        """True: there is nothing to reach."""
+        """Nothing is to be reached."""
         return True
 
     async def wait_until_reached(self, timeout: float) -> None:
-        """Nothing to do: there is nothing to reach."""
+        """Nothing is to be reached."""
 
     async def flush(self) -> None:
         """Wait until every record accepted so far is delivered or failed."""
@@ -168,7 +168,6 @@ class MockSender:
     def status(self, state: ProducerState) -> ProducerStatus:
         """What a producer whose only broker is well tells a health check."""
         reason = why_unhealthy(state)
-        oldest = self._pending[0].batch.created_at if self._pending else None
         return ProducerStatus(
             healthy=not reason,
             reason=reason,
@@ -179,7 +178,6 @@ class MockSender:
             brokers_connected=1,
             brokers_known=1,
             producer_id=0 if self._config.enable_idempotence else None,
-            oldest_record_age=None if oldest is None else self.background.time() - oldest,
             buffer_used_ratio=self.accumulator.buffer_used / self.accumulator.buffer_memory,
             requests_in_flight=len(self._pending),
             waiting_callers=len(self.space),
