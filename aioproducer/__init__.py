@@ -35,6 +35,7 @@ from aioproducer.errors import (
     UnsupportedVersionError,
     WrongEventLoopError,
 )
+from aioproducer.gathering import gather
 from aioproducer.hooks import OAuthToken, UndeliveredRecord
 from aioproducer.producer import Producer
 from aioproducer.records import ProducerRecord, RecordMetadata, TopicPartition
@@ -84,4 +85,5 @@ __all__ = [
     "UnsupportedVersionError",
     "WrongEventLoopError",
     "__version__",
+    "gather",
 ]

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
 
 import async_timeout
 
-from aioproducer._native.record_batch import Delivery
+from aioproducer._native.record_batch import Delivery, gather_deliveries
 from aioproducer._native.send_path import SendPath
 from aioproducer._native.serializer_call import SerializerCall
 from aioproducer.background import Background, Timer
@@ -64,6 +64,7 @@ from aioproducer.telemetry.metrics import metrics_of_nothing
 
 if TYPE_CHECKING:
     from aioproducer.sending.sender import Sender
+    from aioproducer.threads import FromThread
 
 __all__ = ["Producer", "UndeliveredRecord", "UndeliveredRecords"]
 
@@ -77,6 +78,8 @@ class _State(enum.Enum):
     CLOSED = "closed"
     FORKED = "left behind by a fork"
 
+
+_making_from_thread = threading.Lock()
 
 _open_producers: weakref.WeakSet[Producer[Any, Any]] = weakref.WeakSet()
 
@@ -140,6 +143,7 @@ class Producer(SendPath[K, V]):
         )
         self._state = _State.CREATED
         self._sender: Sender | None = None
+        self._from_thread: FromThread[K, V] | None = None
         self._starting: asyncio.Task[Sender] | None = None
         self._starters = 0
         self._closing: asyncio.Task[UndeliveredRecords] | None = None
@@ -317,6 +321,8 @@ class Producer(SendPath[K, V]):
             self._delivering_rest.reschedule(deadline)
 
     async def _close(self, sender: Sender) -> UndeliveredRecords:
+        if self._from_thread is not None:
+            await self._from_thread.finish()
         sender.backpressure.reject_all(self._closed_error)
         self._space_timer.cancel()
         undelivered = sender.begin_close()
@@ -449,17 +455,7 @@ class Producer(SendPath[K, V]):
         while accepted < len(values):
             deliveries.append(await self._send_value(topic, values[accepted], deadline))
             accepted = self._accept_many(topic, values, accepted + 1, deliveries, deadline)
-        results: list[RecordMetadata | KafkaError] = []
-        first_error: KafkaError | None = None
-        for delivery in deliveries:
-            try:
-                results.append(await delivery)
-            except KafkaError as error:
-                first_error = first_error or error
-                results.append(error)
-        if first_error is not None and not return_exceptions:
-            raise first_error
-        return results
+        return await gather_deliveries(deliveries, not return_exceptions, False)
 
     def _send_value(
         self,
@@ -470,6 +466,36 @@ class Producer(SendPath[K, V]):
         if isinstance(value, ProducerRecord):
             return self.send(cast("ProducerRecord[K, V]", value), deadline=deadline)
         return self.send(topic, value, deadline=deadline)
+
+    # ---- in other threads
+
+    @property
+    def from_thread(self) -> FromThread[K, V]:
+        """Plain calls for other threads than the loop's: `from_thread.send(...)`, `.flush()`.
+
+        Example:
+            future = producer.from_thread.send("payments", b"12.50", key=b"card-1")
+            metadata = future.result(timeout=5)
+        """
+        if self._from_thread is None:
+            with _making_from_thread:
+                if self._from_thread is None:
+                    self._from_thread = self._make_from_thread()
+        return self._from_thread
+
+    def _make_from_thread(self) -> FromThread[K, V]:
+        # Here, since few programs need it.
+        from aioproducer.threads import FromThread
+
+        def sender() -> Sender:
+            if self._sender is None:
+                self._refuse_call()
+            assert self._sender is not None
+            return self._sender
+
+        return FromThread(
+            self, self.config, self._refuse_call, sender, lambda at: self._space_timer.set_by(at)
+        )
 
     # ---- looking
 
@@ -631,11 +657,13 @@ class Producer(SendPath[K, V]):
         raise WrongEventLoopError(
             "The producer was called from another thread than its event loop's"
             f" ({threading.current_thread().name})",
-            hint="Use loop.call_soon_threadsafe(producer.send_nowait, ...).",
+            hint="In other threads use producer.from_thread.send(...).",
         )
 
     def _forked(self) -> None:
         self._close_path()
+        if self._from_thread is not None:
+            self._from_thread.is_left_behind = True
         self._state = _State.FORKED
         if self._sender is not None:
             self._space_timer.cancel()

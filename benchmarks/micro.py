@@ -13,7 +13,7 @@ from typing import Any
 
 import pyperf
 
-from aioproducer import Topic
+from aioproducer import Topic, gather
 from aioproducer._native.accumulator import murmur2
 from aioproducer._native.record_batch import Delivery, RecordBatch, crc32c
 from aioproducer._native.send_path import SendPath
@@ -45,6 +45,8 @@ def main() -> None:
         "complete, with a callback each": _complete,
         "await a Delivery that is done": _await_done,
         "await a Delivery, wake its task": _await_waiting,
+        "gather deliveries that are done": _gather(is_done=True),
+        "gather deliveries, wake the task": _gather(is_done=False),
     }
     for name, function in measure.items():
         runner.bench_time_func(name, function, inner_loops=_RECORDS)
@@ -149,6 +151,30 @@ def _await_waiting(loops: int) -> float:
         return spent
 
     return asyncio.run(run())
+
+
+def _gather(*, is_done: bool) -> Callable[[int], float]:
+    async def wait(deliveries: list[Delivery]) -> float:
+        await gather(deliveries)
+        return time.perf_counter()
+
+    async def run(loops: int) -> float:
+        loop = asyncio.get_running_loop()
+        spent = 0.0
+        for _ in range(loops):
+            batch, deliveries = _batch(loop)
+            if is_done:
+                batch.complete(0)
+            before = time.perf_counter()
+            task = loop.create_task(wait(deliveries))
+            await asyncio.sleep(0)
+            if not is_done:
+                batch.complete(0)
+                loop.call_soon(batch.wake, True)
+            spent += await task - before
+        return spent
+
+    return lambda loops: asyncio.run(run(loops))
 
 
 if __name__ == "__main__":

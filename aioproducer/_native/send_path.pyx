@@ -64,6 +64,7 @@ cdef extern from *:
     PyObject* current_context() noexcept
     bint is_same_context(PyObject* copy) noexcept
     int FUNCTION_FLAGS(object function) noexcept
+    Py_ssize_t Py_REFCNT(object counted) noexcept
     void SET_CODE(object function, object code) noexcept
 
 cdef enum:
@@ -305,7 +306,7 @@ cdef class SendPath:
         """Send a record without waiting for anything; for fire and forget, and sync code.
 
         Returns a `Delivery` that may be dropped. Must be called in the thread of the producer's
-        loop; from another thread use `loop.call_soon_threadsafe(producer.send_nowait, ...)`.
+        loop; in another thread there is `producer.from_thread.send`.
 
         Args:
             topic, value, key, partition, headers, timestamp_ms, on_delivery, deadline: As for
@@ -421,15 +422,15 @@ cdef class SendPath:
                 topic, value, key, partition, headers, timestamp_ms = self._unpack(
                     topic, value, key, partition, headers, timestamp_ms
                 )
-            if isinstance(topic, TypedTopicType):
-                of_topic = topic._serializers
+            of_topic = serializers_of(topic)
+            if of_topic is None:
+                topic = self._plain_topic(topic)
+            else:
                 topic = of_topic.name
                 if of_topic.key is not None:
                     serialize_key = of_topic.key
                 if of_topic.value is not None:
                     serialize_value = of_topic.value
-            elif type(topic) is not str:
-                topic = self._plain_topic(topic)
         if self.accumulator is None or PyThread_get_thread_ident() != self.thread_id:
             self._refuse_call()
         # Another loop runs in another context. So the running loop is checked once per context:
@@ -442,24 +443,12 @@ cdef class SendPath:
             on_delivery = self._with_context(on_delivery)
         if headers is not None:
             headers = self._check_headers(topic, headers)
-        if serialize_value is None:
-            if type(value) is not bytes and value is not None:
-                value = self._to_bytes(topic, "value", value, None)
-        elif value is not None:
-            value = self._serialize(topic, "value", value, headers, serialize_value)
-        if serialize_key is None:
-            if type(key) is not bytes and key is not None:
-                key = self._to_bytes(topic, "key", key, None)
-        elif key is not None:
-            key = self._serialize(topic, "key", key, headers, serialize_key)
+        value = bytes_of(self, topic, "value", value, headers, serialize_value)
+        key = bytes_of(self, topic, "key", key, headers, serialize_key)
         if partition is not None and not is_whole(partition, MAX_PARTITION):
             self._refuse_partition(topic, partition)
         if timestamp_ms is not None:
-            if not is_whole(timestamp_ms, MAX_TIMESTAMP_MS):
-                self._refuse_timestamp(timestamp_ms)
-            if FIRST_SECOND < <int64_t>timestamp_ms < LAST_SECOND and not self.warned_of_seconds:
-                self.warned_of_seconds = True
-                self._warn_of_seconds(topic, timestamp_ms)
+            self._check_timestamp(topic, timestamp_ms)
         # A local reference: a partitioner may close the producer.
         cdef RecordAccumulator accumulator = self.accumulator
         if accumulator is None:
@@ -472,6 +461,14 @@ cdef class SendPath:
             partition = accumulator.refused_partition(partition)
             self.refused = (topic, key, value, partition, headers, timestamp_ms, on_delivery)
         return delivery
+
+    cdef int _check_timestamp(self, topic, timestamp_ms) except -1:
+        if not is_whole(timestamp_ms, MAX_TIMESTAMP_MS):
+            self._refuse_timestamp(timestamp_ms)
+        if FIRST_SECOND < <int64_t>timestamp_ms < LAST_SECOND and not self.warned_of_seconds:
+            self.warned_of_seconds = True
+            self._warn_of_seconds(topic, timestamp_ms)
+        return 0
 
     cdef tuple _with_context(self, object on_delivery):
         """A callback and a copy of this call's context, in which it is to run.
@@ -553,10 +550,31 @@ cdef class SendPath:
         )
 
     cdef str _plain_topic(self, topic):
-        """The text of a topic of a subclass of str, such as a StrEnum's."""
+        """The text of a topic, also of a subclass of str, such as a StrEnum's."""
+        if type(topic) is str:
+            return topic
         if isinstance(topic, str):
             return str.__str__(topic)
         self._refuse_topic(topic)
+
+
+cdef TopicSerializers serializers_of(object topic):
+    """The serializers of a `Topic`; None of a name."""
+    return topic._serializers if isinstance(topic, TypedTopicType) else None
+
+
+cdef inline object bytes_of(
+    SendPath path, topic, str field, value, headers, SerializerCall serialize
+):
+    """A key or value as it is to be stored; None for none."""
+    if serialize is None:
+        if type(value) is bytes or value is None:
+            return value
+        return path._to_bytes(topic, field, value, None)
+    return None if value is None else path._serialize(topic, field, value, headers, serialize)
+
+
+include "threads.pxi"
 
 
 def _mark_coroutine_functions():

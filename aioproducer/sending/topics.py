@@ -59,7 +59,7 @@ from aioproducer.sending.partitioner import StickyChoice
 if TYPE_CHECKING:
     from aioproducer._native.queues import WaitingRecord
 
-__all__ = ["TopicInUse", "Topics", "TopicsListener"]
+__all__ = ["TopicInUse", "Topics", "TopicsListener", "check_topic_name"]
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +79,18 @@ _FORGET_EVERY: Final = 1.0
 _IDLE_STEPS: Final = 4
 """How often known topics are forgotten within `metadata_max_idle_ms`. Many at once, since each time
 costs every partition a new epoch."""
+
+
+def check_topic_name(name: str) -> None:
+    """Refuse what Kafka has no topic for.
+
+    Raises:
+        InvalidTopicError: It is no name of a topic.
+    """
+    if not is_topic_name(name):
+        raise InvalidTopicError(
+            f"{name!r} is no topic name", hint=f"A topic name is {TOPIC_NAMES}."
+        )
 
 
 class TopicInUse(CoreTopic):
@@ -217,12 +229,9 @@ class Topics:
         """Make a topic that gets its first record.
 
         Raises:
-            InvalidTopicError: Kafka has no such names.
+            InvalidTopicError: It is no name of a topic.
         """
-        if not is_topic_name(name):
-            raise InvalidTopicError(
-                f"{name!r} is no topic name", hint=f"A topic name is {TOPIC_NAMES}."
-            )
+        check_topic_name(name)
         topic = TopicInUse(name, self._background.time())
         self._forget_at(topic, topic.used_at + _UNKNOWN_FOR)
         return topic

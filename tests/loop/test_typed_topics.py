@@ -63,9 +63,21 @@ async def send_many_records(producer: AnyProducer) -> None:
     await producer.send_many(ORDERS, [ProducerRecord(ORDERS, ORDER, key="c-1")])
 
 
+async def send_from_a_thread(producer: AnyProducer) -> None:
+    send_there = producer.from_thread.send
+    await asyncio.wrap_future(await asyncio.to_thread(send_there, ORDERS, ORDER, key="c-1"))
+
+
+async def send_a_record_from_a_thread(producer: AnyProducer) -> None:
+    record = ProducerRecord(ORDERS, ORDER, "c-1")
+    await asyncio.wrap_future(await asyncio.to_thread(producer.from_thread.send, record))
+
+
 @pytest.mark.parametrize(
     "way",
     [
+        send_from_a_thread,
+        send_a_record_from_a_thread,
         send,
         send_nowait,
         send_and_wait,
@@ -166,6 +178,13 @@ async def test_a_value_of_another_type_is_refused_at_the_call_without_being_show
             producer.send_nowait(ORDERS, ORDER, key=wrong["card"].count("1"))
         assert of_key.value.field == "key"
         assert producer.metrics()["record_accepted_total"] == 0
+
+
+async def test_a_value_of_another_type_is_refused_in_the_calling_thread() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        wrong: Any = {"card": "4111 1111"}
+        with pytest.raises(SerializationError, match="takes Order, not dict"):
+            await asyncio.to_thread(producer.from_thread.send, ORDERS, wrong)
 
 
 async def test_a_topics_own_serializer_that_raises_is_named() -> None:
