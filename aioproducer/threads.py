@@ -39,7 +39,7 @@ from aioproducer.sending.topics import check_topic_name
 from aioproducer.sending.waiting_callers import Waiter
 
 if TYPE_CHECKING:
-    from aioproducer.sending.sender import Sender
+    from aioproducer.sending.record_sender import RecordSender
 
 __all__ = ["DeliveryFuture", "FromThread"]
 
@@ -183,7 +183,7 @@ class FromThread(ThreadPath[K, V]):
         path: SendPath[K, V],
         config: ProducerConfig,
         refuse: Callable[[], None],
-        sender: Callable[[], Sender],
+        sender: Callable[[], RecordSender],
         expire_waiters_by: Callable[[float], None],
     ) -> None:
         super().__init__(path, DeliveryFuture)

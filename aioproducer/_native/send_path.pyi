@@ -1,5 +1,5 @@
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Generic, overload
 
@@ -26,6 +26,7 @@ class SendPath(Generic[K, V]):
         serialize_value: SerializerCall | None,
         fails_fast: bool,
     ) -> None: ...
+    def _note_given(self, note: Callable[[Any, Any], object]) -> None: ...
     def _close_path(self) -> None: ...
     def _accept_many(
         self,

@@ -19,7 +19,7 @@ from aioproducer._native.record_batch cimport Delivery, DeliveryWait, measure_he
 from aioproducer._native.serializer_call cimport SerializerCall, TopicSerializers
 
 from functools import partial
-from inspect import iscoroutinefunction
+from inspect import Signature, iscoroutinefunction, signature
 from types import FunctionType, GenericAlias, MethodType
 
 from aioproducer.records import ProducerRecord, TypedTopic
@@ -217,6 +217,7 @@ cdef class SendPath:
     cdef object checked_context   # the last context in which the loop was checked
     cdef tuple last_callback      # the last `on_delivery` and the context of its call
     cdef tuple refused
+    cdef object note_given        # for tests: gets the key and value of each record as given
 
     __class_getitem__ = classmethod(GenericAlias)
 
@@ -231,6 +232,10 @@ cdef class SendPath:
         self.last_callback = None
         self.fails_fast = fails_fast
         self.accumulator = accumulator
+
+    def _note_given(self, note):
+        """Call `note(key, value)` with what each record is made of, before it is accepted."""
+        self.note_given = note
 
     def _close_path(self):
         self.accumulator = None
@@ -439,6 +444,7 @@ cdef class SendPath:
             self._remember_context()
         if self.fails_fast:
             self._refuse_if_down(topic, partition)
+        cdef tuple given = None if self.note_given is None else (key, value)
         if on_delivery is not None:
             on_delivery = self._with_context(on_delivery)
         if headers is not None:
@@ -454,6 +460,8 @@ cdef class SendPath:
         if accumulator is None:
             # A serializer has closed the producer, or started a task that does (eagerly).
             self._refuse_call()
+        if given is not None:
+            self.note_given(*given)
         cdef Delivery delivery = accumulator.accept(
             topic, key, value, partition, headers, timestamp_ms, on_delivery
         )
@@ -589,3 +597,27 @@ def _mark_coroutine_functions():
 
 
 _mark_coroutine_functions()
+
+
+class _SignatureOfCall(Signature):
+    """A signature without `self`, and from which mock therefore must not take away an argument."""
+
+    def bind_partial(self, /, *args, **kwargs):
+        raise TypeError("self is left out already")
+
+
+def _show_signatures_to_mocks():
+    """Have `unittest.mock.create_autospec(Producer)` check the arguments of a call.
+
+    It knows Python's own functions only. Of any other callable it takes the signature of
+    `__call__`, which for a compiled function is `(*args, **kwargs)`. It checks calls by that, and
+    compares them by what is left without the first argument, if that can be had.
+    """
+    for function in (SendPath.send, SendPath.send_nowait, SendPath.send_and_wait):
+        shown = partial(function)
+        own = list(signature(function).parameters.values())
+        shown.__signature__ = _SignatureOfCall(own[1:])
+        function.__call__ = shown
+
+
+_show_signatures_to_mocks()

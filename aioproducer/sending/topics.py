@@ -59,7 +59,7 @@ from aioproducer.sending.partitioner import StickyChoice
 if TYPE_CHECKING:
     from aioproducer._native.queues import WaitingRecord
 
-__all__ = ["TopicInUse", "Topics", "TopicsListener", "check_topic_name"]
+__all__ = ["TopicInUse", "Topics", "TopicsListener", "check_topic_name", "routing_error"]
 
 logger = logging.getLogger(__name__)
 
@@ -79,18 +79,6 @@ _FORGET_EVERY: Final = 1.0
 _IDLE_STEPS: Final = 4
 """How often known topics are forgotten within `metadata_max_idle_ms`. Many at once, since each time
 costs every partition a new epoch."""
-
-
-def check_topic_name(name: str) -> None:
-    """Refuse what Kafka has no topic for.
-
-    Raises:
-        InvalidTopicError: It is no name of a topic.
-    """
-    if not is_topic_name(name):
-        raise InvalidTopicError(
-            f"{name!r} is no topic name", hint=f"A topic name is {TOPIC_NAMES}."
-        )
 
 
 class TopicInUse(CoreTopic):
@@ -266,15 +254,7 @@ class Topics:
 
     def routing_error(self, topic: CoreTopic, error: BaseException) -> KafkaError:
         """The error of a record that got no partition."""
-        if isinstance(error, KafkaError):
-            return error
-        # Without its text, which may show the key.
-        wrapped = KafkaError(
-            f"The partitioner raised {type(error).__name__} for topic {topic.name!r}",
-            hint="The cause of this error says more.",
-        )
-        wrapped.__cause__ = error
-        return wrapped
+        return routing_error(topic.name, error)
 
     # ---- called by the cluster
 
@@ -658,3 +638,28 @@ def _about_topic(error: KafkaError, name: str) -> KafkaError:
         broker=error.broker,
         hint="Kafka takes no name that differs from another topic's only in '.' and '_'.",
     )
+
+
+def check_topic_name(name: str) -> None:
+    """Refuse what is no topic name (org.apache.kafka.common.internals.Topic).
+
+    Raises:
+        InvalidTopicError: Kafka has no such names.
+    """
+    if not is_topic_name(name):
+        raise InvalidTopicError(
+            f"{name!r} is no topic name", hint=f"A topic name is {TOPIC_NAMES}."
+        )
+
+
+def routing_error(topic: str, error: BaseException) -> KafkaError:
+    """The error of a record that got no partition, since the partitioner raised `error`."""
+    if isinstance(error, KafkaError):
+        return error
+    # Without its text, which may show the key.
+    wrapped = KafkaError(
+        f"The partitioner raised {type(error).__name__} for topic {topic!r}",
+        hint="The cause of this error says more.",
+    )
+    wrapped.__cause__ = error
+    return wrapped

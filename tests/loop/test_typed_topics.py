@@ -180,13 +180,6 @@ async def test_a_value_of_another_type_is_refused_at_the_call_without_being_show
         assert producer.metrics()["record_accepted_total"] == 0
 
 
-async def test_a_value_of_another_type_is_refused_in_the_calling_thread() -> None:
-    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
-        wrong: Any = {"card": "4111 1111"}
-        with pytest.raises(SerializationError, match="takes Order, not dict"):
-            await asyncio.to_thread(producer.from_thread.send, ORDERS, wrong)
-
-
 async def test_a_topics_own_serializer_that_raises_is_named() -> None:
     def refuses(value: object) -> bytes:
         raise ValueError("4111 1111")
