@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from aioproducer import BufferExhaustedError, KafkaTimeoutError, Producer
+from aioproducer._native.broker_queues import BrokerQueues
 from aioproducer.testing import FakeCluster
 from tests.support.producing import TOPIC, fast, producing, prove, until
 
@@ -85,7 +86,7 @@ async def test_an_idle_time_before_a_burst_does_not_count() -> None:
         await prove(producer)
         # No call shows from when on the rate counts.
         sender: Any = producer._sender  # pyright: ignore[reportPrivateUsage]
-        queues = sender.broker_queues
+        queues: BrokerQueues = sender.broker_queues
         _, since, _ = queues.lately_delivered()
         await asyncio.sleep(60)
         await prove(producer)
