@@ -39,6 +39,7 @@ from aioproducer.hooks import OAuthToken, UndeliveredRecord
 from aioproducer.producer import Producer
 from aioproducer.records import ProducerRecord, RecordMetadata, TopicPartition
 from aioproducer.sending.undelivered import UndeliveredRecords
+from aioproducer.telemetry.status import ProducerStatus
 from aioproducer.version import __version__
 
 # Of the errors, those that a producer with its default options raises and that a caller can do
@@ -67,6 +68,7 @@ __all__ = [
     "ProducerConfig",
     "ProducerNotStartedError",
     "ProducerRecord",
+    "ProducerStatus",
     "ProtocolError",
     "RecordListTooLargeError",
     "RecordMetadata",

@@ -18,6 +18,7 @@ Admission and cancellation, step by step:
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from aioproducer._native.accumulator import RecordAccumulator
 from aioproducer._native.broker_queues import BrokerQueues
@@ -29,6 +30,13 @@ from aioproducer.network.brokers import Brokers
 from aioproducer.sending.waiting_callers import Waiter, WaitingCallers
 
 __all__ = ["Backpressure"]
+
+
+_RATE_LASTS: Final = 2.0
+"""Seconds without a stored record after which the rate before says nothing."""
+
+_LEAST_SPAN: Final = 0.001
+"""Seconds that a rate spans at least: a loop's clock may stand still."""
 
 
 class Backpressure:
@@ -138,7 +146,7 @@ class Backpressure:
             if waiter is None
             else (waiter.line, waiter.share)
         )
-        return BufferExhaustedError(
+        error = BufferExhaustedError(
             self._full_share(*refused),
             requested_bytes=accumulator.refused_bytes if waiter is None else waiter.size,
             available_bytes=max(0, accumulator.buffer_memory - accumulator.buffer_used),
@@ -151,6 +159,20 @@ class Backpressure:
             last_connect_error=self._brokers.any_connect_error() if bound else None,
             hint=hint,
         )
+        if not isinstance(refused[1], BufferShare):
+            error.suggest_retry_after(self.seconds_to_empty())
+        return error
+
+    def seconds_to_empty(self) -> float | None:
+        """In how many seconds what the buffer holds is stored, at the rate of late.
+
+        None where nothing was stored lately, so that there is no rate.
+        """
+        delivered, since = self._broker_queues.lately_delivered()
+        now = self._clock()
+        if not delivered or now - self._broker_queues.counters.delivered_at > _RATE_LASTS:
+            return None
+        return self._accumulator.buffer_used * max(now - since, _LEAST_SPAN) / delivered
 
     def _full_share(self, line: object, share: object) -> str:
         """Which share of the buffer is full, in words; empty when the whole buffer is."""
