@@ -19,7 +19,7 @@ from aioproducer.integrations.aiohttp import (
 async def pay(request: web.Request) -> web.Response:
     """Answer when the payment is stored, and say where."""
     stored = await request.config_dict[PRODUCER].send_and_wait(
-        "payments", await request.read(), key=request.match_info["card"].encode(), timeout=2
+        "payments", await request.read(), key=request.match_info["card"].encode(), deadline=2
     )
     return web.json_response({"partition": stored.partition, "offset": stored.offset})
 

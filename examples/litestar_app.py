@@ -18,7 +18,7 @@ from aioproducer.integrations.litestar import ProducerDep, ProducerPlugin
 async def pay(card: str, request: Request[Any, Any, Any], producer: ProducerDep) -> dict[str, int]:
     """Answer when the payment is stored, and say where."""
     stored = await producer.send_and_wait(
-        "payments", await request.body(), key=card.encode(), timeout=2
+        "payments", await request.body(), key=card.encode(), deadline=2
     )
     return {"partition": stored.partition, "offset": stored.offset}
 
