@@ -83,7 +83,9 @@ def end_with_parent() -> None:
     """End this process once its standard input is closed."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        # Not by `sys.stdin`: its lock, held by this thread, aborts an interpreter that ends.
+        while os.read(0, 4096):
+            pass
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

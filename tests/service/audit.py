@@ -151,7 +151,9 @@ def audit(
     return findings
 
 
-def _places(log: Iterable[StoredRecord], nonce: str) -> Mapping[tuple[int, int], list[StoredRecord]]:
+def _places(
+    log: Iterable[StoredRecord], nonce: str
+) -> Mapping[tuple[int, int], list[StoredRecord]]:
     places: defaultdict[tuple[int, int], list[StoredRecord]] = defaultdict(list)
     for record in log:
         name = read_value(record.value, nonce)

@@ -28,7 +28,8 @@ _LONGEST_PAUSE = 1.0
 
 _RECONNECT_PAUSE = 0.05
 _PATIENCE = 30.0
-_LONGEST_LISTENING = 0.02
+_LONGEST_LISTENING = 0.1
+_IMPATIENT_PAUSE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,9 @@ class _Client:
             call.ended_at = time.monotonic()
             if call.retry_after is not None:
                 await self._pause(min(call.retry_after, _LONGEST_PAUSE))
+            elif self._is_impatient:
+                # Not to measure how many connections the server takes.
+                await self._pause(_IMPATIENT_PAUSE)
         if self._connection is not None:
             self._connection.hang_up()
 
@@ -164,6 +168,8 @@ class _Client:
                 raise
             call.status = HUNG_UP
             return
+        if response.header("connection") == "close":
+            connection.hang_up()
         call.status = response.status
         retry_after = response.header("retry-after")
         call.retry_after = None if retry_after is None else int(retry_after)

@@ -1,8 +1,8 @@
 """The server: `python -m tests.service.serve APP FD`, started by the runner.
 
 Serves one of the applications on a socket that listens already, as `uvicorn APP
---timeout-graceful-shutdown 10` or aiohttp's `run_app` do, until SIGTERM; with plain asyncio, for all
-alike. What it logs goes to standard error.
+--timeout-graceful-shutdown 10` or aiohttp's `run_app` do, until SIGTERM. All run on plain asyncio.
+What the server logs goes to standard error.
 """
 
 from __future__ import annotations
