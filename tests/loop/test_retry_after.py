@@ -114,3 +114,19 @@ async def test_a_record_that_was_never_sent_has_one() -> None:
             await producer.send_and_wait(TOPIC, b"42")
         assert raised.value.safe_to_resend
         assert raised.value.retry_after == 5
+
+
+async def test_where_one_broker_holds_its_share_the_rate_of_the_others_says_nothing() -> None:
+    async with (
+        FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster,
+        producing(cluster, buffer_memory=44_000, batch_size=0) as producer,
+    ):
+        for partition in range(2):
+            await prove(producer, partition)
+        cluster.hang("produce", node_id=1)
+        with pytest.raises(BufferExhaustedError, match="Records for broker 1") as raised:
+            while True:
+                producer.send_nowait(TOPIC, RECORD, partition=1)
+        await producer.send_and_wait(TOPIC, RECORD, partition=0)
+        assert raised.value.retry_after == 5
+        cluster.release()
