@@ -32,7 +32,15 @@ from tools.kafka import (
 )
 from tools.kafka_zookeeper import ZooKeeperKafka
 
-BROKER_FIXTURES = {"kafka", "kafka39", "kafka21", "kafka3", "secure_kafka", "secure_kafka39"}
+BROKER_FIXTURES = {
+    "kafka",
+    "kafka39",
+    "kafka21",
+    "kafka1",
+    "kafka3",
+    "secure_kafka",
+    "secure_kafka39",
+}
 LEAK_GRACE = 2.0
 MISSING_KAFKA = pytest.StashKey[str]()
 
@@ -177,6 +185,18 @@ def kafka21(_oldest_kafka: NodeControl) -> Iterator[NodeControl]:
     """One broker of the oldest release that is spoken to; it runs again after each test."""
     yield _oldest_kafka
     _oldest_kafka.heal()
+
+
+@pytest.fixture(scope="session")
+def _one_broker(pytestconfig: pytest.Config) -> Iterator[NodeControl]:
+    yield from _running(pytestconfig, start_kafka)
+
+
+@pytest.fixture
+def kafka1(_one_broker: NodeControl) -> Iterator[NodeControl]:
+    """One broker to kill and pause, without others that take over; it runs again after each test."""
+    yield _one_broker
+    _one_broker.heal()
 
 
 @pytest.fixture(scope="session")

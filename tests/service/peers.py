@@ -68,7 +68,8 @@ class _Aiokafka:
         await self._producer.start()
 
     async def send(self, topic: str, value: bytes, key: bytes | None) -> asyncio.Future[Any]:
-        return await self._producer.send(topic, value, key=key)
+        delivery: asyncio.Future[Any] = await self._producer.send(topic, value, key=key)
+        return delivery
 
     def place(self, outcome: Any) -> tuple[int, int]:
         return outcome.partition, outcome.offset

@@ -52,8 +52,8 @@ response, whatever its status.
 * *503*: the application says that the record is not stored.
 * *unknown*: it cannot say (504), or the connection ended without a response, or the client hung up.
   If the record is stored, a client that tries again stores it twice.
-* *202*: clicks, answered before their record is stored; *of them lost*: neither in the log nor given
-  back to the application at its end (`on_undelivered`).
+* *202*: clicks, answered before their record is stored; *of them lost*: neither in the log nor
+  given back to the application at its end (`on_undelivered`).
 * *other faults*: a response with a wrong offset, a record that was given back as surely not stored
   and is in the log, one that nobody sent, another status than these.
 * *first 2xx after*: the end of the fault. *ended after*: SIGTERM.
