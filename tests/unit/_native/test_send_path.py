@@ -666,7 +666,7 @@ def test_nobody_passes_a_caller_who_waits_for_buffer_space_for_the_same_partitio
     with pytest.raises(Refused, match="room"):
         harness.send_nowait(TOPIC, b"v", partition=0)
     assert accumulator.refused_line is harness.core.queue(0)
-    harness.send_nowait(TOPIC, b"v", partition=0)
+    harness.send_nowait(TOPIC, b"v", partition=1)
     assert harness.core.count(1) == 2
 
 
