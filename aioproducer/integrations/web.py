@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast, get_args
 
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import (
@@ -85,9 +85,12 @@ async def open_producer(
     Raises:
         KafkaError: As `Producer.start` does.
         TypeError: The source is a producer, or makes something else.
+        ValueError: `start` is neither of the two.
         WrongEventLoopError: The function returned a producer that was started before: before the
             fork of a worker process (`--preload`), or for another application.
     """
+    if start not in get_args(Start):
+        raise ValueError(f'start must be "wait" or "background", not {start!r}')
     producer = _make(source)
     draining = nullcontext() if drain_seconds is None else drain_on_sigterm(producer, drain_seconds)
     await producer.start(wait=start == "wait")

@@ -24,7 +24,7 @@ from aioproducer.records import ProducerRecord
 from aioproducer.telemetry.status import BrokerStatus
 from aioproducer.testing import FakeCluster
 from tests.support.producing import producing, values
-from tests.support.web import client_of
+from tests.support.web import client_of, logging_kept
 from tools.options_table import PAGE
 
 DOCS = PAGE.parent
@@ -169,7 +169,7 @@ def framework(request: pytest.FixtureRequest) -> Iterator[Any]:
     code = code.replace('Sanic("payments")', f'Sanic("payments{next(NUMBERS)}")')
     names: dict[str, Any] = {"__name__": "docs_application"}
     module = sys.modules["docs_application"] = ModuleType("docs_application")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), logging_kept():
         if name == "Sanic":
             # That a listener runs a little later under ASGI than under Sanic's own server.
             warnings.simplefilter("ignore")

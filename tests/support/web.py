@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Unpack
 
 import httpx
@@ -15,12 +16,27 @@ from aioproducer.config import ProducerOptions
 from aioproducer.testing import FakeCluster
 from tests.support.producing import fast, until
 
-__all__ = ["client_of", "config_for", "served"]
+__all__ = ["client_of", "config_for", "logging_kept", "served"]
 
 
 def config_for(cluster: FakeCluster, **more: Unpack[ProducerOptions]) -> ProducerConfig:
     """Return options for a FakeCluster, with short timeouts."""
     return ProducerConfig(bootstrap_servers=cluster.bootstrap_servers, **fast(**more))
+
+
+@contextmanager
+def logging_kept() -> Generator[None]:
+    """Undo what an application does to the root logger, as Litestar does when it is made."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        for handler in [one for one in root.handlers if one not in handlers]:
+            root.removeHandler(handler)
+            handler.close()
+        root.handlers[:] = handlers
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,7 +13,13 @@ from aioproducer import KafkaConnectionError, KafkaError, Producer
 from aioproducer.integrations.litestar import ProducerDep, ProducerPlugin
 from aioproducer.testing import ErrorCode, FakeCluster
 from tests.support.producing import TOPIC, until, values
-from tests.support.web import client_of, config_for
+from tests.support.web import client_of, config_for, logging_kept
+
+
+@pytest.fixture(autouse=True)
+def _keeps_logging() -> Iterator[None]:
+    with logging_kept():
+        yield
 
 
 @post("/payments")

@@ -21,6 +21,7 @@ from aioproducer import (
     MessageTooLargeError,
     Producer,
     ProducerClosedError,
+    ProducerConfig,
     RecordTooLargeError,
     SerializationError,
     TopicAuthorizationFailedError,
@@ -58,6 +59,13 @@ async def test_what_is_no_source_is_refused(what: str) -> None:
     source: Any = Producer(bootstrap_servers="x:1") if what == "instance" else "x:1"
     with pytest.raises(TypeError, match="give a config"):
         async with open_producer(source):
+            pass
+
+
+async def test_a_start_of_another_name_is_refused() -> None:
+    start: Any = "later"
+    with pytest.raises(ValueError, match="'later'"):
+        async with open_producer(ProducerConfig(bootstrap_servers="x:1"), start=start):
             pass
 
 
