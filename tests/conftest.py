@@ -194,7 +194,7 @@ def _one_broker(pytestconfig: pytest.Config) -> Iterator[NodeControl]:
 
 @pytest.fixture
 def kafka1(_one_broker: NodeControl) -> Iterator[NodeControl]:
-    """One broker to kill and pause, without others that take over; it runs again after each test."""
+    """One broker to kill and pause, with none to take over; it runs again after each test."""
     yield _one_broker
     _one_broker.heal()
 
