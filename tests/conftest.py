@@ -44,6 +44,10 @@ BROKER_FIXTURES = {
 LEAK_GRACE = 2.0
 MISSING_KAFKA = pytest.StashKey[str]()
 
+# The controller takes a silent broker for dead after 9 s by default, and a killed one cannot come
+# back before: most of a test's time.
+_QUICK_TO_RETURN = {"broker.session.timeout.ms": "4000", "broker.heartbeat.interval.ms": "500"}
+
 AnyKafka = TypeVar("AnyKafka", bound=Kafka)
 
 
@@ -189,7 +193,7 @@ def kafka21(_oldest_kafka: NodeControl) -> Iterator[NodeControl]:
 
 @pytest.fixture(scope="session")
 def _one_broker(pytestconfig: pytest.Config) -> Iterator[NodeControl]:
-    yield from _running(pytestconfig, start_kafka)
+    yield from _running(pytestconfig, lambda: start_kafka(config=_QUICK_TO_RETURN))
 
 
 @pytest.fixture
@@ -201,9 +205,7 @@ def kafka1(_one_broker: NodeControl) -> Iterator[NodeControl]:
 
 @pytest.fixture(scope="session")
 def _three_brokers(pytestconfig: pytest.Config) -> Iterator[NodeControl]:
-    # The controller takes a silent broker for dead after 9 s by default: most of a test's time.
-    config = {"broker.session.timeout.ms": "4000", "broker.heartbeat.interval.ms": "500"}
-    yield from _running(pytestconfig, lambda: start_kafka(brokers=3, config=config))
+    yield from _running(pytestconfig, lambda: start_kafka(brokers=3, config=_QUICK_TO_RETURN))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`make service`: the audit finds each broken promise, and the HTTP clients write down the truth."""
+"""`make service`: the audit finds each broken promise; the HTTP clients write down what happens."""
 
 from __future__ import annotations
 

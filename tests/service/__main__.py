@@ -22,6 +22,9 @@ from tests.service.scenarios import SCENARIOS
 from tests.service.serve import APPS, OURS
 from tools.kafka import KafkaUnavailableError, NodeControl, start_kafka
 
+# The controller takes a silent broker for dead after 9 s by default, and a killed one cannot come
+# back before: most of the time of a scenario.
+_BROKER = {"broker.session.timeout.ms": "4000", "broker.heartbeat.interval.ms": "500"}
 _DEFAULT_APPS = ("aioproducer", "aiokafka", "confluent-kafka")
 
 
@@ -31,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     versions = {app: version for app in arguments.app if (version := _version(app))}
     scenarios = [one for one in SCENARIOS if one.name in arguments.only]
     try:
-        with start_kafka() as kafka:
+        with start_kafka(config=_BROKER) as kafka:
             results = Results(
                 arguments.save,
                 kafka.version,

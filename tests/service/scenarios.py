@@ -17,6 +17,8 @@ __all__ = ["SCENARIOS", "Scenario", "Stage"]
 
 _NODE = 1
 _LONGER_THAN_THE_DEADLINE = 5.0
+_TO_COME_BACK = 4.0
+"""Seconds in which every client of a service that works again has been answered."""
 
 
 @dataclass(slots=True)
@@ -107,7 +109,7 @@ def _killed(stage: Stage) -> None:
     stage.say("the broker is started again")
     stage.kafka.start_node(_NODE)
     stage.end("the broker serves")
-    stage.wait(0.4)
+    stage.wait(0.4, at_least=_TO_COME_BACK)
 
 
 def _frozen(stage: Stage) -> None:
@@ -117,7 +119,7 @@ def _frozen(stage: Stage) -> None:
     stage.wait(0.35, at_least=_LONGER_THAN_THE_DEADLINE)
     stage.kafka.resume(_NODE)
     stage.end("the broker goes on")
-    stage.wait(0.4)
+    stage.wait(0.4, at_least=_TO_COME_BACK)
 
 
 SCENARIOS: Sequence[Scenario] = (
