@@ -77,6 +77,8 @@ def _run_all(kafka: NodeControl, results: Results, rounds: int) -> None:
                     say=lambda line: print(f"    {line}", flush=True),
                 )
                 results.outcomes.append(outcome)
+                # Each time: a run that is interrupted leaves what it has found.
+                results.write()
                 print(f"    {_summary(outcome)}", flush=True)
 
 
