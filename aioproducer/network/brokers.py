@@ -82,10 +82,10 @@ class Broker:
         failures: Failed attempts to connect, in a row.
         retry_at: When to try again.
         last_error: The last failure, while it is not connected.
-        is_down: The last attempt to connect failed.
         failed_at: When that was, on the loop's clock.
         down_since: Since when it is known not to work: the last attempt to connect failed, or it
             ended a connection without answering. None while it is connected, or nobody tries.
+        is_down: The last attempt to connect failed.
         unreachable_since: When the first of the failures was.
         is_reported: The log says that it is unreachable.
     """
@@ -118,9 +118,9 @@ class Broker:
         self.failures = 0
         self.retry_at = 0.0
         self.last_error: KafkaError | None = None
-        self.is_down = False
         self.failed_at = 0.0
         self.down_since: float | None = None
+        self.is_down = False
         self.unreachable_since: float | None = None
 
     @property
@@ -448,10 +448,10 @@ class Brokers(Mapping[int, Broker]):
             if broker.unreachable_since is None:
                 broker.unreachable_since = now
             broker.last_error = explained
-            broker.is_down = True
             broker.failed_at = now
             if broker.down_since is None:
                 broker.down_since = now
+            broker.is_down = True
             broker.failures += 1
             broker.retry_at = now + self._reconnect_backoff.after(broker.failures)
             is_final = isinstance(error, AuthenticationError)
