@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,8 @@ _DEFAULT_APPS = ("aioproducer", "aiokafka", "confluent-kafka")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     arguments = _parse(argv)
+    # Also then, end what was started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     versions = {app: version for app in arguments.app if (version := _version(app))}
     scenarios = [one for one in SCENARIOS if one.name in arguments.only]
     try:
