@@ -35,11 +35,13 @@ from aioproducer.errors import (
     UnsupportedVersionError,
     WrongEventLoopError,
 )
+from aioproducer.gathering import gather
 from aioproducer.hooks import OAuthToken, UndeliveredRecord
 from aioproducer.producer import Producer
 from aioproducer.records import ProducerRecord, RecordMetadata, TopicPartition
 from aioproducer.sending.undelivered import UndeliveredRecords
 from aioproducer.telemetry.status import ProducerStatus
+from aioproducer.topic import Topic
 from aioproducer.version import __version__
 
 # Of the errors, those that a producer with its default options raises and that a caller can do
@@ -75,6 +77,7 @@ __all__ = [
     "RecordTooLargeError",
     "SerializationError",
     "TlsError",
+    "Topic",
     "TopicAuthorizationFailedError",
     "TopicPartition",
     "UndeliveredRecord",
@@ -84,4 +87,5 @@ __all__ = [
     "UnsupportedVersionError",
     "WrongEventLoopError",
     "__version__",
+    "gather",
 ]

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
 
 import async_timeout
 
-from aioproducer._native.record_batch import Delivery
+from aioproducer._native.record_batch import Delivery, gather_deliveries
 from aioproducer._native.send_path import SendPath
+from aioproducer._native.serializer_call import SerializerCall
 from aioproducer.background import Background, Timer
 from aioproducer.compression import codec_for
 from aioproducer.config import ProducerConfig, ProducerOptions
@@ -42,7 +43,15 @@ from aioproducer.errors import (
     WrongEventLoopError,
 )
 from aioproducer.hooks import SerializerOption, UndeliveredRecord
-from aioproducer.records import K, ProducerRecord, RecordMetadata, V
+from aioproducer.records import (
+    K,
+    ProducerRecord,
+    RecordMetadata,
+    TopicK,
+    TopicV,
+    TypedTopic,
+    V,
+)
 from aioproducer.sending.queued_send import (
     QueuedAdmission,
     QueuedDelivery,
@@ -56,7 +65,9 @@ from aioproducer.telemetry.metrics import metrics_of_nothing
 from aioproducer.telemetry.status import ProducerState, ProducerStatus, why_unhealthy
 
 if TYPE_CHECKING:
+    from aioproducer.sending.record_sender import RecordSender
     from aioproducer.sending.sender import Sender
+    from aioproducer.threads import FromThread
 
 __all__ = ["Producer", "UndeliveredRecord", "UndeliveredRecords"]
 
@@ -70,6 +81,8 @@ class _State(enum.Enum):
     CLOSED = "closed"
     FORKED = "left behind by a fork"
 
+
+_making_from_thread = threading.Lock()
 
 _open_producers: weakref.WeakSet[Producer[Any, Any]] = weakref.WeakSet()
 
@@ -123,7 +136,7 @@ class Producer(SendPath[K, V]):
             raise TypeError(f"options are given by name: Producer(bootstrap_servers={config!r})")
         elif options:
             raise TypeError("pass a ProducerConfig or options, not both: config.replace(...)")
-        self.config = config
+        self._config = config
         # Here, since in `start` an import would block the loop.
         codec_for(config.compression_type)
         _sender_class()
@@ -132,8 +145,9 @@ class Producer(SendPath[K, V]):
             as_function(config.value_serializer, option="value_serializer"),
         )
         self._state = _State.CREATED
-        self._sender: Sender | None = None
-        self._starting: asyncio.Task[Sender] | None = None
+        self._sender: RecordSender | None = None
+        self._from_thread: FromThread[K, V] | None = None
+        self._starting: asyncio.Task[RecordSender] | None = None
         self._starters = 0
         self._is_draining = False
         self._closing: asyncio.Task[UndeliveredRecords] | None = None
@@ -151,6 +165,11 @@ class Producer(SendPath[K, V]):
     def from_env(cls, prefix: str = "KAFKA_") -> Self:
         """Make a producer from environment variables: `KAFKA_BOOTSTRAP_SERVERS=...`."""
         return cls(ProducerConfig.from_env(prefix))
+
+    @property
+    def config(self) -> ProducerConfig:
+        """The options."""
+        return self._config
 
     def __repr__(self) -> str:
         return f"<Producer client_id={self.config.client_id!r} {self._state.value}>"
@@ -194,13 +213,13 @@ class Producer(SendPath[K, V]):
             if wait or self._starting is not None:
                 await self._start_together(seconds)
             else:
-                sender = _sender_class()(self.config, Background(asyncio.get_running_loop()))
+                sender = self._new_sender(Background(asyncio.get_running_loop()))
                 self._open(sender)
                 sender.start_in_background()
         self._check_loop()
         sender = self._open_sender()
-        if wait and not sender.cluster.is_reached:
-            await sender.cluster.wait_until_reached(seconds)
+        if wait and not sender.is_reached:
+            await sender.wait_until_reached(seconds)
             if not self._is_open():
                 raise self._closed_error()
 
@@ -226,8 +245,12 @@ class Producer(SendPath[K, V]):
         if not starting.cancelled():
             self._take_started(starting)
 
-    async def _connect(self, background: Background, timeout: float) -> Sender:
-        sender = _sender_class()(self.config, background)
+    def _new_sender(self, background: Background) -> RecordSender:
+        # The seam of `testing.MockProducer`, which needs no cluster.
+        return _sender_class()(self.config, background)
+
+    async def _connect(self, background: Background, timeout: float) -> RecordSender:
+        sender = self._new_sender(background)
         try:
             await sender.start(timeout)
         except BaseException:
@@ -235,7 +258,7 @@ class Producer(SendPath[K, V]):
             raise
         return sender
 
-    def _take_started(self, starting: asyncio.Task[Sender]) -> None:
+    def _take_started(self, starting: asyncio.Task[RecordSender]) -> None:
         """Open with the result of a start; the first of its callers to run does that."""
         if self._starting is starting:
             self._starting = None
@@ -256,7 +279,7 @@ class Producer(SendPath[K, V]):
         if not starting.cancelled() and starting.exception() is None:
             await starting.result().close()
 
-    def _open(self, sender: Sender) -> None:
+    def _open(self, sender: RecordSender) -> None:
         self._background = sender.background
         self._space_timer = Timer(sender.background, self._expire_waiters)
         self._sender = sender
@@ -346,7 +369,9 @@ class Producer(SendPath[K, V]):
         if self._delivering_rest is not None:
             self._delivering_rest.reschedule(deadline)
 
-    async def _close(self, sender: Sender) -> UndeliveredRecords:
+    async def _close(self, sender: RecordSender) -> UndeliveredRecords:
+        if self._from_thread is not None:
+            await self._from_thread.finish()
         sender.backpressure.reject_all(self._closed_error)
         self._space_timer.cancel()
         undelivered = sender.begin_close()
@@ -418,10 +443,28 @@ class Producer(SendPath[K, V]):
         deadline: float | None = None,
         return_exceptions: bool,
     ) -> list[RecordMetadata | KafkaError]: ...
+    @overload
     async def send_many(
         self,
-        topic: str,
-        records: Iterable[V | ProducerRecord[K, V]],
+        topic: TypedTopic[TopicK, TopicV],
+        records: Iterable[TopicV | ProducerRecord[Any, Any]],
+        *,
+        deadline: float | None = None,
+        return_exceptions: Literal[False] = False,
+    ) -> list[RecordMetadata]: ...
+    @overload
+    async def send_many(
+        self,
+        topic: TypedTopic[TopicK, TopicV],
+        records: Iterable[TopicV | ProducerRecord[Any, Any]],
+        *,
+        deadline: float | None = None,
+        return_exceptions: bool,
+    ) -> list[RecordMetadata | KafkaError]: ...
+    async def send_many(
+        self,
+        topic: str | TypedTopic[Any, Any],
+        records: Iterable[Any],
         *,
         deadline: float | None = None,
         return_exceptions: bool = False,
@@ -432,7 +475,7 @@ class Producer(SendPath[K, V]):
         accepted.
 
         Args:
-            topic: Where the plain values go.
+            topic: Where the plain values go: a name, or a `Topic`.
             records: Values, or `ProducerRecord`s that name their own topic and the rest.
             deadline: Seconds within which each record must be sent once it is tried, as for
                 `send`.
@@ -461,28 +504,51 @@ class Producer(SendPath[K, V]):
         while accepted < len(values):
             deliveries.append(await self._send_value(topic, values[accepted], deadline))
             accepted = self._accept_many(topic, values, accepted + 1, deliveries, deadline)
-        results: list[RecordMetadata | KafkaError] = []
-        first_error: KafkaError | None = None
-        for delivery in deliveries:
-            try:
-                results.append(await delivery)
-            except KafkaError as error:
-                first_error = first_error or error
-                results.append(error)
-        if first_error is not None and not return_exceptions:
-            raise first_error
-        return results
+        return await gather_deliveries(deliveries, not return_exceptions, False)
 
     def _send_value(
-        self, topic: str, value: V | ProducerRecord[K, V], deadline: float | None
+        self,
+        topic: str | TypedTopic[Any, Any],
+        value: V | ProducerRecord[K, V],
+        deadline: float | None,
     ) -> Coroutine[Any, Any, Delivery]:
         if isinstance(value, ProducerRecord):
             return self.send(cast("ProducerRecord[K, V]", value), deadline=deadline)
         return self.send(topic, value, deadline=deadline)
 
+    # ---- in other threads
+
+    @property
+    def from_thread(self) -> FromThread[K, V]:
+        """Plain calls for other threads than the loop's: `from_thread.send(...)`, `.flush()`.
+
+        Example:
+            future = producer.from_thread.send("payments", b"12.50", key=b"card-1")
+            metadata = future.result(timeout=5)
+        """
+        if self._from_thread is None:
+            with _making_from_thread:
+                if self._from_thread is None:
+                    self._from_thread = self._make_from_thread()
+        return self._from_thread
+
+    def _make_from_thread(self) -> FromThread[K, V]:
+        # Here, since few programs need it.
+        from aioproducer.threads import FromThread
+
+        def sender() -> RecordSender:
+            if self._sender is None:
+                self._refuse_call()
+            assert self._sender is not None
+            return self._sender
+
+        return FromThread(
+            self, self.config, self._refuse_call, sender, lambda at: self._space_timer.set_by(at)
+        )
+
     # ---- looking
 
-    async def partitions_for(self, topic: str) -> tuple[int, ...]:
+    async def partitions_for(self, topic: str | TypedTopic[Any, Any]) -> tuple[int, ...]:
         """Return the ids of a topic's partitions; ask the cluster if they are not known.
 
         Raises:
@@ -490,7 +556,7 @@ class Producer(SendPath[K, V]):
         """
         sender = self._open_sender()
         self._check_loop()
-        return await sender.partitions_for(topic)
+        return await sender.partitions_for(topic.name if isinstance(topic, TypedTopic) else topic)
 
     def metrics(self) -> dict[str, float]:
         """Return counters and gauges, named as in Java with `_` for `-`. Cheap, in any state."""
@@ -588,13 +654,13 @@ class Producer(SendPath[K, V]):
                     hint="The record was not accepted. Send slower, or raise buffer_memory.",
                 ) from None
             # Its deadline may be over in the same turn.
-            sender.withdrawals.look()
+            sender.look_at_deadlines()
             if delivery.done():
                 return delivery.result()
             raise sender.not_yet(delivery, timeout) from None
 
     def _refuse_if_down(self, topic: str, partition: object) -> None:
-        error = self._open_sender().reachability.error_if_down(topic, partition)
+        error = self._open_sender().error_if_down(topic, partition)
         if error is not None:
             raise error
 
@@ -607,12 +673,16 @@ class Producer(SendPath[K, V]):
         field: Literal["key", "value", "headers"],
         value: object,
         cause: Exception | None,
+        serializer: SerializerCall | None,
     ) -> SerializationError:
         configured: SerializerOption | None = None
-        if field != "headers":
+        taker = ""
+        if serializer is not None and serializer not in self._serializers:
+            taker = serializer.taker
+        elif field != "headers":
             config = self.config
             configured = config.key_serializer if field == "key" else config.value_serializer
-        return serialization_error(topic, field, type(value), cause, configured)
+        return serialization_error(topic, field, type(value), cause, configured, taker)
 
     def _header_error(self, topic: str, position: int, header: object) -> SerializationError:
         return header_error(topic, position, header)
@@ -636,7 +706,7 @@ class Producer(SendPath[K, V]):
         )
 
     def _refuse_topic(self, topic: object) -> None:
-        raise InvalidTopicError(f"A topic is a str, not {type(topic).__name__}")
+        raise InvalidTopicError(f"A topic is a str or a Topic, not {type(topic).__name__}")
 
     def _refuse_call(self) -> None:
         """Raise the reason why a call is not possible now."""
@@ -655,11 +725,13 @@ class Producer(SendPath[K, V]):
         raise WrongEventLoopError(
             "The producer was called from another thread than its event loop's"
             f" ({threading.current_thread().name})",
-            hint="Use loop.call_soon_threadsafe(producer.send_nowait, ...).",
+            hint="In other threads use producer.from_thread.send(...).",
         )
 
     def _forked(self) -> None:
         self._close_path()
+        if self._from_thread is not None:
+            self._from_thread.is_left_behind = True
         self._state = _State.FORKED
         if self._sender is not None:
             self._space_timer.cancel()
@@ -677,7 +749,7 @@ class Producer(SendPath[K, V]):
     def _is_open(self) -> bool:
         return self._state is _State.OPEN
 
-    def _open_sender(self) -> Sender:
+    def _open_sender(self) -> RecordSender:
         if self._sender is None or self._state not in (_State.OPEN, _State.CLOSING):
             self._refuse_call()
         assert self._sender is not None

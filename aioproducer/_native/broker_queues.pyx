@@ -752,8 +752,13 @@ cdef class BrokerQueues(RequestOwner):
         return 0
 
     def lately_delivered(self):
-        """The bytes of the buffer that stored records gave back lately, and since when."""
-        return self.counters.bytes_delivered - self.earlier_mark_bytes, self.earlier_mark_at
+        """The bytes of the buffer that stored records gave back lately, since when, and until when.
+        """
+        return (
+            self.counters.bytes_delivered - self.earlier_mark_bytes,
+            self.earlier_mark_at,
+            self.counters.delivered_at,
+        )
 
     cpdef request_done(self, BrokerQueue broker, list queues):
         """Go on after a response was taken: with its partitions, and with its broker."""
@@ -819,7 +824,7 @@ cdef class BrokerQueues(RequestOwner):
             while position < count:
                 batch = <RecordBatch>done[position]
                 position += 1
-                if batch.enrolled is not None:
+                if batch.enrolled is not None or batch.watchers is not None:
                     batch.wake(direct)
         finally:
             # Also when a task that was woken exits the program: the loop wakes the others, or what

@@ -62,7 +62,7 @@ from aioproducer.sending.reachability import Reachability
 from aioproducer.sending.slow_path import SlowPath
 from aioproducer.sending.splitting import BatchSplitter
 from aioproducer.sending.timers import PartitionTimers
-from aioproducer.sending.topics import Topic, Topics
+from aioproducer.sending.topics import TopicInUse, Topics
 from aioproducer.sending.undelivered import UndeliveredRecords
 from aioproducer.sending.unneeded_responses import UnneededResponses
 from aioproducer.sending.withdrawals import Withdrawals
@@ -203,6 +203,15 @@ class Sender:
         """Try to reach the cluster until it answers; meanwhile records wait for metadata."""
         self.cluster.start_in_background(self.topics, self._reached)
 
+    @property
+    def is_reached(self) -> bool:
+        """Whether the cluster has been reached once."""
+        return self.cluster.is_reached
+
+    async def wait_until_reached(self, timeout: float) -> None:
+        """Wait `timeout` seconds at most until the cluster is reached."""
+        await self.cluster.wait_until_reached(timeout)
+
     def _reached(self) -> None:
         if self._config.enable_idempotence:
             self._producer_id.need()
@@ -330,6 +339,14 @@ class Sender:
         """How the producer is, in a state of its lifecycle."""
         return self._health.status(state)
 
+    def look_at_deadlines(self) -> None:
+        """End everything that is due now."""
+        self.withdrawals.look()
+
+    def error_if_down(self, topic: str, partition: object) -> KafkaError | None:
+        """The error for a record of a topic whose brokers are all down; else None."""
+        return self.reachability.error_if_down(topic, partition)
+
     def not_yet(self, delivery: Delivery, waited: float) -> KafkaError:
         """The error of a caller who no longer waits for a record, which goes on."""
         batch = delivery._record_batch()  # pyright: ignore[reportPrivateUsage]
@@ -361,12 +378,14 @@ class Sender:
             waited=waited,
             bound=bound,
             broker=None if leader == NO_LEADER else self.cluster.brokers.name(leader),
-            broker_said=cast("Topic", queue.topic).error,
+            broker_said=cast("TopicInUse", queue.topic).error,
             connect_error=self.cluster.last_connect_error(leader),
             producer_id_error=self._producer_id.last_error,
             throttled_for=self.cluster.throttled_for(leader),
         )
-        error.suggest_retry_after(self.backpressure.seconds_to_empty())
+        if error.last_connect_error is None:
+            # Else the rate is that of before the leader was lost.
+            error.suggest_retry_after(self.backpressure.seconds_to_empty())
         return error
 
     # ---- news from native code (Decisions)

@@ -330,3 +330,39 @@ async def test_details_are_shown_where_they_are_asked_for() -> None:
             answer = await client.get("/internal/ready")
             assert answer.headers["Cache-Control"] == "no-store"
             assert answer.json()["producers"][0]["state"] == "open"
+
+
+@pytest.mark.parametrize("fail_fast", [False, True])
+async def test_what_was_answered_503_during_an_outage_is_stored_once_when_sent_again(
+    fail_fast: bool,
+) -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster:
+        app = FastAPI(lifespan=producer_lifespan(config_for(cluster, fail_fast=fail_fast)))
+        app.add_exception_handler(KafkaError, kafka_error_handler)
+        app.add_api_route("/ready", readiness_endpoint(details=True))
+
+        @app.post("/payments")
+        async def pay(request: FastAPIRequest, producer: ProducerDep) -> None:
+            await producer.send_and_wait(TOPIC, await request.body(), deadline=0.2)
+
+        async with client_of(app) as client:
+            assert (await client.post("/payments", content=b"before")).status_code == 200
+            cluster.refuse(0)
+            cluster.cut(0)
+            statuses: set[int] = set()
+            while "unreachable" not in (await client.get("/ready")).text:
+                # The connection may have been lost with this one on it: a 504.
+                await client.post("/payments", content=b"lost with the connection")
+            for number in range(10):
+                answer = await client.post("/payments", content=b"%d" % number)
+                statuses.add(answer.status_code)
+                assert answer.headers["Retry-After"] == "5"
+            assert statuses == {503}
+            await cluster.accept(0)
+            while '"connected"' not in (await client.get("/ready")).text:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            for number in range(10):
+                answer = await client.post("/payments", content=b"%d" % number)
+                assert answer.status_code == 200
+        stored = [value for value in values(cluster) if value.isdigit()]
+        assert stored == [b"%d" % number for number in range(10)]
