@@ -5,11 +5,14 @@ Run by hand: KAFKA_BOOTSTRAP_SERVERS=localhost:9092 uvicorn examples.fastapi_app
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Sequence
+from pathlib import Path
 
 from fastapi import FastAPI, Request
 
-from aioproducer import KafkaError, ProducerConfig
+from aioproducer import KafkaError, ProducerConfig, UndeliveredRecord
 from aioproducer.integrations.fastapi import (
     ProducerDep,
     kafka_error_handler,
@@ -17,10 +20,23 @@ from aioproducer.integrations.fastapi import (
     readiness_endpoint,
 )
 
+
+def keep(undelivered: Sequence[UndeliveredRecord]) -> None:
+    """Keep what could not be delivered by the end: here in a file, a line for each record."""
+    with Path(os.environ.get("UNDELIVERED", "undelivered.jsonl")).open("a") as file:
+        for each in undelivered:
+            whole = {
+                "topic": each.record.topic,
+                "value": (each.record.value or b"").decode(errors="backslashreplace"),
+                "possibly_persisted": each.error.possibly_persisted,
+            }
+            file.write(json.dumps(whole) + "\n")
+
+
 # For some seconds after SIGTERM requests are still served, while /ready turns them away.
 app = FastAPI(
     lifespan=producer_lifespan(
-        ProducerConfig.from_env,
+        lambda: ProducerConfig.from_env().replace(on_undelivered=keep),
         start="background",
         close_timeout=10,
         drain_seconds=float(os.environ.get("DRAIN_SECONDS", "5")),

@@ -95,6 +95,9 @@ cdef double MARK_EVERY = 0.25
 # Seconds without a request in flight to a broker after which the rate before says nothing.
 cdef double MARK_OUTDATED = 1.0
 
+# Seconds for which a broker may owe a response before it is sent no more.
+cdef double SILENT_AFTER = 1.0
+
 cdef bytes NO_TOPIC_ID = bytes(TOPIC_ID_BYTES)
 
 
@@ -575,7 +578,12 @@ cdef class BrokerQueues(RequestOwner):
         cdef CoreConnection connection
         if broker.in_flight >= self.most_in_flight:
             return None
-        if broker.in_flight and broker.bytes_in_flight >= broker.limit.bytes:
+        if broker.in_flight and (
+            broker.bytes_in_flight >= broker.limit.bytes
+            # What it is not sent can still be withdrawn, and goes to another leader in time. It
+            # would not be answered sooner: a broker handles a connection's requests in turn.
+            or now - broker.heard_at > SILENT_AFTER
+        ):
             return None
         connection = <CoreConnection>broker.connection
         if connection is None or not connection.is_open or connection.is_leaving:

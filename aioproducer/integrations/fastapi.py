@@ -19,16 +19,17 @@ producer.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeAlias
 
 from fastapi import Depends
+from fastapi.requests import HTTPConnection
 
+from aioproducer.integrations import starlette
 from aioproducer.integrations.starlette import (
     Lifespan,
-    get_producer,
     kafka_error_handler,
     producer_lifespan,
-    producer_named,
     readiness_endpoint,
     readiness_route,
 )
@@ -44,6 +45,27 @@ __all__ = [
     "readiness_endpoint",
     "readiness_route",
 ]
+
+
+async def get_producer(connection: HTTPConnection) -> Producer[Any, Any]:
+    """Return the application's producer: a dependency, of a route or a WebSocket.
+
+    Raises:
+        ProducerNotStartedError: There is none; the error says how there would be.
+    """
+    # A coroutine function, here and below: FastAPI runs a plain one in a thread, each time.
+    return starlette.get_producer(connection)
+
+
+def producer_named(name: str) -> Callable[[HTTPConnection], Awaitable[Producer[Any, Any]]]:
+    """Return a `get_producer` for the producer of another name."""
+    get = starlette.producer_named(name)
+
+    async def get_named_producer(connection: HTTPConnection) -> Producer[Any, Any]:
+        return get(connection)
+
+    return get_named_producer
+
 
 ProducerDep: TypeAlias = Annotated[Producer[Any, Any], Depends(get_producer)]
 """The application's producer, as the parameter of a route, a dependency or a WebSocket.

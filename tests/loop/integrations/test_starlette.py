@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, TypedDict
@@ -27,6 +28,7 @@ from aioproducer import (
     ProducerConfig,
     ProducerNotStartedError,
 )
+from aioproducer.integrations import starlette
 from aioproducer.integrations.fastapi import (
     ProducerDep,
     get_producer,
@@ -42,7 +44,8 @@ from tests.support.web import client_of, config_for
 
 
 async def pay(request: Request) -> JSONResponse:
-    stored = await get_producer(request).send_and_wait(TOPIC, await request.body(), timeout=2)
+    producer = starlette.get_producer(request)
+    stored = await producer.send_and_wait(TOPIC, await request.body(), timeout=2)
     return JSONResponse({"offset": stored.offset})
 
 
@@ -252,6 +255,26 @@ def test_without_a_lifespan_the_error_says_what_to_do() -> None:
     client = TestClient(fastapi_app(ProducerConfig(bootstrap_servers="localhost:9092")))
     with pytest.raises(ProducerNotStartedError, match="as a context manager"):
         client.post("/payments", content=b"42")
+
+
+async def test_the_dependency_costs_no_thread() -> None:
+    # FastAPI runs dependencies that are plain functions in a pool of threads.
+    app = FastAPI()
+
+    @app.post("/payments")
+    async def pay_twice(_producer: ProducerDep, _audit: Audit) -> None:
+        pass
+
+    producer = Producer[Any, Any](bootstrap_servers="localhost:9092")
+
+    async def with_state(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "state": {"producer": producer, "audit": producer}}, receive, send)
+
+    before = set(threading.enumerate())
+    transport = httpx.ASGITransport(with_state)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        assert (await client.post("/payments")).status_code == 200
+    assert set(threading.enumerate()) <= before
 
 
 async def test_a_dependency_override_gives_the_routes_another_producer() -> None:
