@@ -419,6 +419,9 @@ cdef class SendPath:
 
         Returns None when there is no buffer space; then `_take_refused` gives the record.
         """
+        # First: a MockProducer starts here, and has its serializers from then on.
+        if self.accumulator is None or PyThread_get_thread_ident() != self.thread_id:
+            self._refuse_call()
         cdef SerializerCall serialize_key = self.serialize_key
         cdef SerializerCall serialize_value = self.serialize_value
         cdef TopicSerializers of_topic
@@ -436,8 +439,6 @@ cdef class SendPath:
                     serialize_key = of_topic.key
                 if of_topic.value is not None:
                     serialize_value = of_topic.value
-        if self.accumulator is None or PyThread_get_thread_ident() != self.thread_id:
-            self._refuse_call()
         # Another loop runs in another context. So the running loop is checked once per context:
         # a check for each record would be an eighth of its cost.
         if current_context() != <PyObject*>self.checked_context and self._check_running_loop():

@@ -200,6 +200,8 @@ cdef class ThreadPath:
         """
         cdef SendPath path = self.path
         cdef double span = 0 if deadline is None else seconds_of(deadline, "deadline")
+        if path.accumulator is None or PyThread_get_thread_ident() == path.thread_id:
+            self._refuse_send()
         cdef SerializerCall serialize_key = path.serialize_key
         cdef SerializerCall serialize_value = path.serialize_value
         cdef TopicSerializers of_topic
@@ -217,8 +219,6 @@ cdef class ThreadPath:
                     serialize_key = of_topic.key
                 if of_topic.value is not None:
                     serialize_value = of_topic.value
-        if path.accumulator is None or PyThread_get_thread_ident() == path.thread_id:
-            self._refuse_send()
         if headers is not None:
             headers = path._check_headers(topic, headers)
         value = bytes_of(path, topic, "value", value, headers, serialize_value)
