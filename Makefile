@@ -119,6 +119,10 @@ bench-compare: .venv/bench  ## Measure, and fail if it is slower than the newest
 chaos: .venv/bench  ## Break three brokers under this producer and its peers, and audit each record.
 	@$(VENV) -m tests.chaos $(CHAOS)
 
+.PHONY: service
+service: .venv/bench  ## Break what a web service needs under HTTP clients, and audit each response.
+	@$(VENV) -m tests.service $(SERVICE)
+
 .PHONY: profile
 profile: .venv/bench  ## Show where a record's nanoseconds go, by perf or py-spy.
 	@$(VENV) -m benchmarks.profiling

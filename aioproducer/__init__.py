@@ -38,10 +38,13 @@ from aioproducer.errors import (
     UnsupportedVersionError,
     WrongEventLoopError,
 )
+from aioproducer.gathering import gather
 from aioproducer.hooks import OAuthToken, UndeliveredRecord
 from aioproducer.producer import Producer
 from aioproducer.records import ProducerRecord, RecordMetadata, TopicPartition
 from aioproducer.sending.undelivered import UndeliveredRecords
+from aioproducer.telemetry.status import ProducerStatus
+from aioproducer.topic import Topic
 from aioproducer.version import __version__
 
 # Of the errors, those that a producer with its default options raises and that a caller can do
@@ -70,12 +73,14 @@ __all__ = [
     "ProducerConfig",
     "ProducerNotStartedError",
     "ProducerRecord",
+    "ProducerStatus",
     "ProtocolError",
     "RecordListTooLargeError",
     "RecordMetadata",
     "RecordTooLargeError",
     "SerializationError",
     "TlsError",
+    "Topic",
     "TopicAuthorizationFailedError",
     "TopicPartition",
     "TransactionAbortedError",
@@ -88,4 +93,5 @@ __all__ = [
     "UnsupportedVersionError",
     "WrongEventLoopError",
     "__version__",
+    "gather",
 ]

@@ -4,7 +4,8 @@ The native `SendPath` has the calls that run once per record. Here is what runs 
 waiting caller, or per producer. Owns the sender, which owns everything below.
 
 States: created -> open -> closing -> closed. Only an open producer accepts records. A start that
-failed leaves it created. `close` works in every state and any number of times.
+failed leaves it created; `start(wait=False)` opens it at once, and its status is "starting" until
+the cluster is reached. `close` works in every state and any number of times.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
 
 import async_timeout
 
-from aioproducer._native.record_batch import Delivery
+from aioproducer._native.record_batch import Delivery, gather_deliveries
 from aioproducer._native.send_path import SendPath
+from aioproducer._native.serializer_call import SerializerCall
 from aioproducer.background import Background, Timer
 from aioproducer.compression import codec_for
 from aioproducer.config import ProducerConfig, ProducerOptions
@@ -43,7 +45,15 @@ from aioproducer.errors import (
     WrongEventLoopError,
 )
 from aioproducer.hooks import SerializerOption, UndeliveredRecord
-from aioproducer.records import K, ProducerRecord, RecordMetadata, V
+from aioproducer.records import (
+    K,
+    ProducerRecord,
+    RecordMetadata,
+    TopicK,
+    TopicV,
+    TypedTopic,
+    V,
+)
 from aioproducer.sending.queued_send import (
     QueuedAdmission,
     QueuedDelivery,
@@ -54,6 +64,7 @@ from aioproducer.sending.undelivered import UndeliveredRecords
 from aioproducer.sending.waiting_callers import Waiter
 from aioproducer.serialization import as_function, header_error, serialization_error
 from aioproducer.telemetry.metrics import metrics_of_nothing
+from aioproducer.telemetry.status import ProducerState, ProducerStatus, why_unhealthy
 from aioproducer.transactions.block import transaction_of
 from aioproducer.transactions.offsets import (
     ConsumerGroupMetadata,
@@ -63,8 +74,10 @@ from aioproducer.transactions.offsets import (
 )
 
 if TYPE_CHECKING:
+    from aioproducer.sending.record_sender import RecordSender
     from aioproducer.sending.sender import Sender
     from aioproducer.transactions.transactions import Transactions
+    from aioproducer.threads import FromThread
 
 __all__ = ["Producer", "UndeliveredRecord", "UndeliveredRecords"]
 
@@ -78,6 +91,8 @@ class _State(enum.Enum):
     CLOSED = "closed"
     FORKED = "left behind by a fork"
 
+
+_making_from_thread = threading.Lock()
 
 _open_producers: weakref.WeakSet[Producer[Any, Any]] = weakref.WeakSet()
 
@@ -131,7 +146,7 @@ class Producer(SendPath[K, V]):
             raise TypeError(f"options are given by name: Producer(bootstrap_servers={config!r})")
         elif options:
             raise TypeError("pass a ProducerConfig or options, not both: config.replace(...)")
-        self.config = config
+        self._config = config
         # Here, since in `start` an import would block the loop.
         codec_for(config.compression_type)
         _sender_class()
@@ -140,9 +155,11 @@ class Producer(SendPath[K, V]):
             as_function(config.value_serializer, option="value_serializer"),
         )
         self._state = _State.CREATED
-        self._sender: Sender | None = None
-        self._starting: asyncio.Task[Sender] | None = None
+        self._sender: RecordSender | None = None
+        self._from_thread: FromThread[K, V] | None = None
+        self._starting: asyncio.Task[RecordSender] | None = None
         self._starters = 0
+        self._is_draining = False
         self._closing: asyncio.Task[UndeliveredRecords] | None = None
         self._close_deadline: float | None = None
         self._delivering_rest: asyncio.Timeout | None = None
@@ -159,27 +176,43 @@ class Producer(SendPath[K, V]):
         """Make a producer from environment variables: `KAFKA_BOOTSTRAP_SERVERS=...`."""
         return cls(ProducerConfig.from_env(prefix))
 
+    @property
+    def config(self) -> ProducerConfig:
+        """The options."""
+        return self._config
+
     def __repr__(self) -> str:
         return f"<Producer client_id={self.config.client_id!r} {self._state.value}>"
 
     # ---- lifecycle
 
-    async def start(self, timeout: float | None = None) -> None:
+    async def start(self, timeout: float | None = None, *, wait: bool = True) -> None:
         """Connect to the cluster. Starting again does nothing; `async with` does it for you.
 
         Returns when one broker answered. Cancelling leaves the producer as it was.
 
+        With `wait=False` it returns at once, and connecting goes on until it succeeds or the
+        producer is closed: `status()` says `"starting"` and why. Records are accepted meanwhile;
+        each waits for `max_block_ms`, and then fails as not stored. `start()` may be called again
+        to wait.
+
         Args:
             timeout: Seconds to try; None for `max_block_ms`. A call during another caller's start
                 waits for that one.
+            wait: Whether to return only when a broker answered.
 
         Raises:
             KafkaConnectionError: No bootstrap server answered in time; the error names each
                 address and why.
+            ListenerMismatchError, AuthenticationError: The brokers refuse this client, or speak
+                another security protocol; raised as soon as that is certain.
             ProducerClosedError: The producer was closed, before or meanwhile.
         """
         if timeout is not None and timeout <= 0:
             raise ValueError(f"timeout must be more than 0 seconds, not {timeout}")
+        if timeout is not None and not wait:
+            raise ValueError("timeout is for wait=True: with wait=False there is no end of trying")
+        seconds = self.config.max_block_ms / 1000 if timeout is None else timeout
         while self._state is not _State.OPEN:
             if self._state is _State.FORKED:
                 self._refuse_call()
@@ -187,30 +220,47 @@ class Producer(SendPath[K, V]):
                 raise ProducerClosedError(
                     "A closed producer cannot be started again: make a new one"
                 )
-            starting = self._starting
-            if starting is None:
-                background = Background(asyncio.get_running_loop())
-                seconds = self.config.max_block_ms / 1000 if timeout is None else timeout
-                starting = self._starting = background.create_task(
-                    self._connect(background, seconds), name="aioproducer-start"
-                )
-            self._starters += 1
-            try:
-                await asyncio.wait([starting])
-            except asyncio.CancelledError:
-                # Before the await, so that a caller who comes meanwhile begins another start.
-                self._starters -= 1
-                if not self._starters:
-                    await self._stop_starting()
-                raise
-            self._starters -= 1
-            # A cancelled start means that the producer was closed.
-            if not starting.cancelled():
-                self._take_started(starting)
+            if wait or self._starting is not None:
+                await self._start_together(seconds)
+            else:
+                sender = self._new_sender(Background(asyncio.get_running_loop()))
+                self._open(sender)
+                sender.start_in_background()
         self._check_loop()
+        sender = self._open_sender()
+        if wait and not sender.is_reached:
+            await sender.wait_until_reached(seconds)
+            if not self._is_open():
+                raise self._closed_error()
 
-    async def _connect(self, background: Background, timeout: float) -> Sender:
-        sender = _sender_class()(self.config, background)
+    async def _start_together(self, seconds: float) -> None:
+        """Begin a start, or join the one that another caller began."""
+        starting = self._starting
+        if starting is None:
+            background = Background(asyncio.get_running_loop())
+            starting = self._starting = background.create_task(
+                self._connect(background, seconds), name="aioproducer-start"
+            )
+        self._starters += 1
+        try:
+            await asyncio.wait([starting])
+        except asyncio.CancelledError:
+            # Before the await, so that a caller who comes meanwhile begins another start.
+            self._starters -= 1
+            if not self._starters:
+                await self._stop_starting()
+            raise
+        self._starters -= 1
+        # A cancelled start means that the producer was closed.
+        if not starting.cancelled():
+            self._take_started(starting)
+
+    def _new_sender(self, background: Background) -> RecordSender:
+        # The seam of `testing.MockProducer`, which needs no cluster.
+        return _sender_class()(self.config, background)
+
+    async def _connect(self, background: Background, timeout: float) -> RecordSender:
+        sender = self._new_sender(background)
         try:
             await sender.start(timeout)
         except BaseException:
@@ -218,7 +268,7 @@ class Producer(SendPath[K, V]):
             raise
         return sender
 
-    def _take_started(self, starting: asyncio.Task[Sender]) -> None:
+    def _take_started(self, starting: asyncio.Task[RecordSender]) -> None:
         """Open with the result of a start; the first of its callers to run does that."""
         if self._starting is starting:
             self._starting = None
@@ -239,7 +289,7 @@ class Producer(SendPath[K, V]):
         if not starting.cancelled() and starting.exception() is None:
             await starting.result().close()
 
-    def _open(self, sender: Sender) -> None:
+    def _open(self, sender: RecordSender) -> None:
         self._background = sender.background
         self._space_timer = Timer(sender.background, self._expire_waiters)
         self._sender = sender
@@ -250,7 +300,7 @@ class Producer(SendPath[K, V]):
         self._state = _State.OPEN
         _open_producers.add(self)
 
-    def _accept_records(self, sender: Sender) -> None:
+    def _accept_records(self, sender: RecordSender) -> None:
         self._open_path(
             sender.accumulator,
             *self._serializers,
@@ -267,6 +317,14 @@ class Producer(SendPath[K, V]):
         sender = self._open_sender()
         self._check_loop()
         await sender.flush()
+
+    def drain(self) -> None:
+        """Say by `status()` from now on that the process is about to end.
+
+        So a readiness probe turns traffic away, while records are accepted and sent as before:
+        requests in progress finish. `close` follows. May be called in any state, and again.
+        """
+        self._is_draining = True
 
     async def close(self, timeout: float | None = None) -> UndeliveredRecords:
         """Deliver what was accepted, then release everything. Closing again does nothing.
@@ -305,7 +363,11 @@ class Producer(SendPath[K, V]):
         return await asyncio.shield(self._closing)
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        if self._is_open():
+            # Started before, maybe with wait=False: that is not waited for here.
+            self._check_loop()
+        else:
+            await self.start()
         return self
 
     async def __aexit__(
@@ -328,7 +390,9 @@ class Producer(SendPath[K, V]):
         if self._delivering_rest is not None:
             self._delivering_rest.reschedule(deadline)
 
-    async def _close(self, sender: Sender) -> UndeliveredRecords:
+    async def _close(self, sender: RecordSender) -> UndeliveredRecords:
+        if self._from_thread is not None:
+            await self._from_thread.finish()
         sender.backpressure.reject_all(self._closed_error)
         self._space_timer.cancel()
         undelivered = sender.begin_close()
@@ -499,10 +563,28 @@ class Producer(SendPath[K, V]):
         deadline: float | None = None,
         return_exceptions: bool,
     ) -> list[RecordMetadata | KafkaError]: ...
+    @overload
     async def send_many(
         self,
-        topic: str,
-        records: Iterable[V | ProducerRecord[K, V]],
+        topic: TypedTopic[TopicK, TopicV],
+        records: Iterable[TopicV | ProducerRecord[Any, Any]],
+        *,
+        deadline: float | None = None,
+        return_exceptions: Literal[False] = False,
+    ) -> list[RecordMetadata]: ...
+    @overload
+    async def send_many(
+        self,
+        topic: TypedTopic[TopicK, TopicV],
+        records: Iterable[TopicV | ProducerRecord[Any, Any]],
+        *,
+        deadline: float | None = None,
+        return_exceptions: bool,
+    ) -> list[RecordMetadata | KafkaError]: ...
+    async def send_many(
+        self,
+        topic: str | TypedTopic[Any, Any],
+        records: Iterable[Any],
         *,
         deadline: float | None = None,
         return_exceptions: bool = False,
@@ -513,7 +595,7 @@ class Producer(SendPath[K, V]):
         accepted.
 
         Args:
-            topic: Where the plain values go.
+            topic: Where the plain values go: a name, or a `Topic`.
             records: Values, or `ProducerRecord`s that name their own topic and the rest.
             deadline: Seconds within which each record must be sent once it is tried, as for
                 `send`.
@@ -542,28 +624,51 @@ class Producer(SendPath[K, V]):
         while accepted < len(values):
             deliveries.append(await self._send_value(topic, values[accepted], deadline))
             accepted = self._accept_many(topic, values, accepted + 1, deliveries, deadline)
-        results: list[RecordMetadata | KafkaError] = []
-        first_error: KafkaError | None = None
-        for delivery in deliveries:
-            try:
-                results.append(await delivery)
-            except KafkaError as error:
-                first_error = first_error or error
-                results.append(error)
-        if first_error is not None and not return_exceptions:
-            raise first_error
-        return results
+        return await gather_deliveries(deliveries, not return_exceptions, False)
 
     def _send_value(
-        self, topic: str, value: V | ProducerRecord[K, V], deadline: float | None
+        self,
+        topic: str | TypedTopic[Any, Any],
+        value: V | ProducerRecord[K, V],
+        deadline: float | None,
     ) -> Coroutine[Any, Any, Delivery]:
         if isinstance(value, ProducerRecord):
             return self.send(cast("ProducerRecord[K, V]", value), deadline=deadline)
         return self.send(topic, value, deadline=deadline)
 
+    # ---- in other threads
+
+    @property
+    def from_thread(self) -> FromThread[K, V]:
+        """Plain calls for other threads than the loop's: `from_thread.send(...)`, `.flush()`.
+
+        Example:
+            future = producer.from_thread.send("payments", b"12.50", key=b"card-1")
+            metadata = future.result(timeout=5)
+        """
+        if self._from_thread is None:
+            with _making_from_thread:
+                if self._from_thread is None:
+                    self._from_thread = self._make_from_thread()
+        return self._from_thread
+
+    def _make_from_thread(self) -> FromThread[K, V]:
+        # Here, since few programs need it.
+        from aioproducer.threads import FromThread
+
+        def sender() -> RecordSender:
+            if self._sender is None:
+                self._refuse_call()
+            assert self._sender is not None
+            return self._sender
+
+        return FromThread(
+            self, self.config, self._refuse_call, sender, lambda at: self._space_timer.set_by(at)
+        )
+
     # ---- looking
 
-    async def partitions_for(self, topic: str) -> tuple[int, ...]:
+    async def partitions_for(self, topic: str | TypedTopic[Any, Any]) -> tuple[int, ...]:
         """Return the ids of a topic's partitions; ask the cluster if they are not known.
 
         Raises:
@@ -571,7 +676,7 @@ class Producer(SendPath[K, V]):
         """
         sender = self._open_sender()
         self._check_loop()
-        return await sender.partitions_for(topic)
+        return await sender.partitions_for(topic.name if isinstance(topic, TypedTopic) else topic)
 
     def metrics(self) -> dict[str, float]:
         """Return counters and gauges, named as in Java with `_` for `-`. Cheap, in any state."""
@@ -579,11 +684,30 @@ class Producer(SendPath[K, V]):
             return self._sender.metrics()
         return metrics_of_nothing(self.config)
 
-    def status(self) -> dict[str, Any]:
-        """Return the state, the brokers, the buffer and the last error, for a health check."""
-        sender = self._sender
-        state = {"state": self._state.value, "client_id": self.config.client_id}
-        return state if sender is None else {**state, **sender.status()}
+    def status(self) -> ProducerStatus:
+        """Return how the producer is: healthy or why not, brokers, buffer, last error.
+
+        Works in every state, also before `start` and after `close`. Costs some microseconds for
+        each broker, topic in use and partition that has records without an outcome.
+
+        Example:
+            status = producer.status()
+            if not status.healthy:
+                print(status.reason)
+        """
+        state: ProducerState = self._state.value
+        if state == "created" and self._starting is not None:
+            state = "starting"
+        if state == "open" and self._is_draining:
+            state = "draining"
+        if self._sender is not None:
+            return self._sender.status(state)
+        return ProducerStatus(
+            healthy=False,
+            reason=why_unhealthy(state),
+            state=state,
+            client_id=self.config.client_id,
+        )
 
     # ---- called by the send path
 
@@ -652,7 +776,7 @@ class Producer(SendPath[K, V]):
                 self._failed_at_call(no_space)
                 raise no_space from None
             # Its deadline may be over in the same turn.
-            sender.withdrawals.look()
+            sender.look_at_deadlines()
             if delivery.done():
                 return delivery.result()
             raise sender.not_yet(delivery, timeout) from None
@@ -669,7 +793,7 @@ class Producer(SendPath[K, V]):
         transactions.record_failed(error)
 
     def _refuse_if_down(self, topic: str, partition: object) -> None:
-        error = self._open_sender().reachability.error_if_down(topic, partition)
+        error = self._open_sender().error_if_down(topic, partition)
         if error is not None:
             raise error
 
@@ -684,12 +808,16 @@ class Producer(SendPath[K, V]):
         field: Literal["key", "value", "headers"],
         value: object,
         cause: Exception | None,
+        serializer: SerializerCall | None,
     ) -> SerializationError:
         configured: SerializerOption | None = None
-        if field != "headers":
+        taker = ""
+        if serializer is not None and serializer not in self._serializers:
+            taker = serializer.taker
+        elif field != "headers":
             config = self.config
             configured = config.key_serializer if field == "key" else config.value_serializer
-        return serialization_error(topic, field, type(value), cause, configured)
+        return serialization_error(topic, field, type(value), cause, configured, taker)
 
     def _header_error(self, topic: str, position: int, header: object) -> SerializationError:
         return header_error(topic, position, header)
@@ -713,7 +841,7 @@ class Producer(SendPath[K, V]):
         )
 
     def _refuse_topic(self, topic: object) -> None:
-        raise InvalidTopicError(f"A topic is a str, not {type(topic).__name__}")
+        raise InvalidTopicError(f"A topic is a str or a Topic, not {type(topic).__name__}")
 
     def _refuse_call(self) -> None:
         """Raise the reason why a call is not possible now."""
@@ -735,11 +863,13 @@ class Producer(SendPath[K, V]):
         raise WrongEventLoopError(
             "The producer was called from another thread than its event loop's"
             f" ({threading.current_thread().name})",
-            hint="Use loop.call_soon_threadsafe(producer.send_nowait, ...).",
+            hint="In other threads use producer.from_thread.send(...).",
         )
 
     def _forked(self) -> None:
         self._close_path()
+        if self._from_thread is not None:
+            self._from_thread.is_left_behind = True
         self._state = _State.FORKED
         if self._sender is not None:
             self._space_timer.cancel()
@@ -754,7 +884,10 @@ class Producer(SendPath[K, V]):
         # A method: a type checker assumes that an await leaves an attribute unchanged.
         return self._state is _State.CREATED
 
-    def _open_sender(self) -> Sender:
+    def _is_open(self) -> bool:
+        return self._state is _State.OPEN
+
+    def _open_sender(self) -> RecordSender:
         if self._sender is None or self._state not in (_State.OPEN, _State.CLOSING):
             self._refuse_call()
         assert self._sender is not None

@@ -32,9 +32,21 @@ from tools.kafka import (
 )
 from tools.kafka_zookeeper import ZooKeeperKafka
 
-BROKER_FIXTURES = {"kafka", "kafka39", "kafka21", "kafka3", "secure_kafka", "secure_kafka39"}
+BROKER_FIXTURES = {
+    "kafka",
+    "kafka39",
+    "kafka21",
+    "kafka1",
+    "kafka3",
+    "secure_kafka",
+    "secure_kafka39",
+}
 LEAK_GRACE = 2.0
 MISSING_KAFKA = pytest.StashKey[str]()
+
+# The controller takes a silent broker for dead after 9 s by default, and a killed one cannot come
+# back before: most of a test's time.
+_QUICK_TO_RETURN = {"broker.session.timeout.ms": "4000", "broker.heartbeat.interval.ms": "500"}
 
 AnyKafka = TypeVar("AnyKafka", bound=Kafka)
 
@@ -180,10 +192,20 @@ def kafka21(_oldest_kafka: NodeControl) -> Iterator[NodeControl]:
 
 
 @pytest.fixture(scope="session")
+def _one_broker(pytestconfig: pytest.Config) -> Iterator[NodeControl]:
+    yield from _running(pytestconfig, lambda: start_kafka(config=_QUICK_TO_RETURN))
+
+
+@pytest.fixture
+def kafka1(_one_broker: NodeControl) -> Iterator[NodeControl]:
+    """One broker to kill and pause, with none to take over; it runs again after each test."""
+    yield _one_broker
+    _one_broker.heal()
+
+
+@pytest.fixture(scope="session")
 def _three_brokers(pytestconfig: pytest.Config) -> Iterator[NodeControl]:
-    # The controller takes a silent broker for dead after 9 s by default: most of a test's time.
-    config = {"broker.session.timeout.ms": "4000", "broker.heartbeat.interval.ms": "500"}
-    yield from _running(pytestconfig, lambda: start_kafka(brokers=3, config=config))
+    yield from _running(pytestconfig, lambda: start_kafka(brokers=3, config=_QUICK_TO_RETURN))
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ from benchmarks.jobs import (
     spread_keys,
 )
 from benchmarks.results import ContenderResult, Run, WorkloadResult
-from benchmarks.route import load
 from benchmarks.route.children import busy_loops, child, cpu_seconds, parse_cpu_seconds
 from benchmarks.route.measure import records_per_request
+from benchmarks.route.responses import response_of
 from benchmarks.runner import in_turn
 from benchmarks.summary import sentence
 from benchmarks.workloads import FULL, QUICK, Metric, Workload
@@ -247,11 +247,24 @@ def test_processor_time_is_read_behind_a_name_with_spaces() -> None:
 
 def test_a_response_is_whole_once_its_body_is() -> None:
     head = b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n"
-    assert load.body_of(head[:-2]) is None
-    assert load.body_of(head + b'{"offset":1') is None
-    assert load.body_of(head + b'{"offset":1}') == b'{"offset":1}'
-    with pytest.raises(ConnectionError, match="500"):
-        load.body_of(b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n")
+    assert response_of(head[:-2]) is None
+    assert response_of(head + b'{"offset":1') is None
+    response = response_of(head + b'{"offset":1}')
+    assert response is not None
+    assert (response.status, response.body) == (200, b'{"offset":1}')
+
+
+def test_a_header_of_a_response_is_found_however_it_is_written() -> None:
+    head = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 7\r\n\r\n"
+    response = response_of(head)
+    assert response is not None
+    assert (response.status, response.header("retry-after")) == (503, "7")
+    assert response.header("server") is None
+
+
+def test_a_response_without_a_length_is_refused() -> None:
+    with pytest.raises(ConnectionError, match="Content-Length"):
+        response_of(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
 
 
 def test_records_per_request_are_those_between_two_looks() -> None:

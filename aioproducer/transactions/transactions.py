@@ -171,6 +171,7 @@ class Transactions:
         """Partitions and groups that are being added."""
         self._adding: asyncio.Task[None] | None = None
         self._needs_epoch = False
+        self._starting: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._timed_out = ""
         """The call that timed out, and has to be repeated before any other."""
@@ -192,6 +193,10 @@ class Transactions:
             self._epoch,
         )
 
+    def start_in_background(self) -> None:
+        """Do so in the background; the first transaction waits for it."""
+        self._starting = self._run(self.start(), "start-transactions")
+
     def start_timeout_error(self, timeout: float) -> KafkaError:
         """The error of a start that got no producer id in time."""
         return self._timeout_error(timeout, "the transaction coordinator to give a producer id", "")
@@ -199,6 +204,8 @@ class Transactions:
     async def begin(self) -> None:
         """Begin a transaction; waits for the end of the one before, if its caller did not."""
         self._refuse_others("begin")
+        if self._starting is not None and self.state.state is State.UNINITIALIZED:
+            await self._wait(self._starting, "begin", "the transaction coordinator")
         if self._ending is not None and not self._ending.done():
             await self._wait(self._ending, "begin", "the end of the last transaction")
         self._ending = None
@@ -244,7 +251,8 @@ class Transactions:
 
     async def close(self) -> None:
         """End the tasks."""
-        tasks = [task for task in (self._ending, self._adding, *self._working) if task is not None]
+        all_tasks = (self._starting, self._ending, self._adding, *self._working)
+        tasks = [task for task in all_tasks if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

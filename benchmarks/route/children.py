@@ -10,9 +10,10 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 __all__ = ["busy_loops", "child", "cpu_seconds", "end_with_parent", "parse_cpu_seconds"]
 
@@ -23,16 +24,27 @@ _STOP_TIMEOUT = 20.0
 
 @contextmanager
 def child(
-    *arguments: str, pass_fds: Sequence[int] = ()
+    *arguments: str,
+    pass_fds: Sequence[int] = (),
+    log: TextIO | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> Generator[subprocess.Popen[str], None, None]:
-    """Run `python ARGUMENTS` for as long as the block takes; terminate it at the end."""
+    """Run `python ARGUMENTS` for as long as the block takes; terminate it at the end.
+
+    Args:
+        *arguments: Python's.
+        pass_fds: What else it inherits.
+        log: Where its standard error goes, if it may say more than a pipe holds.
+        environ: Its whole environment; None for ours.
+    """
     process = subprocess.Popen(
         [sys.executable, *arguments],
         cwd=_ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.PIPE if log is None else log,
         text=True,
+        env=environ,
         pass_fds=pass_fds,
     )
     try:
@@ -71,7 +83,9 @@ def end_with_parent() -> None:
     """End this process once its standard input is closed."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        # Not by `sys.stdin`: its lock, held by this thread, aborts an interpreter that ends.
+        while os.read(0, 4096):
+            pass
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

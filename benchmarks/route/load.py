@@ -15,14 +15,14 @@ from dataclasses import asdict, dataclass
 from typing import Self, cast
 
 from benchmarks.jobs import percentiles
+from benchmarks.route.responses import response_of
 
-__all__ = ["WARM_UP", "Answer", "body_of"]
+__all__ = ["WARM_UP", "Answer"]
 
 WARM_UP = 0.7
 """Seconds of requests before those that count."""
 
 _GRACE = 30.0
-_CONTENT_LENGTH = b"content-length: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +47,6 @@ class Answer:
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote."""
         return cls(**json.loads(text))
-
-
-def body_of(received: bytes) -> bytes | None:
-    """Return the body of a response, or None while some of it is missing.
-
-    Raises:
-        ConnectionError: The response does not say success.
-    """
-    head, end, body = received.partition(b"\r\n\r\n")
-    if not end:
-        return None
-    if not head.startswith(b"HTTP/1.1 200"):
-        raise ConnectionError(f"the server answered {received[:200]!r}")
-    start = head.index(_CONTENT_LENGTH) + len(_CONTENT_LENGTH)
-    size = int(head[start:].partition(b"\r\n")[0])
-    return body if len(body) >= size else None
 
 
 class _Client(asyncio.Protocol):
@@ -90,11 +74,11 @@ class _Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        try:
-            if body_of(self._received) is None:
-                return
-        except ConnectionError as error:
-            self._fail(error)
+        response = response_of(self._received)
+        if response is None:
+            return
+        if response.status != 200:
+            self._fail(ConnectionError(f"the server answered {self._received[:200]!r}"))
             return
         self._received = b""
         now = time.perf_counter()

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.results import FOLDER, git_revision, machine
+from benchmarks.tables import markdown, plain
 from tests.chaos.audit import Findings
 from tests.chaos.clients import Options
 from tests.chaos.faults import Fault
@@ -91,14 +92,14 @@ class Results:
 
     def _as_json(self) -> dict[str, Any]:
         script = [{"name": fault.name, "what": fault.what} for fault in self.script]
-        plain = {
+        named = {
             name: getattr(self, name)
             for name in (
                 "name", "started_at", "git_revision", "machine", "kafka", "brokers", "versions",
                 "rate",
             )
         }  # fmt: skip
-        return plain | {
+        return named | {
             "options": asdict(self.options),
             "script": script,
             "seconds_of_a_slice": SLICE,
@@ -125,15 +126,15 @@ class Results:
             _RULES,
         ]
         if len(self.runs) > 1:
-            lines += [f"## All {len(self.runs)} runs", "", *_markdown(self._summary()), ""]
+            lines += [f"## All {len(self.runs)} runs", "", *markdown(self._summary()), ""]
         for number, run in enumerate(self.runs, 1):
-            lines += [f"## Run {number}", "", *_markdown(_main_table(run)), ""]
+            lines += [f"## Run {number}", "", *markdown(_main_table(run)), ""]
             if any(one.second.sent for one in run.clients):
                 lines += [
                     "The topic that was deleted and recreated; what failed or went with the old"
                     " one is no fault:",
                     "",
-                    *_markdown(_second_table(run)),
+                    *markdown(_second_table(run)),
                     "",
                 ]
             lines += [
@@ -142,7 +143,7 @@ class Results:
                 " nothing to do have its turn:",
                 "",
             ]
-            lines += [*_markdown(_phase_table(run, self.script)), ""]
+            lines += [*markdown(_phase_table(run, self.script)), ""]
             lines += [f"{note}." for note in run.notes]
         return "\n".join(lines).rstrip() + "\n"
 
@@ -164,9 +165,9 @@ class Results:
 
 def show(run: Run, script: Sequence[Fault]) -> str:
     """Return the tables of one run for a terminal."""
-    parts = [_plain(_main_table(run)), _plain(_phase_table(run, script))]
+    parts = [plain(_main_table(run)), plain(_phase_table(run, script))]
     if any(one.second.sent for one in run.clients):
-        parts.insert(1, "second topic:\n" + _plain(_second_table(run)))
+        parts.insert(1, "second topic:\n" + plain(_second_table(run)))
     parts += [
         f"{client.client}, {which} topic: errors {findings.errors}"
         for client in run.clients
@@ -243,21 +244,3 @@ def _counts(findings: Iterable[Findings]) -> list[str]:
 
 def _seconds(value: float) -> str:
     return f"{value:.1f}" if value >= 1 else f"{value:.3f}"
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]
-
-
-def _plain(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    align: Callable[[str, int], str]
-    lines: list[str] = []
-    for row in rows:
-        cells: list[str] = []
-        for place, (cell, width) in enumerate(zip(row, widths, strict=True)):
-            align = str.ljust if place == 0 else str.rjust
-            cells.append(align(cell, width))
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)

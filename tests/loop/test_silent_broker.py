@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from aioproducer import BufferExhaustedError, Delivery, Producer
+from aioproducer import BufferExhaustedError, Delivery, KafkaTimeoutError, Producer
 from aioproducer.config import ProducerOptions
 from aioproducer.testing import FakeCluster
-from tests.support.producing import FAST, TOPIC, outcome, producing, prove, until, values
+from tests.support.producing import FAST, TOPIC, outcome, producing, prove, sender_of, until, values
 
 AnyProducer = Producer[Any, Any]
 
@@ -179,7 +179,7 @@ async def test_callers_are_admitted_when_their_partition_gets_another_leader() -
         await asyncio.sleep(0)
         assert not any(one.done() for one in waiting)
         cluster.move_leader(TOPIC, 1, 0)
-        producer._sender.cluster.refresh()  # type: ignore[union-attr]  # pyright: ignore
+        sender_of(producer).cluster.refresh()
         deliveries: list[Delivery] = await asyncio.gather(*waiting)
         cluster.release()
         offsets = [(await delivery).offset for delivery in deliveries]
@@ -223,3 +223,27 @@ async def test_records_without_key_for_a_silent_broker_alone_keep_nobody_else_wa
         await producer.send_and_wait(TOPIC, b"last", partition=0)
         for one in waiting:
             one.cancel()
+
+
+@pytest.mark.virtual_time
+async def test_a_broker_that_owes_a_response_for_a_second_is_sent_no_more() -> None:
+    # So of what comes later it is known that it is not stored.
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        producing(cluster, OPTIONS) as producer,
+    ):
+        await prove(producer)
+        cluster.hang("produce", stored=True)
+        in_flight = [producer.send_nowait(TOPIC, b"in flight")]
+        await cluster.received("produce", 2)
+        await asyncio.sleep(0.9)
+        in_flight.append(producer.send_nowait(TOPIC, b"also in flight"))
+        await cluster.received("produce", 3)
+        await asyncio.sleep(0.2)
+        with pytest.raises(KafkaTimeoutError) as caught:
+            await producer.send_and_wait(TOPIC, b"late", deadline=2)
+        assert caught.value.safe_to_resend
+        kept = producer.send_nowait(TOPIC, b"kept")
+        cluster.release()
+        assert [(await one).offset for one in (*in_flight, kept)] == [1, 2, 3]
+        assert values(cluster) == [b"first", b"in flight", b"also in flight", b"kept"]
