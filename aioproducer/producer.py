@@ -54,6 +54,7 @@ from aioproducer.serialization import as_function, header_error, serialization_e
 from aioproducer.telemetry.metrics import metrics_of_nothing
 
 if TYPE_CHECKING:
+    from aioproducer.sending.record_sender import RecordSender
     from aioproducer.sending.sender import Sender
 
 __all__ = ["Producer", "UndeliveredRecord", "UndeliveredRecords"]
@@ -121,7 +122,7 @@ class Producer(SendPath[K, V]):
             raise TypeError(f"options are given by name: Producer(bootstrap_servers={config!r})")
         elif options:
             raise TypeError("pass a ProducerConfig or options, not both: config.replace(...)")
-        self.config = config
+        self._config = config
         # Here, since in `start` an import would block the loop.
         codec_for(config.compression_type)
         _sender_class()
@@ -130,8 +131,8 @@ class Producer(SendPath[K, V]):
             as_function(config.value_serializer, option="value_serializer"),
         )
         self._state = _State.CREATED
-        self._sender: Sender | None = None
-        self._starting: asyncio.Task[Sender] | None = None
+        self._sender: RecordSender | None = None
+        self._starting: asyncio.Task[RecordSender] | None = None
         self._starters = 0
         self._closing: asyncio.Task[UndeliveredRecords] | None = None
         self._close_deadline: float | None = None
@@ -148,6 +149,11 @@ class Producer(SendPath[K, V]):
     def from_env(cls, prefix: str = "KAFKA_") -> Self:
         """Make a producer from environment variables: `KAFKA_BOOTSTRAP_SERVERS=...`."""
         return cls(ProducerConfig.from_env(prefix))
+
+    @property
+    def config(self) -> ProducerConfig:
+        """The options."""
+        return self._config
 
     def __repr__(self) -> str:
         return f"<Producer client_id={self.config.client_id!r} {self._state.value}>"
@@ -199,8 +205,12 @@ class Producer(SendPath[K, V]):
                 self._take_started(starting)
         self._check_loop()
 
-    async def _connect(self, background: Background, timeout: float) -> Sender:
-        sender = _sender_class()(self.config, background)
+    def _new_sender(self, background: Background) -> RecordSender:
+        # The seam of `testing.MockProducer`, which needs no cluster.
+        return _sender_class()(self.config, background)
+
+    async def _connect(self, background: Background, timeout: float) -> RecordSender:
+        sender = self._new_sender(background)
         try:
             await sender.start(timeout)
         except BaseException:
@@ -208,7 +218,7 @@ class Producer(SendPath[K, V]):
             raise
         return sender
 
-    def _take_started(self, starting: asyncio.Task[Sender]) -> None:
+    def _take_started(self, starting: asyncio.Task[RecordSender]) -> None:
         """Open with the result of a start; the first of its callers to run does that."""
         if self._starting is starting:
             self._starting = None
@@ -229,7 +239,7 @@ class Producer(SendPath[K, V]):
         if not starting.cancelled() and starting.exception() is None:
             await starting.result().close()
 
-    def _open(self, sender: Sender) -> None:
+    def _open(self, sender: RecordSender) -> None:
         self._background = sender.background
         self._space_timer = Timer(sender.background, self._expire_waiters)
         self._sender = sender
@@ -307,7 +317,7 @@ class Producer(SendPath[K, V]):
         if self._delivering_rest is not None:
             self._delivering_rest.reschedule(deadline)
 
-    async def _close(self, sender: Sender) -> UndeliveredRecords:
+    async def _close(self, sender: RecordSender) -> UndeliveredRecords:
         sender.backpressure.reject_all(self._closed_error)
         self._space_timer.cancel()
         undelivered = sender.begin_close()
@@ -616,7 +626,7 @@ class Producer(SendPath[K, V]):
         # A method: a type checker assumes that an await leaves an attribute unchanged.
         return self._state is _State.CREATED
 
-    def _open_sender(self) -> Sender:
+    def _open_sender(self) -> RecordSender:
         if self._sender is None or self._state not in (_State.OPEN, _State.CLOSING):
             self._refuse_call()
         assert self._sender is not None

@@ -18,7 +18,7 @@ from aioproducer._native.accumulator cimport RecordAccumulator
 from aioproducer._native.record_batch cimport Delivery, DeliveryWait, measure_headers
 
 from functools import partial
-from inspect import iscoroutinefunction
+from inspect import Signature, iscoroutinefunction, signature
 from types import FunctionType, GenericAlias, MethodType
 
 from aioproducer.records import ProducerRecord
@@ -558,3 +558,27 @@ def _mark_coroutine_functions():
 
 
 _mark_coroutine_functions()
+
+
+class _SignatureOfCall(Signature):
+    """A signature without `self`, and from which mock therefore must not take away an argument."""
+
+    def bind_partial(self, /, *args, **kwargs):
+        raise TypeError("self is left out already")
+
+
+def _show_signatures_to_mocks():
+    """Have `unittest.mock.create_autospec(Producer)` check the arguments of a call.
+
+    It knows Python's own functions only. Of any other callable it takes the signature of
+    `__call__`, which for a compiled function is `(*args, **kwargs)`. It checks calls by that, and
+    compares them by what is left without the first argument, if that can be had.
+    """
+    for function in (SendPath.send, SendPath.send_nowait, SendPath.send_and_wait):
+        shown = partial(function)
+        own = list(signature(function).parameters.values())
+        shown.__signature__ = _SignatureOfCall(own[1:])
+        function.__call__ = shown
+
+
+_show_signatures_to_mocks()

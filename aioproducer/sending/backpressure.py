@@ -17,18 +17,64 @@ Admission and cancellation, step by step:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
 
 from aioproducer._native.accumulator import RecordAccumulator
-from aioproducer._native.broker_queues import BrokerQueues
 from aioproducer._native.queues import BufferShare, CoreTopic
 from aioproducer._native.record_batch import Delivery
-from aioproducer.errors import BufferExhaustedError
+from aioproducer.errors import BufferExhaustedError, KafkaError
 from aioproducer.errors.base import seconds
-from aioproducer.network.brokers import Brokers
 from aioproducer.sending.waiting_callers import Waiter, WaitingCallers
 
-__all__ = ["Backpressure"]
+if TYPE_CHECKING:
+    from aioproducer._native.queues import BrokerQueue
+
+__all__ = ["Backpressure", "BrokersInErrors", "QueuesOfBrokers"]
+
+
+class QueuesOfBrokers(Protocol):
+    """The queues of all brokers, as far as waiting callers are concerned."""
+
+    @property
+    def by_node(self) -> Mapping[int, BrokerQueue]:
+        """The queue of each broker."""
+        ...
+
+    @property
+    def leaderless(self) -> BufferShare:
+        """What the records of partitions without leader hold."""
+        ...
+
+    @property
+    def requests_in_flight(self) -> int:
+        """Requests that have no response yet."""
+        ...
+
+    def end_all_lingering(self) -> None:
+        """Send the batches that wait for more records."""
+        ...
+
+
+class _HasConnection(Protocol):
+    @property
+    def is_connected(self) -> bool: ...
+
+
+class BrokersInErrors(Protocol):
+    """The brokers, as far as the errors of waiting callers name them."""
+
+    def name(self, node_id: int) -> str:
+        """A broker's address, or its id."""
+        ...
+
+    def get(self, node_id: int) -> _HasConnection | None:
+        """A broker, if it is known."""
+        ...
+
+    def any_connect_error(self) -> KafkaError | None:
+        """Why a broker cannot be reached, if one cannot."""
+        ...
 
 
 class Backpressure:
@@ -44,8 +90,8 @@ class Backpressure:
     def __init__(
         self,
         accumulator: RecordAccumulator,
-        broker_queues: BrokerQueues,
-        brokers: Brokers,
+        broker_queues: QueuesOfBrokers,
+        brokers: BrokersInErrors,
         clock: Callable[[], float],
     ) -> None:
         self._accumulator = accumulator

@@ -59,7 +59,7 @@ from aioproducer.sending.partitioner import StickyChoice
 if TYPE_CHECKING:
     from aioproducer._native.queues import WaitingRecord
 
-__all__ = ["Topic", "Topics", "TopicsListener"]
+__all__ = ["Topic", "Topics", "TopicsListener", "check_topic_name", "routing_error"]
 
 logger = logging.getLogger(__name__)
 
@@ -221,11 +221,7 @@ class Topics:
         Raises:
             InvalidTopicError: Kafka has no such names (org.apache.kafka.common.internals.Topic).
         """
-        if not re.fullmatch(_TOPIC_NAME, name) or name in (".", ".."):
-            raise InvalidTopicError(
-                f"{name!r} is no topic name",
-                hint="A topic name is 1 to 249 letters, digits, '.', '_' and '-', not '.' or '..'.",
-            )
+        check_topic_name(name)
         topic = Topic(name, self._background.time())
         self._forget_at(topic, topic.used_at + _UNKNOWN_FOR)
         return topic
@@ -260,15 +256,7 @@ class Topics:
 
     def routing_error(self, topic: CoreTopic, error: BaseException) -> KafkaError:
         """The error of a record that got no partition."""
-        if isinstance(error, KafkaError):
-            return error
-        # Without its text, which may show the key.
-        wrapped = KafkaError(
-            f"The partitioner raised {type(error).__name__} for topic {topic.name!r}",
-            hint="The cause of this error says more.",
-        )
-        wrapped.__cause__ = error
-        return wrapped
+        return routing_error(topic.name, error)
 
     # ---- called by the cluster
 
@@ -652,3 +640,29 @@ def _about_topic(error: KafkaError, name: str) -> KafkaError:
         broker=error.broker,
         hint="Kafka takes no name that differs from another topic's only in '.' and '_'.",
     )
+
+
+def check_topic_name(name: str) -> None:
+    """Refuse what is no topic name (org.apache.kafka.common.internals.Topic).
+
+    Raises:
+        InvalidTopicError: Kafka has no such names.
+    """
+    if not re.fullmatch(_TOPIC_NAME, name) or name in (".", ".."):
+        raise InvalidTopicError(
+            f"{name!r} is no topic name",
+            hint="A topic name is 1 to 249 letters, digits, '.', '_' and '-', not '.' or '..'.",
+        )
+
+
+def routing_error(topic: str, error: BaseException) -> KafkaError:
+    """The error of a record that got no partition, since the partitioner raised `error`."""
+    if isinstance(error, KafkaError):
+        return error
+    # Without its text, which may show the key.
+    wrapped = KafkaError(
+        f"The partitioner raised {type(error).__name__} for topic {topic!r}",
+        hint="The cause of this error says more.",
+    )
+    wrapped.__cause__ = error
+    return wrapped

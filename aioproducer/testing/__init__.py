@@ -1,26 +1,45 @@
-"""Test doubles for code that produces to Kafka: `FakeCluster`, brokers in your own process."""
+"""Test doubles for code that produces to Kafka.
+
+`MockProducer` stores records in memory; `FakeCluster` has brokers on real sockets, and
+`FakeCluster.in_thread` those for synchronous tests. The pytest fixtures are in `pytest_plugin.py`.
+
+Each name is imported at its first use: pytest imports this package in every run of an environment
+that has it installed.
+"""
 
 from __future__ import annotations
 
-from aioproducer.testing.apis.api_versions import ApiVersionsAnswer
-from aioproducer.testing.apis.init_producer_id import InitProducerIdAnswer
-from aioproducer.testing.apis.metadata import MetadataAnswer, PartitionMetadata, TopicMetadata
-from aioproducer.testing.apis.produce import ProduceAnswer, ProducedPartition
-from aioproducer.testing.apis.sasl_authenticate import SaslAuthenticateAnswer
-from aioproducer.testing.apis.sasl_handshake import SaslHandshakeAnswer
-from aioproducer.testing.batch import FakeRecord
-from aioproducer.testing.cluster import FakeCluster
-from aioproducer.testing.error_codes import ErrorCode
-from aioproducer.testing.faults import Cut, Delay, Edit, Fail, FakeResponse, Hang, Mutate
-from aioproducer.testing.habits import (
-    EVENT_HUBS,
-    KROXYLICIOUS,
-    LIBRDKAFKA_MOCK,
-    TANSU,
-    Habits,
-)
-from aioproducer.testing.observed import ApiName, FakeRequest, SentBatch
-from aioproducer.testing.sasl import FakeSasl
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aioproducer.testing.apis.api_versions import ApiVersionsResponse
+    from aioproducer.testing.apis.init_producer_id import InitProducerIdResponse
+    from aioproducer.testing.apis.metadata import (
+        MetadataResponse,
+        PartitionMetadata,
+        TopicMetadata,
+    )
+    from aioproducer.testing.apis.produce import ProducedPartition, ProduceResponse
+    from aioproducer.testing.apis.sasl_authenticate import SaslAuthenticateResponse
+    from aioproducer.testing.apis.sasl_handshake import SaslHandshakeResponse
+    from aioproducer.testing.batch import FakeRecord
+    from aioproducer.testing.cluster import FakeCluster
+    from aioproducer.testing.controls import FakeClusterOptions
+    from aioproducer.testing.error_codes import ErrorCode
+    from aioproducer.testing.faults import Cut, Delay, Edit, Fail, FakeResponse, Hang, Mutate
+    from aioproducer.testing.habits import (
+        EVENT_HUBS,
+        KROXYLICIOUS,
+        LIBRDKAFKA_MOCK,
+        TANSU,
+        Habits,
+    )
+    from aioproducer.testing.in_thread import FakeClusterInThread
+    from aioproducer.testing.mock import MockProducer
+    from aioproducer.testing.mock_sender import SentRecord
+    from aioproducer.testing.observed import ApiName, FakeRequest, SentBatch
+    from aioproducer.testing.sasl import FakeSasl
 
 __all__ = [
     "EVENT_HUBS",
@@ -28,27 +47,65 @@ __all__ = [
     "LIBRDKAFKA_MOCK",
     "TANSU",
     "ApiName",
-    "ApiVersionsAnswer",
+    "ApiVersionsResponse",
     "Cut",
     "Delay",
     "Edit",
     "ErrorCode",
     "Fail",
     "FakeCluster",
+    "FakeClusterInThread",
+    "FakeClusterOptions",
     "FakeRecord",
     "FakeRequest",
     "FakeResponse",
     "FakeSasl",
     "Habits",
     "Hang",
-    "InitProducerIdAnswer",
-    "MetadataAnswer",
+    "InitProducerIdResponse",
+    "MetadataResponse",
+    "MockProducer",
     "Mutate",
     "PartitionMetadata",
-    "ProduceAnswer",
+    "ProduceResponse",
     "ProducedPartition",
-    "SaslAuthenticateAnswer",
-    "SaslHandshakeAnswer",
+    "SaslAuthenticateResponse",
+    "SaslHandshakeResponse",
     "SentBatch",
+    "SentRecord",
     "TopicMetadata",
 ]
+
+_MODULES = {
+    "apis.api_versions": ("ApiVersionsResponse",),
+    "apis.init_producer_id": ("InitProducerIdResponse",),
+    "apis.metadata": ("MetadataResponse", "PartitionMetadata", "TopicMetadata"),
+    "apis.produce": ("ProduceResponse", "ProducedPartition"),
+    "apis.sasl_authenticate": ("SaslAuthenticateResponse",),
+    "apis.sasl_handshake": ("SaslHandshakeResponse",),
+    "batch": ("FakeRecord",),
+    "cluster": ("FakeCluster",),
+    "controls": ("FakeClusterOptions",),
+    "error_codes": ("ErrorCode",),
+    "faults": ("Cut", "Delay", "Edit", "Fail", "FakeResponse", "Hang", "Mutate"),
+    "habits": ("EVENT_HUBS", "KROXYLICIOUS", "LIBRDKAFKA_MOCK", "TANSU", "Habits"),
+    "in_thread": ("FakeClusterInThread",),
+    "mock": ("MockProducer",),
+    "mock_sender": ("SentRecord",),
+    "observed": ("ApiName", "FakeRequest", "SentBatch"),
+    "sasl": ("FakeSasl",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

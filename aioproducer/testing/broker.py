@@ -13,6 +13,7 @@ only said that it sends no more.
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 import struct
@@ -31,7 +32,8 @@ from aioproducer.testing.apis.base import (
     ResetError,
     Turn,
 )
-from aioproducer.testing.faults import FaultPlan, Treatment
+from aioproducer.testing.error_codes import ErrorCode
+from aioproducer.testing.faults import Fail, FaultPlan, Treatment
 from aioproducer.testing.observed import FakeRequest
 from aioproducer.testing.sasl import FakeSasl, Session
 from aioproducer.testing.state import Address, ClusterState
@@ -83,8 +85,12 @@ class _Unreadable(Exception):
 class Broker:
     """One node of the cluster."""
 
-    def __init__(self, node_id: int, shared: Shared) -> None:
+    def __init__(self, node_id: int, shared: Shared, port: int = 0) -> None:
         self.node_id = node_id
+        self.response_delay = 0.0
+        self.has_full_disk = False
+        self._is_frozen = False
+        self._frozen: list[Callable[[], None]] = []
         self.shared = shared
         self.loop = asyncio.get_running_loop()
         self.connections: set[Connection] = set()
@@ -93,7 +99,7 @@ class Broker:
         self._timers: set[asyncio.TimerHandle] = set()
         self._all_gone: asyncio.Future[None] | None = None
         # Bound but not listening: the port stays ours and refuses connections.
-        self._bound: socket.socket | None = _bound_socket(0)
+        self._bound: socket.socket | None = _bound_socket(port)
         self.address = Address(node_id, HOST, self._bound.getsockname()[1])
 
     @property
@@ -105,9 +111,13 @@ class Broker:
         """Listen, on the same port as ever."""
         if self._bound is not None:
             bound, self._bound = self._bound, None
-            self._server = await self.loop.create_server(
-                lambda: Connection(self), sock=bound, ssl=self.shared.tls
-            )
+            try:
+                self._server = await self.loop.create_server(
+                    lambda: Connection(self), sock=bound, ssl=self.shared.tls
+                )
+            except OSError as error:
+                bound.close()
+                raise _explained(error, self.address.port) from None
 
     def refuse(self) -> None:
         """Refuse new connections; those that are open stay open."""
@@ -127,9 +137,43 @@ class Broker:
         for resume in held:
             resume()
 
+    def freeze(self) -> None:
+        """Take requests and do nothing with them."""
+        self._is_frozen = True
+
+    def thaw(self) -> None:
+        """Go on with the requests that were taken meanwhile."""
+        self._is_frozen = False
+        frozen, self._frozen = self._frozen, []
+        for resume in frozen:
+            resume()
+
+    def when_thawed(self, resume: Callable[[], None]) -> None:
+        """Go on with a request: now, or when the broker is no longer frozen."""
+        if self._is_frozen:
+            self._frozen.append(resume)
+        else:
+            resume()
+
+    def recover(self) -> None:
+        """Be neither slow, frozen nor full."""
+        self.response_delay = 0.0
+        self.has_full_disk = False
+        self.thaw()
+
+    def abandon(self) -> None:
+        """Close all sockets without waiting for anything: nobody is left who would."""
+        self.refuse()
+        self.cut()
+        if self._bound is not None:
+            self._bound.close()
+            self._bound = None
+
     async def stop(self) -> None:
         """Die: refuse and reset connections, forget every request that has been taken."""
         self._held.clear()
+        self._frozen.clear()
+        self._is_frozen = False  # It is started as a new process.
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
@@ -369,7 +413,13 @@ class Connection(asyncio.Protocol):
         if not self._reading and self._pending_bytes <= _MAX_PENDING_BYTES and self._transport:
             self._reading = True
             self._transport.resume_reading()
+        self._broker.when_thawed(lambda: self._treat(pending))
+
+    def _treat(self, pending: _Pending) -> None:
         treatment = pending.treatment = self._shared.plan.for_request(pending.request)
+        treatment.delay_after += self._broker.response_delay
+        if self._broker.has_full_disk and pending.api.name == "produce":
+            treatment.take(Fail(ErrorCode.KAFKA_STORAGE_ERROR))
         if treatment.cut is not None and treatment.cut.when == "before":
             self.reset()
         elif treatment.hang is not None and not treatment.hang.stored:
@@ -398,7 +448,7 @@ class Connection(asyncio.Protocol):
             self._send_later(pending, self._framed(pending, treatment.response.body))
             return
         try:
-            answer = pending.call.answer(turn)
+            response = pending.call.respond(turn)
         except ResetError:
             self.reset()
             return
@@ -406,22 +456,22 @@ class Connection(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.close()
             return
-        if isinstance(answer, Later):
-            self._wait(pending, answer.seconds)
+        if isinstance(response, Later):
+            self._wait(pending, response.seconds)
             return
-        if answer is None:
+        if response is None:
             self._send_later(pending, b"")
             return
         for edit in treatment.edits:
-            edit.edit(answer)
-        version = pending.call.answer_version(pending.header.version)
+            edit.edit(response)
+        version = pending.call.response_version(pending.header.version)
         writer = Writer(flexible=pending.api.flexible(version))
-        answer.encode(writer, version)
+        response.encode(writer, version)
         self._send_later(pending, self._framed(pending, writer.data))
 
     def _framed(self, pending: _Pending, body: bytes | bytearray) -> bytes:
         """Return the whole response: size, header and body, changed as a test wants."""
-        version = pending.call.answer_version(pending.header.version)
+        version = pending.call.response_version(pending.header.version)
         header = Writer(
             flexible=pending.api.flexible_response_header and pending.api.flexible(version)
         )
@@ -482,12 +532,27 @@ class Connection(asyncio.Protocol):
 
 
 def _bound_socket(port: int) -> socket.socket:
-    bound = socket.socket()
+    # asyncio sets TCP_NODELAY only where the protocol is named. Without it a second response waits
+    # 40 ms, until the client acknowledges the first.
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.setblocking(False)
         bound.bind((HOST, port))
+    except OSError as error:
+        bound.close()
+        raise _explained(error, port) from None
     except BaseException:
         bound.close()
         raise
     return bound
+
+
+def _explained(error: OSError, port: int) -> OSError:
+    """Return the error, with the port that is taken."""
+    if error.errno != errno.EADDRINUSE:
+        return error
+    return OSError(
+        errno.EADDRINUSE,
+        f"port {port} of {HOST} is taken: does another FakeCluster, or a Kafka, listen there?",
+    )

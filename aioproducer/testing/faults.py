@@ -32,7 +32,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """Answer with an error code."""
+    """Respond with an error code."""
 
     code: int
     stored: bool = False
@@ -43,7 +43,7 @@ class Fail:
     record_errors: Mapping[int, str | None] = field(default_factory=dict[int, str | None])
     """By index in the batch, what is wrong with single records (KIP-467)."""
     current_leader: tuple[int, int] | None = None
-    """The leader's id and epoch to claim in the answer (KIP-951); None for the true ones."""
+    """The leader's id and epoch to claim in the response (KIP-951); None for the true ones."""
 
     def concerns(self, topic: str | None, partition: int | None = None) -> bool:
         """Return whether a topic, or a partition of it, gets the error."""
@@ -52,7 +52,7 @@ class Fail:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Reset the connection instead of answering."""
+    """Reset the connection instead of responding."""
 
     when: Literal["before", "after"] = "before"
     """Before the request is carried out, or after."""
@@ -60,7 +60,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Hang:
-    """Take the request and do not answer until `FakeCluster.release`.
+    """Take the request and do not respond until `FakeCluster.release`.
 
     Requests behind it on the same connection wait too, as they do at a broker.
     """
@@ -71,7 +71,7 @@ class Hang:
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Answer late. Requests behind it on the same connection wait too."""
+    """Respond late. Requests behind it on the same connection wait too."""
 
     seconds: float
     when: Literal["before", "after"] = "after"
@@ -80,14 +80,14 @@ class Delay:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Change the answer before it is encoded; `edit` gets the API's answer, e.g. ProduceAnswer."""
+    """Change the response before it is encoded; `edit` gets the API's, e.g. ProduceResponse."""
 
     edit: Callable[[object], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Mutate:
-    """Change the bytes of the answer.
+    """Change the bytes of the response.
 
     `mutate` gets what follows the 4-byte size: correlation id and all. What it returns is sent
     with a size that fits. With `framed`, it gets and returns the size as well.
@@ -99,9 +99,9 @@ class Mutate:
 
 @dataclass(frozen=True, slots=True)
 class FakeResponse:
-    """Answer with these bytes in place of the API's own; the request is not carried out.
+    """Respond with these bytes in place of the API's own; the request is not carried out.
 
-    The bytes are the answer's body; correlation id and size are put before them.
+    The bytes are the response's body; correlation id and size are put before them.
     """
 
     body: bytes
@@ -213,6 +213,11 @@ class FaultPlan:
     def clear(self) -> None:
         """Remove all rules; the functions stay."""
         self._rules.clear()
+
+    def clear_all(self) -> None:
+        """Remove all rules and all functions."""
+        self._rules.clear()
+        self._hooks.clear()
 
     def for_request(self, request: FakeRequest) -> Treatment:
         """Return what is to be done to a request, and count it."""

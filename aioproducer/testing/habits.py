@@ -37,7 +37,7 @@ class Habits:
     Example:
         ```python
         FakeCluster(habits=EVENT_HUBS)
-        FakeCluster(habits=Habits(answers_acks_zero=True))
+        FakeCluster(habits=Habits(responds_to_acks_zero=True))
         ```
     """
 
@@ -45,7 +45,7 @@ class Habits:
     """The highest version of an API that is offered; FakeCluster's argument goes before it."""
     refusal: Refusal = "in_version_0"
     """How a version of ApiVersions that is not offered is refused."""
-    answers_acks_zero: bool = False
+    responds_to_acks_zero: bool = False
     """Whether Produce requests with acks=0 are answered, errors and all."""
     tells_of_all_topics: bool = False
     """Whether a Metadata request for no topic is answered with all of them."""
@@ -55,7 +55,7 @@ KAFKA: Final = Habits()
 """Apache Kafka 4."""
 
 EVENT_HUBS: Final = Habits(
-    max_versions={"api_versions": 3, "metadata": 5}, refusal="reset", answers_acks_zero=True
+    max_versions={"api_versions": 3, "metadata": 5}, refusal="reset", responds_to_acks_zero=True
 )
 """Azure Event Hubs: no topic ids and no leader epochs, but Produce 13."""
 
@@ -69,6 +69,8 @@ LIBRDKAFKA_MOCK: Final = Habits(
 """The mock cluster in librdkafka 2.16."""
 
 TANSU: Final = Habits(
-    max_versions={"metadata": 12, "produce": 11}, answers_acks_zero=True, tells_of_all_topics=True
+    max_versions={"metadata": 12, "produce": 11},
+    responds_to_acks_zero=True,
+    tells_of_all_topics=True,
 )
 """Tansu 0.6."""

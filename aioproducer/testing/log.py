@@ -205,6 +205,12 @@ class PartitionLog:
         self.start_offset = max(self.start_offset, min(start_offset, self.next_offset))
         self._batches = [batch for batch in self._batches if batch.next_offset > self.start_offset]
 
+    def clear(self) -> None:
+        """Forget the batches and the producers; offsets begin at 0 again."""
+        self.start_offset = self.next_offset = 0
+        self._batches = []
+        self._producers = {}
+
     def forget_producers(self) -> None:
         """Forget every producer, as a broker does after `producer.id.expiration.ms`."""
         self._producers = {}

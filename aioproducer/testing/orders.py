@@ -1,37 +1,41 @@
 """The orders a test gives about requests to come: one method for each kind of fault.
 
-FakeCluster is made of this and of what it does itself. Nothing here touches a broker: an order
+ClusterControls adds the orders about whole brokers. Nothing here touches a broker: an order
 becomes a rule of the plan, which the brokers ask about each request (faults.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal, cast, overload
 
-from aioproducer.errors import KafkaError
-from aioproducer.testing.apis.api_versions import ApiVersionsAnswer
-from aioproducer.testing.apis.init_producer_id import InitProducerIdAnswer
-from aioproducer.testing.apis.metadata import MetadataAnswer
-from aioproducer.testing.apis.produce import ProduceAnswer
-from aioproducer.testing.apis.sasl_authenticate import SaslAuthenticateAnswer
-from aioproducer.testing.apis.sasl_handshake import SaslHandshakeAnswer
+from aioproducer.testing.apis.api_versions import ApiVersionsResponse
+from aioproducer.testing.apis.init_producer_id import InitProducerIdResponse
+from aioproducer.testing.apis.metadata import MetadataResponse
+from aioproducer.testing.apis.produce import ProduceResponse
+from aioproducer.testing.apis.sasl_authenticate import SaslAuthenticateResponse
+from aioproducer.testing.apis.sasl_handshake import SaslHandshakeResponse
+from aioproducer.testing.errors_to_order import OrderedError, as_error_code
 from aioproducer.testing.faults import Cut, Delay, Edit, Fail, FaultPlan, Hang, Hook, Mutate, Rule
+from aioproducer.testing.loop_bound import LoopBound, on_loop
 from aioproducer.testing.observed import ApiName
 
 __all__ = ["FaultOrders"]
 
 
-class FaultOrders:
+class FaultOrders(LoopBound):
     """What a test may order to go wrong."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._plan = FaultPlan()
 
+    @on_loop
     def fail_next(
         self,
         api: ApiName,
-        error: int | type[KafkaError],
+        error: OrderedError,
         *,
         count: int | None = 1,
         node_id: int | None = None,
@@ -42,14 +46,15 @@ class FaultOrders:
         record_errors: Mapping[int, str | None] | None = None,
         current_leader: tuple[int, int] | None = None,
     ) -> None:
-        """Answer the next requests with an error.
+        """Fail the next requests.
 
         In Produce and Metadata it is the error of the partitions and topics chosen, all of them
         unless `topic` and `partition` say otherwise.
 
         Args:
             api: The API.
-            error: The code, or the class of the error, e.g. `NotLeaderOrFollowerError`.
+            error: Its class, e.g. `NotLeaderOrFollowerError`, an instance, whose message is the
+                broker's, Kafka's name `"NOT_LEADER_OR_FOLLOWER"`, or the code.
             count: How many requests; None for ever.
             node_id: Only those to this broker.
             topic: Only those that name this topic.
@@ -59,15 +64,23 @@ class FaultOrders:
             record_errors: What is wrong with single records, by index in the batch (KIP-467).
             current_leader: The leader and epoch to hint at (KIP-951); None for the true ones,
                 with the errors that come with a hint.
+
+        Raises:
+            ValueError: No broker sends this error.
         """
-        code = error if isinstance(error, int) else error.code
-        if code is None:
-            raise ValueError(f"{error} has no code: no broker sends it")
+        code, own_message = as_error_code(error)
         fail = Fail(
-            int(code), stored, message, topic, partition, dict(record_errors or {}), current_leader
+            code,
+            stored,
+            own_message if message is None else message,
+            topic,
+            partition,
+            dict(record_errors or {}),
+            current_leader,
         )
         self._plan.add(Rule(api, fail, count, node_id, topic, partition))
 
+    @on_loop
     def delay(
         self,
         api: ApiName | Literal["any"],
@@ -77,18 +90,22 @@ class FaultOrders:
         node_id: int | None = None,
         when: Literal["before", "after"] = "after",
     ) -> None:
-        """Answer late, and thus all that follows on the same connection.
+        """Respond late to some requests, and thus to all that follow on the same connection.
+
+        `slow` is for a whole broker.
+
 
         Args:
             api: The API, or "any".
             seconds: How late.
             count: How many requests; None for ever.
             node_id: Only those to this broker.
-            when: "after": the request is carried out at once and only the answer is late;
+            when: "after": the request is carried out at once and only the response is late;
                 "before": it is carried out when the time is over.
         """
         self._plan.add(Rule(api, Delay(seconds, when), count, node_id))
 
+    @on_loop
     def hang(
         self,
         api: ApiName | Literal["any"] = "any",
@@ -97,7 +114,9 @@ class FaultOrders:
         node_id: int | None = None,
         stored: bool = False,
     ) -> None:
-        """Take requests and do not answer them, nor anything behind them, until `release`.
+        """Take some requests and respond to nothing from there on, until `release`.
+
+        `freeze` is for a whole broker.
 
         Args:
             api: The API, or "any".
@@ -108,6 +127,7 @@ class FaultOrders:
         """
         self._plan.add(Rule(api, Hang(stored), count, node_id))
 
+    @on_loop
     def cut_next(
         self,
         api: ApiName | Literal["any"],
@@ -116,7 +136,7 @@ class FaultOrders:
         count: int | None = 1,
         node_id: int | None = None,
     ) -> None:
-        """Reset the connection instead of answering.
+        """Reset the connection instead of responding.
 
         Args:
             api: The API, or "any".
@@ -126,7 +146,8 @@ class FaultOrders:
         """
         self._plan.add(Rule(api, Cut(when), count, node_id))
 
-    def answer_next(
+    @on_loop
+    def mutate_next(
         self,
         api: ApiName | Literal["any"],
         mutate: Callable[[bytes], bytes],
@@ -135,13 +156,13 @@ class FaultOrders:
         node_id: int | None = None,
         framed: bool = False,
     ) -> None:
-        """Change the bytes of the next answers.
+        """Change the bytes of the next responses.
 
         Args:
             api: The API, or "any".
             mutate: Gets the response from its correlation id on, returns what is sent in its
                 place, with a size that fits.
-            count: How many answers; None for ever.
+            count: How many responses; None for ever.
             node_id: Only those of this broker.
             framed: Whether `mutate` gets and returns the 4 bytes of the size as well.
         """
@@ -151,7 +172,7 @@ class FaultOrders:
     def edit_next(
         self,
         api: Literal["produce"],
-        edit: Callable[[ProduceAnswer], object],
+        edit: Callable[[ProduceResponse], object],
         *,
         count: int | None = 1,
         node_id: int | None = None,
@@ -160,7 +181,7 @@ class FaultOrders:
     def edit_next(
         self,
         api: Literal["metadata"],
-        edit: Callable[[MetadataAnswer], object],
+        edit: Callable[[MetadataResponse], object],
         *,
         count: int | None = 1,
         node_id: int | None = None,
@@ -169,7 +190,7 @@ class FaultOrders:
     def edit_next(
         self,
         api: Literal["init_producer_id"],
-        edit: Callable[[InitProducerIdAnswer], object],
+        edit: Callable[[InitProducerIdResponse], object],
         *,
         count: int | None = 1,
         node_id: int | None = None,
@@ -178,7 +199,7 @@ class FaultOrders:
     def edit_next(
         self,
         api: Literal["api_versions"],
-        edit: Callable[[ApiVersionsAnswer], object],
+        edit: Callable[[ApiVersionsResponse], object],
         *,
         count: int | None = 1,
         node_id: int | None = None,
@@ -187,7 +208,7 @@ class FaultOrders:
     def edit_next(
         self,
         api: Literal["sasl_handshake"],
-        edit: Callable[[SaslHandshakeAnswer], object],
+        edit: Callable[[SaslHandshakeResponse], object],
         *,
         count: int | None = 1,
         node_id: int | None = None,
@@ -196,7 +217,7 @@ class FaultOrders:
     def edit_next(
         self,
         api: Literal["sasl_authenticate"],
-        edit: Callable[[SaslAuthenticateAnswer], object],
+        edit: Callable[[SaslAuthenticateResponse], object],
         *,
         count: int | None = 1,
         node_id: int | None = None,
@@ -209,20 +230,23 @@ class FaultOrders:
         count: int | None = 1,
         node_id: int | None = None,
     ) -> None:
-        """Change the next answers before they are encoded: what is in them stays well-formed.
+        """Change the next responses before they are encoded: what is in them stays well-formed.
 
         Args:
             api: The API.
-            edit: Gets the answer and changes it in place, e.g. leaves a partition out.
-            count: How many answers; None for ever.
+            edit: Gets the response and changes it in place, e.g. leaves a partition out.
+            count: How many responses; None for ever.
             node_id: Only those of this broker.
         """
-        self._plan.add(Rule(api, Edit(cast("Callable[[object], object]", edit)), count, node_id))
+        rule = Rule(api, Edit(cast("Callable[[object], object]", edit)), count, node_id)
+        self._on_loop(partial(self._plan.add, rule))
 
+    @on_loop
     def clear_faults(self) -> None:
         """Forget all faults ordered so far; requests that hang go on hanging until `release`."""
         self._plan.clear()
 
+    @on_loop
     def on_request(self, fn: Hook) -> Callable[[], None]:
         """Call a function with each request when its turn comes.
 

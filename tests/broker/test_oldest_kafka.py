@@ -18,6 +18,7 @@ from aioproducer.protocol.produce import PRODUCE
 from tests.broker.helpers import producer_for, stored_at
 from tests.broker.test_broker_failures import Load, assert_exactly_once_in_order
 from tests.support.kafka import consume, create_topic
+from tests.support.producing import sender_of
 from tools.kafka import NodeControl
 
 pytestmark = pytest.mark.slow
@@ -41,8 +42,7 @@ async def test_what_goes_in_comes_out_at_the_offsets_returned(
             for value in values
         ]
         metadata = [await delivery for delivery in deliveries]
-        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-        assert sender is not None
+        sender = sender_of(producer)
         connection = sender.cluster.connection(1)
         assert connection is not None
         assert connection.version_for(PRODUCE) == 7

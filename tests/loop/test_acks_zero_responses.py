@@ -26,12 +26,12 @@ from aioproducer.testing import (
     FakeCluster,
     FakeResponse,
     Habits,
-    ProduceAnswer,
+    ProduceResponse,
 )
 from tests.loop.test_tls import client_context, server_context
-from tests.support.producing import RECORD_BY_RECORD, TOPIC, producing, until, values
+from tests.support.producing import RECORD_BY_RECORD, TOPIC, producing, sender_of, until, values
 
-ANSWERS: Final = Habits(answers_acks_zero=True)
+ANSWERS: Final = Habits(responds_to_acks_zero=True)
 PRODUCE: Final = bytes(2)
 """The key of the API."""
 
@@ -41,8 +41,7 @@ def connections_used(cluster: FakeCluster) -> set[int]:
 
 
 def connection_of(producer: Producer[Any, Any], node_id: int = 0) -> Connection:
-    sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-    assert sender is not None
+    sender = sender_of(producer)
     connection = sender.cluster.connection(node_id)
     assert connection is not None
     return connection
@@ -126,7 +125,7 @@ async def test_a_response_to_nothing_that_was_sent_costs_the_connection_with_ack
         producing(cluster, acks=0) as producer,
     ):
         await producer.send_and_wait(TOPIC, b"1")
-        cluster.answer_next("produce", response_to_another, framed=True)
+        cluster.mutate_next("produce", response_to_another, framed=True)
         await producer.send_and_wait(TOPIC, b"2")
         await until(lambda: "an answer that nothing asked for" in caplog.text)
         await producer.send_and_wait(TOPIC, b"3")
@@ -140,7 +139,7 @@ async def test_with_acks_1_no_response_is_let_pass_unasked(
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(cluster, acks=1) as producer,
     ):
-        cluster.answer_next("produce", lambda frame: frame + frame, framed=True)
+        cluster.mutate_next("produce", lambda frame: frame + frame, framed=True)
         await producer.send_and_wait(TOPIC, b"1")
         await until(lambda: "an answer that nothing asked for" in caplog.text)
 
@@ -181,7 +180,7 @@ async def test_refused_records_are_logged_once_and_metadata_is_asked_for_again(
 async def test_what_a_response_says_of_partitions_that_nobody_knows_is_not_kept(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def lie(answer: ProduceAnswer) -> None:
+    def lie(answer: ProduceResponse) -> None:
         (own,) = answer.partitions
         answer.partitions = [
             type(own)(own.topic, own.topic_id, index, error_code=3) for index in range(1, 500)

@@ -9,9 +9,9 @@ import pytest
 
 from aioproducer import Producer
 from aioproducer.errors import KafkaConnectionError
-from aioproducer.testing import FakeCluster, MetadataAnswer
+from aioproducer.testing import FakeCluster, MetadataResponse
 from tests.support.forwarder import Forwarder
-from tests.support.producing import TOPIC, failure, fast, producing, prove, until, values
+from tests.support.producing import TOPIC, failure, fast, producing, prove, sender_of, until, values
 
 
 async def test_brokers_that_move_one_after_the_other_are_followed() -> None:
@@ -52,7 +52,7 @@ async def test_requests_in_flight_to_a_broker_that_leaves_are_answered_first(cha
             await prove(producer, partition)
         before = cluster.connections[1]
 
-        def leave_out(answer: MetadataAnswer) -> None:
+        def leave_out(answer: MetadataResponse) -> None:
             answer.brokers = [each for each in answer.brokers if each.node_id != 1]
 
         cluster.hang("produce", node_id=1, stored=True)
@@ -85,7 +85,7 @@ async def test_a_topic_without_ids_that_was_recreated_smaller_shrinks() -> None:
         cluster.create_topic(TOPIC, 2)
         asked = len(cluster.requests_of("metadata"))
         await cluster.received("metadata", asked + 2)
-        await until(lambda: len(producer._sender.topics.by_name[TOPIC].leaders) == 2)  # type: ignore[union-attr]  # pyright: ignore
+        await until(lambda: len(sender_of(producer).topics.by_name[TOPIC].leaders) == 2)
         assert len(await producer.partitions_for(TOPIC)) == 2
         for _ in range(20):
             await producer.send_and_wait(TOPIC, b"x")
@@ -135,7 +135,7 @@ async def test_brokers_that_a_response_named_are_reached_without_metadata() -> N
         producing(cluster) as producer,
     ):
 
-        def only_the_first(answer: MetadataAnswer) -> None:
+        def only_the_first(answer: MetadataResponse) -> None:
             answer.brokers = [each for each in answer.brokers if each.node_id == 0]
 
         cluster.edit_next("metadata", only_the_first, count=None)
@@ -155,7 +155,7 @@ async def test_a_connect_error_names_the_broker_and_what_to_check() -> None:
         ) as producer,
     ):
         cluster.advertise(0, "127.0.0.9", 9)
-        producer._sender.cluster.refresh()  # type: ignore[union-attr]  # pyright: ignore
+        sender_of(producer).cluster.refresh()
         await until(lambda: "0 at 127.0.0.9:9" in producer.status()["brokers"])
         error = await failure(producer.send_nowait(TOPIC, b"42"))
         assert isinstance(getattr(error, "last_connect_error", None), KafkaConnectionError)

@@ -11,9 +11,9 @@ import pytest
 
 from aioproducer import Producer
 from aioproducer.errors import KafkaTimeoutError
-from aioproducer.testing import ApiName, FakeCluster, MetadataAnswer
+from aioproducer.testing import ApiName, FakeCluster, MetadataResponse
 from tests.support.forwarder import Forwarder, closed_port
-from tests.support.producing import FAST, TOPIC, failure, fast, prove, until, values
+from tests.support.producing import FAST, TOPIC, failure, fast, prove, sender_of, until, values
 
 AnyProducer = Producer[Any, Any]
 
@@ -21,7 +21,7 @@ AnyProducer = Producer[Any, Any]
 def named(cluster: FakeCluster, cluster_id: str) -> None:
     """Have a cluster call itself by another id."""
 
-    def rename(answer: MetadataAnswer) -> None:
+    def rename(answer: MetadataResponse) -> None:
         answer.cluster_id = cluster_id
 
     cluster.edit_next("metadata", rename, count=None)
@@ -100,8 +100,7 @@ async def test_two_clusters_in_bootstrap_servers_are_never_mixed(
         options = fast(delivery_timeout_ms=2_000, request_timeout_ms=500)
         producer: AnyProducer = Producer(bootstrap_servers=mine.bootstrap_servers, **options)
         await producer.start()
-        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-        assert sender is not None
+        sender = sender_of(producer)
         seeds = sender.cluster._bootstrap.seeds  # pyright: ignore[reportPrivateUsage]
         seeds.append(seeds[0]._replace(port=foreign.ports[0]))
         await prove(producer)
@@ -170,7 +169,7 @@ async def test_a_seed_that_names_unreachable_brokers_and_hangs_up_is_asked_with_
     async with FakeCluster(topics={TOPIC: 1}) as cluster, Forwarder(cluster.ports[0]) as address:
         cluster.advertise(0, "127.0.0.1", closed_port())
 
-        def hang_up(answer: MetadataAnswer) -> None:
+        def hang_up(answer: MetadataResponse) -> None:
             asyncio.get_running_loop().call_later(0.01, address.cut)
 
         cluster.edit_next("metadata", hang_up, count=None)

@@ -10,7 +10,7 @@ import pytest
 from aioproducer import KafkaError, Producer, ProducerConfig
 from aioproducer.errors import KafkaConnectionError
 from aioproducer.sending.partition_queue import PartitionQueue
-from aioproducer.testing import ErrorCode, FakeCluster, FakeRequest, FakeResponse, MetadataAnswer
+from aioproducer.testing import ErrorCode, FakeCluster, FakeRequest, FakeResponse, MetadataResponse
 from tests.support.producing import (
     FAST,
     RECORD_BY_RECORD,
@@ -19,6 +19,7 @@ from tests.support.producing import (
     outcome,
     producing,
     prove,
+    sender_of,
     sent,
     sequences,
     until,
@@ -27,8 +28,7 @@ from tests.support.producing import (
 
 
 def partition_queue_of(producer: Producer[bytes, bytes], partition: int = 0) -> PartitionQueue:
-    sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-    assert sender is not None
+    sender = sender_of(producer)
     queues = sender.topics.by_name[TOPIC].partition_queues
     return next(queue for queue in queues if queue.partition == partition)
 
@@ -98,8 +98,7 @@ async def test_with_one_request_in_flight_the_order_holds_across_a_leader_move()
         await cluster.received("produce", 3)
         cluster.move_leader(TOPIC, 0, 1)
         # The other broker is asked, which has nothing in flight.
-        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-        assert sender is not None
+        sender = sender_of(producer)
         sender.cluster.refresh()
         await until(lambda: partition_queue_of(producer).leader.node_id == 1)
         rest = [producer.send_nowait(TOPIC, b"%d" % index, partition=0) for index in range(1, 4)]
@@ -119,8 +118,7 @@ async def test_a_new_leader_gets_one_batch_until_it_acknowledged_one() -> None:
     ):
         await prove(producer)
         cluster.move_leader(TOPIC, 0, 1)
-        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-        assert sender is not None
+        sender = sender_of(producer)
         sender.cluster.refresh()
         await until(lambda: partition_queue_of(producer).leader.node_id == 1)
         cluster.hang("produce", count=1)
@@ -176,8 +174,7 @@ async def test_a_batch_across_the_wrap_is_stored_once_though_its_response_was_lo
 async def test_a_topic_that_got_no_record_for_long_is_asked_for_again_by_the_next() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         await prove(producer)
-        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-        assert sender is not None
+        sender = sender_of(producer)
         topics = sender.topics
         topics._config = topics._config.replace(  # pyright: ignore[reportPrivateUsage]
             metadata_max_idle_ms=5_000
@@ -203,8 +200,7 @@ async def test_a_new_topic_does_not_wait_for_the_backoff_of_another() -> None:
         async with asyncio.timeout(1):
             await prove(producer)
         cluster.create_topic("missing", 1)
-        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-        assert sender is not None
+        sender = sender_of(producer)
         # Its own backoff of a minute is not waited for.
         sender.cluster._full_at = 0.0  # pyright: ignore[reportPrivateUsage]
         sender.cluster.topic_due()
@@ -268,8 +264,7 @@ async def test_a_broker_that_takes_nothing_gets_no_more_records_without_key() ->
         cluster.refuse(1)
         cluster.cut(1)
         stuck = producer.send_nowait(TOPIC, b"stuck", partition=1)
-        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-        assert sender is not None
+        sender = sender_of(producer)
         await until(lambda: sender.is_stalled(1))  # pyright: ignore[reportPrivateUsage]
         results = await producer.send_many(TOPIC, [b"42"] * 20)
         # The sticky partition may have been the slow one's when it fell silent.
@@ -338,7 +333,7 @@ async def test_metadata_that_does_not_change_is_asked_for_with_growing_pauses() 
 async def test_a_hint_with_an_address_is_followed_to_a_broker_that_metadata_did_not_name() -> None:
     async with FakeCluster(brokers=2, topics={TOPIC: 1}) as cluster:
 
-        def hide(answer: MetadataAnswer) -> None:
+        def hide(answer: MetadataResponse) -> None:
             answer.brokers = [broker for broker in answer.brokers if broker.node_id == 0]
 
         cluster.edit_next("metadata", hide, count=2)

@@ -24,11 +24,21 @@ from aioproducer.testing import (
     FakeCluster,
     FakeRequest,
     FakeResponse,
-    MetadataAnswer,
-    ProduceAnswer,
+    MetadataResponse,
+    ProduceResponse,
 )
 from aioproducer.testing.state import Address
-from tests.support.producing import FAST, TOPIC, failure, producing, prove, sent, until, values
+from tests.support.producing import (
+    FAST,
+    TOPIC,
+    failure,
+    producing,
+    prove,
+    sender_of,
+    sent,
+    until,
+    values,
+)
 
 
 @pytest.mark.parametrize("version", range(7, 14))
@@ -121,7 +131,7 @@ async def test_what_is_no_response_costs_the_connection_and_the_record_is_stored
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         await prove(producer)
         mutate, framed = LIES[lie]
-        cluster.answer_next("produce", mutate, framed=framed)
+        cluster.mutate_next("produce", mutate, framed=framed)
 
         assert (await producer.send_and_wait(TOPIC, b"42")).offset == 1
         assert values(cluster) == [b"first", b"42"]
@@ -130,7 +140,7 @@ async def test_what_is_no_response_costs_the_connection_and_the_record_is_stored
 @pytest.mark.parametrize("api", ["api_versions", "metadata", "init_producer_id"])
 async def test_garbage_while_connecting_is_survived(api: ApiName) -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster:
-        cluster.answer_next(api, lambda answer: answer[:4] + b"\xfe" * 20)
+        cluster.mutate_next(api, lambda answer: answer[:4] + b"\xfe" * 20)
         async with producing(cluster) as producer:
             assert (await producer.send_and_wait(TOPIC, b"42")).offset == 0
 
@@ -140,7 +150,7 @@ async def test_a_partition_left_out_of_the_response_is_sent_again() -> None:
         for partition in range(2):
             await prove(producer, partition)
 
-        def leave_one_out(answer: ProduceAnswer) -> None:
+        def leave_one_out(answer: ProduceResponse) -> None:
             answer.partitions.pop()
 
         cluster.edit_next("produce", leave_one_out)
@@ -156,7 +166,7 @@ async def test_partitions_answered_twice_or_unasked_are_ignored_with_one_line_in
     async with FakeCluster(topics={TOPIC: 2}) as cluster, producing(cluster) as producer:
         await prove(producer)
 
-        def say_more(answer: ProduceAnswer) -> None:
+        def say_more(answer: ProduceResponse) -> None:
             (own,) = answer.partitions
             twice = type(own)(own.topic, own.topic_id, own.partition, error_code=87)
             other = type(own)(own.topic, own.topic_id, 1, base_offset=77)
@@ -278,8 +288,7 @@ async def test_a_cluster_that_asks_for_it_is_not_bootstrapped_again_if_that_is_s
 async def test_nothing_is_written_to_a_connection_that_has_failed_and_not_reported_it_yet() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         await prove(producer)
-        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-        assert sender is not None
+        sender = sender_of(producer)
         connection = sender.cluster.connection(0)
         assert connection is not None
         transport = connection._transport  # pyright: ignore[reportPrivateUsage]
@@ -298,8 +307,7 @@ async def test_nothing_is_written_to_a_connection_that_has_failed_and_not_report
 async def test_the_system_watches_over_an_idle_connection() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         await prove(producer)
-        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-        assert sender is not None
+        sender = sender_of(producer)
         connection = sender.cluster.connection(0)
         assert connection is not None
         transport = connection._transport  # pyright: ignore[reportPrivateUsage]
@@ -326,7 +334,7 @@ async def test_an_ipv6_address_may_be_advertised_in_brackets(host: str) -> None:
             assert producer.status()["brokers"] == {f"0 at [::1]:{port}": "connected"}
 
 
-def _no_brokers(answer: MetadataAnswer) -> None:
+def _no_brokers(answer: MetadataResponse) -> None:
     answer.brokers = []
 
 
@@ -453,7 +461,7 @@ async def test_an_impossible_address_from_a_broker_is_an_error_and_is_forgotten(
         producing(cluster, request_timeout_ms=300, delivery_timeout_ms=300) as producer,
     ):
 
-        def lie(answer: MetadataAnswer) -> None:
+        def lie(answer: MetadataResponse) -> None:
             answer.brokers = [
                 Address(1, *address) if broker.node_id == 1 else broker for broker in answer.brokers
             ]
@@ -477,7 +485,7 @@ async def test_a_timeout_says_why_the_broker_cannot_be_reached() -> None:
         await producer.partitions_for(TOPIC)
         cluster.refuse(1)
         cluster.cut(1)
-        brokers = producer._sender.cluster.brokers  # type: ignore[union-attr]  # pyright: ignore
+        brokers = sender_of(producer).cluster.brokers
         await until(lambda: not brokers[1].is_connected)
         error = await failure(producer.send_nowait(TOPIC, b"42", partition=1))
         assert isinstance(error, KafkaTimeoutError)
@@ -492,8 +500,7 @@ async def test_a_connection_to_a_broker_that_left_meanwhile_is_closed() -> None:
         producing(cluster) as producer,
     ):
         await prove(producer, 0)
-        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-        assert sender is not None
+        sender = sender_of(producer)
         brokers = sender.cluster.brokers
         addresses = [broker.address for broker in brokers.values()]
         brokers.update(addresses[:1], source="127.0.0.1:9092")

@@ -9,7 +9,7 @@ from typing import Any
 
 from aioproducer import KafkaError, Producer, UndeliveredRecord
 from aioproducer.testing import ErrorCode, FakeCluster
-from tests.support.producing import TOPIC, failure, fast, producing, prove, until
+from tests.support.producing import TOPIC, failure, fast, producing, prove, sender_of, until
 
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="nobody's")
 AnyProducer = Producer[Any, Any]
@@ -116,7 +116,7 @@ async def test_a_new_connection_runs_in_nobodys_context() -> None:
         cluster.cut()
         request_id.set("whose record was first after the loss")
         await producer.send_and_wait(TOPIC, b"x")
-        connection = producer._sender.cluster.brokers[0].connection  # type: ignore[union-attr]  # pyright: ignore
+        connection = sender_of(producer).cluster.brokers[0].connection
         assert connection is not None
         seen: list[str] = []
         connection.on_drained = lambda: seen.append(request_id.get())

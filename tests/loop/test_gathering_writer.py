@@ -14,7 +14,7 @@ import pytest
 from aioproducer.network.connection import Connection
 from aioproducer.network.gathering_writer import GatheringWriter, joins_buffers
 from aioproducer.testing import FakeCluster
-from tests.support.producing import TOPIC, producing
+from tests.support.producing import TOPIC, producing, sender_of
 
 HIGH = 100_000
 
@@ -122,8 +122,7 @@ async def test_close_lets_go_of_buffers_and_descriptor() -> None:
 async def test_a_connection_has_one_where_asyncio_would_join() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         await producer.send_and_wait(TOPIC, b"42")
-        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-        assert sender is not None
+        sender = sender_of(producer)
         connection = sender.cluster.connection(0)
         assert isinstance(connection, Connection)
         transport = connection._transport  # pyright: ignore[reportPrivateUsage]

@@ -9,7 +9,7 @@ import pytest
 from aioproducer import Producer
 from aioproducer.testing import FakeCluster
 from tests.support.forwarder import Forwarder
-from tests.support.producing import TOPIC, fast, producing, prove, values
+from tests.support.producing import TOPIC, fast, producing, prove, sender_of, values
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ async def test_one_silent_broker_does_not_hold_all_of_the_buffer_in_flight() -> 
         total = producer.metrics()["buffer_total_bytes"]
         stuck = [producer.send_nowait(TOPIC, b"x" * 10_000, partition=0) for _ in range(2_500)]
         await asyncio.sleep(0.05)
-        queues = producer._sender.broker_queues  # type: ignore[union-attr]  # pyright: ignore
+        queues = sender_of(producer).broker_queues
         assert queues.by_node[0].bytes_in_flight <= total / 4 + 1_100_000
         assert (await producer.send_and_wait(TOPIC, b"healthy", partition=1)).offset == 1
         cluster.clear_faults()

@@ -9,7 +9,7 @@ import pytest
 
 from aioproducer import Delivery, Producer
 from aioproducer.testing import FakeCluster
-from tests.support.producing import TOPIC, producing, until
+from tests.support.producing import TOPIC, producing, sender_of, until
 
 MANY: Final = 100
 
@@ -124,8 +124,7 @@ async def test_what_is_held_back_for_a_broker_goes_to_its_new_leader_at_once() -
         await a_turn()
         for partition in range(MANY):
             cluster.move_leader(TOPIC, partition, 1)
-        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-        assert sender is not None
+        sender = sender_of(producer)
         sender.cluster.refresh()
         await until(lambda: sender.topics.by_name[TOPIC].leaders[0].node_id == 1)
         cluster.clear_faults()

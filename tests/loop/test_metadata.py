@@ -18,8 +18,8 @@ from aioproducer.testing import (
     TANSU,
     ErrorCode,
     FakeCluster,
-    MetadataAnswer,
-    ProduceAnswer,
+    MetadataResponse,
+    ProduceResponse,
     TopicMetadata,
 )
 from tests.support.producing import (
@@ -28,6 +28,7 @@ from tests.support.producing import (
     failure,
     producing,
     prove,
+    sender_of,
     until,
     values,
 )
@@ -69,15 +70,14 @@ async def test_topics_that_nobody_asked_for_are_dropped() -> None:
         producing(cluster) as producer,
     ):
         assert await producer.partitions_for(TOPIC) == (0,)
-        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-        assert sender is not None
+        sender = sender_of(producer)
         assert set(sender.topics.by_name) == {TOPIC}
 
 
 @pytest.mark.parametrize("code", [0, 3, 5, 17, 29])
 @pytest.mark.parametrize("name", [None, "", "stranger"])
 async def test_no_stranger_among_the_topics_does_any_harm(name: str | None, code: int) -> None:
-    def add_strangers(answer: MetadataAnswer) -> None:
+    def add_strangers(answer: MetadataResponse) -> None:
         answer.topics[:0] = [TopicMetadata(name, bytes(range(16)), code) for _ in range(3)]
 
     async with FakeCluster(topics={TOPIC: 1}) as cluster:
@@ -86,8 +86,7 @@ async def test_no_stranger_among_the_topics_does_any_harm(name: str | None, code
             await prove(producer)
             cluster.fail_next("produce", ErrorCode.NOT_LEADER_OR_FOLLOWER)
             await prove(producer)
-            sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-            assert sender is not None
+            sender = sender_of(producer)
             assert set(sender.topics.by_name) == {TOPIC}
 
 
@@ -189,7 +188,7 @@ async def test_a_topic_that_is_refused_fails_its_records_at_once(
 async def test_a_topic_left_out_of_a_response_is_asked_for_again() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
 
-        def forget(answer: MetadataAnswer) -> None:
+        def forget(answer: MetadataResponse) -> None:
             answer.topics = []
 
         cluster.edit_next("metadata", forget)
@@ -199,7 +198,7 @@ async def test_a_topic_left_out_of_a_response_is_asked_for_again() -> None:
 async def test_a_topic_without_partitions_is_asked_for_again() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
 
-        def forget(answer: MetadataAnswer) -> None:
+        def forget(answer: MetadataResponse) -> None:
             answer.topics[0].partitions = []
 
         cluster.edit_next("metadata", forget)
@@ -216,8 +215,7 @@ async def test_a_topic_recreated_under_another_id_gets_the_records() -> None:
 
 async def relearn(producer: Producer[Any, Any]) -> None:
     """Have all metadata asked for, and wait for the response."""
-    sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-    assert sender is not None
+    sender = sender_of(producer)
     before = sender.cluster.metadata_at
     sender.cluster.refresh()
     await until(lambda: sender.cluster.metadata_at > before)
@@ -271,7 +269,7 @@ async def test_a_hint_about_the_deleted_topic_does_not_move_the_recreated_one() 
         for partition in range(2):
             await prove(producer, partition)
 
-        def hint(answer: ProduceAnswer) -> None:
+        def hint(answer: ProduceResponse) -> None:
             answer.partitions[0].error_code = ErrorCode.NOT_LEADER_OR_FOLLOWER
             answer.partitions[0].current_leader = (1, 7)
 
@@ -349,7 +347,7 @@ async def test_an_older_leader_epoch_does_not_move_a_partition_back() -> None:
         cluster.move_leader(TOPIC, 0, 1)
         await prove(producer)
 
-        def lag(answer: MetadataAnswer) -> None:
+        def lag(answer: MetadataResponse) -> None:
             for topic in answer.topics:
                 for partition in topic.partitions:
                     partition.leader_id, partition.leader_epoch = 0, 0
@@ -367,7 +365,7 @@ async def test_a_leader_that_is_no_broker_is_asked_for_with_pauses() -> None:
         producing(cluster, delivery_timeout_ms=300, request_timeout_ms=300) as producer,
     ):
 
-        def lie(answer: MetadataAnswer) -> None:
+        def lie(answer: MetadataResponse) -> None:
             for topic in answer.topics:
                 for partition in topic.partitions:
                     partition.leader_id = 77

@@ -23,8 +23,8 @@ from aioproducer.testing import (
     Fail,
     FakeCluster,
     FakeRequest,
-    MetadataAnswer,
-    ProduceAnswer,
+    MetadataResponse,
+    ProduceResponse,
 )
 from aioproducer.testing.state import Address
 from tests.support.producing import (
@@ -156,7 +156,7 @@ async def test_a_producer_starts_after_any_code_or_raises_it() -> None:
                 await producer.close()
 
 
-def _refuse(code: ErrorCode, answer: MetadataAnswer) -> None:
+def _refuse(code: ErrorCode, answer: MetadataResponse) -> None:
     answer.error_code = code
     answer.brokers, answer.topics = [], []
 
@@ -164,46 +164,46 @@ def _refuse(code: ErrorCode, answer: MetadataAnswer) -> None:
 # ---- metadata that cannot be
 
 
-def _no_brokers(answer: MetadataAnswer) -> None:
+def _no_brokers(answer: MetadataResponse) -> None:
     answer.brokers = []
 
 
-def _no_partitions(answer: MetadataAnswer) -> None:
+def _no_partitions(answer: MetadataResponse) -> None:
     for topic in answer.topics:
         topic.partitions = []
 
 
-def _gaps(answer: MetadataAnswer) -> None:
+def _gaps(answer: MetadataResponse) -> None:
     for topic in answer.topics:
         topic.partitions = topic.partitions[1:]
 
 
-def _huge_partition_id(answer: MetadataAnswer) -> None:
+def _huge_partition_id(answer: MetadataResponse) -> None:
     for topic in answer.topics:
         topic.partitions[0].partition = 2**31 - 1
 
 
-def _negative_partition_id(answer: MetadataAnswer) -> None:
+def _negative_partition_id(answer: MetadataResponse) -> None:
     for topic in answer.topics:
         topic.partitions[0].partition = -7
 
 
-def _same_partition_twice(answer: MetadataAnswer) -> None:
+def _same_partition_twice(answer: MetadataResponse) -> None:
     for topic in answer.topics:
         topic.partitions = [topic.partitions[0], topic.partitions[0]]
 
 
-def _leader_nobody(answer: MetadataAnswer) -> None:
+def _leader_nobody(answer: MetadataResponse) -> None:
     for topic in answer.topics:
         for partition in topic.partitions:
             partition.leader_id = -(2**31)
 
 
-def _absurd_node_ids(answer: MetadataAnswer) -> None:
+def _absurd_node_ids(answer: MetadataResponse) -> None:
     answer.brokers = [Address(2**31 - 1 - id_, host, port) for id_, host, port in answer.brokers]
 
 
-def _negative_node_ids(answer: MetadataAnswer) -> None:
+def _negative_node_ids(answer: MetadataResponse) -> None:
     # Those that the producer gives to its bootstrap servers, as it happens.
     answer.brokers = [Address(-1 - id_, host, port) for id_, host, port in answer.brokers]
     for topic in answer.topics:
@@ -211,40 +211,40 @@ def _negative_node_ids(answer: MetadataAnswer) -> None:
             partition.leader_id = -1 - partition.leader_id
 
 
-def _same_node_id(answer: MetadataAnswer) -> None:
+def _same_node_id(answer: MetadataResponse) -> None:
     answer.brokers = [Address(0, host, port) for _, host, port in answer.brokers]
 
 
-def _port_0(answer: MetadataAnswer) -> None:
+def _port_0(answer: MetadataResponse) -> None:
     answer.brokers = [Address(id_, host, 0) for id_, host, _ in answer.brokers]
 
 
-def _unresolvable(answer: MetadataAnswer) -> None:
+def _unresolvable(answer: MetadataResponse) -> None:
     answer.brokers = [Address(id_, "no-such-host.invalid", port) for id_, _, port in answer.brokers]
 
 
-def _topic_twice(answer: MetadataAnswer) -> None:
+def _topic_twice(answer: MetadataResponse) -> None:
     answer.topics += answer.topics
 
 
-def _topic_twice_once_unknown(answer: MetadataAnswer) -> None:
+def _topic_twice_once_unknown(answer: MetadataResponse) -> None:
     answer.topics += [
         type(topic)(topic.name, error_code=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
         for topic in answer.topics
     ]
 
 
-def _another_topic(answer: MetadataAnswer) -> None:
+def _another_topic(answer: MetadataResponse) -> None:
     for topic in answer.topics:
         topic.name = "never-heard-of"
 
 
-def _no_name(answer: MetadataAnswer) -> None:
+def _no_name(answer: MetadataResponse) -> None:
     for topic in answer.topics:
         topic.name = None
 
 
-def _epoch_of_another_age(answer: MetadataAnswer) -> None:
+def _epoch_of_another_age(answer: MetadataResponse) -> None:
     for topic in answer.topics:
         for partition in topic.partitions:
             partition.leader_epoch = -(2**31)
@@ -273,7 +273,7 @@ IMPOSSIBLE: Final = [
 
 @pytest.mark.parametrize("lie", IMPOSSIBLE)
 async def test_metadata_that_cannot_be_is_asked_for_again_and_the_record_stored_once(
-    lie: Callable[[MetadataAnswer], None],
+    lie: Callable[[MetadataResponse], None],
 ) -> None:
     async with (
         FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster,
@@ -290,7 +290,7 @@ async def test_metadata_that_cannot_be_is_asked_for_again_and_the_record_stored_
 
 @pytest.mark.parametrize("lie", IMPOSSIBLE)
 async def test_metadata_that_never_becomes_possible_fails_records_in_time_without_a_storm(
-    lie: Callable[[MetadataAnswer], None],
+    lie: Callable[[MetadataResponse], None],
 ) -> None:
     loop = asyncio.get_running_loop()
     async with (
@@ -316,7 +316,7 @@ async def test_metadata_that_never_becomes_possible_fails_records_in_time_withou
 
 @pytest.mark.parametrize("lie", IMPOSSIBLE)
 async def test_metadata_that_cannot_be_spoils_nothing_that_was_known(
-    lie: Callable[[MetadataAnswer], None],
+    lie: Callable[[MetadataResponse], None],
 ) -> None:
     async with (
         FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster,
@@ -348,7 +348,7 @@ async def test_brokers_that_name_each_other_for_ever_are_not_asked_in_a_storm(hi
         flapping = cycle([1, 0])
         epochs = count(5)
 
-        def flap(answer: MetadataAnswer) -> None:
+        def flap(answer: MetadataResponse) -> None:
             leader = next(flapping)
             for topic in answer.topics:
                 for partition in topic.partitions:
@@ -387,7 +387,7 @@ async def test_a_lagging_broker_that_names_the_old_leader_costs_pauses_and_nothi
         cluster.move_leader(TOPIC, 0, 1)
         lagging = cycle([True, True, False])
 
-        def lag(answer: MetadataAnswer) -> None:
+        def lag(answer: MetadataResponse) -> None:
             if next(lagging):
                 for topic in answer.topics:
                     for partition in topic.partitions:
@@ -499,7 +499,7 @@ async def test_responses_without_partitions_fail_records_in_time_as_possibly_per
         producing(cluster, BOUNDED) as producer,
     ):
 
-        def say_nothing(answer: ProduceAnswer) -> None:
+        def say_nothing(answer: ProduceResponse) -> None:
             answer.partitions = []
 
         cluster.edit_next("produce", say_nothing, count=None)
@@ -514,7 +514,7 @@ async def test_responses_without_partitions_fail_records_in_time_as_possibly_per
 async def test_an_error_after_a_success_for_the_same_partition_is_ignored() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
 
-        def contradict(answer: ProduceAnswer) -> None:
+        def contradict(answer: ProduceResponse) -> None:
             (own,) = answer.partitions
             answer.partitions.append(
                 type(own)(

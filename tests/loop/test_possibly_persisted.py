@@ -12,8 +12,8 @@ import pytest
 
 from aioproducer.errors import KafkaTimeoutError, error_for_code
 from aioproducer.network.connection import Connection
-from aioproducer.testing import ErrorCode, FakeCluster, InitProducerIdAnswer
-from tests.support.producing import TOPIC, failure, producing, prove, sent, until, values
+from aioproducer.testing import ErrorCode, FakeCluster, InitProducerIdResponse
+from tests.support.producing import TOPIC, failure, producing, prove, sender_of, sent, until, values
 
 AFTER_THE_APPEND = [
     ErrorCode.UNKNOWN_SERVER_ERROR,
@@ -161,7 +161,7 @@ async def test_what_a_close_gives_up_on_is_possibly_persisted_once_an_attempt_wa
 async def test_a_denied_producer_id_leaves_what_was_sent_before_possibly_persisted() -> None:
     async with FakeCluster(topics={TOPIC: 2}) as cluster:
 
-        def last_epoch(answer: InitProducerIdAnswer) -> None:
+        def last_epoch(answer: InitProducerIdResponse) -> None:
             answer.producer_epoch = 2**15 - 1
 
         cluster.edit_next("init_producer_id", last_epoch)
@@ -192,8 +192,7 @@ async def test_a_request_that_cannot_be_made_was_not_stored(
         def refuse(*_: object, **__: object) -> None:
             raise RuntimeError
 
-        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-        assert sender is not None
+        sender = sender_of(producer)
         for connection in sender.cluster.brokers.open_connections():
             # For an old broker Python makes the requests.
             connection.produce_version = 8

@@ -16,6 +16,7 @@ from tests.support.producing import (
     outcome,
     producing,
     prove,
+    sender_of,
     sequences,
     values,
 )
@@ -180,7 +181,7 @@ async def test_a_limit_that_was_raised_is_found_after_a_while() -> None:
             assert len(cluster.requests_of("produce")) == asked
 
             cluster._topic(TOPIC).partitions[0].log.limits = cluster._state.limits_of_new_topic()  # pyright: ignore
-            topic = producer._sender.topics.by_name[TOPIC]  # type: ignore[union-attr]  # pyright: ignore
+            topic = sender_of(producer).topics.by_name[TOPIC]
             topic.probe_limit_at = 0.0
             assert (await producer.send_and_wait(TOPIC, too_large)).offset == 1
 

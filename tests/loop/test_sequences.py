@@ -14,7 +14,7 @@ from aioproducer.errors import (
     MessageTooLargeError,
     RecordTooLargeError,
 )
-from aioproducer.testing import ErrorCode, Fail, FakeCluster, FakeRequest, InitProducerIdAnswer
+from aioproducer.testing import ErrorCode, Fail, FakeCluster, FakeRequest, InitProducerIdResponse
 from tests.support.producing import (
     RECORD_BY_RECORD,
     TOPIC,
@@ -116,7 +116,7 @@ async def test_a_producer_id_that_is_denied_fails_what_waits_and_is_asked_for_ag
 
 @pytest.mark.parametrize(("producer_id", "epoch"), [(-1, 0), (-1, -1), (1000, -1), (-(2**63), 5)])
 async def test_a_producer_id_that_is_none_is_asked_for_again(producer_id: int, epoch: int) -> None:
-    def lie(answer: InitProducerIdAnswer) -> None:
+    def lie(answer: InitProducerIdResponse) -> None:
         answer.producer_id, answer.producer_epoch = producer_id, epoch
 
     async with FakeCluster(topics={TOPIC: 1}) as cluster:
@@ -288,7 +288,7 @@ async def test_a_broker_that_expects_another_sequence_for_ever_gets_another_prod
 async def test_used_up_epochs_ask_for_a_new_producer_id() -> None:
     async with FakeCluster(topics={TOPIC: 2}) as cluster:
 
-        def last_epoch(answer: InitProducerIdAnswer) -> None:
+        def last_epoch(answer: InitProducerIdResponse) -> None:
             answer.producer_epoch = 2**15 - 1
 
         cluster.edit_next("init_producer_id", last_epoch)

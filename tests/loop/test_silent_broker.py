@@ -11,7 +11,7 @@ import pytest
 from aioproducer import BufferExhaustedError, Delivery, Producer
 from aioproducer.config import ProducerOptions
 from aioproducer.testing import FakeCluster
-from tests.support.producing import FAST, TOPIC, outcome, producing, prove, until, values
+from tests.support.producing import FAST, TOPIC, outcome, producing, prove, sender_of, until, values
 
 AnyProducer = Producer[Any, Any]
 
@@ -179,7 +179,7 @@ async def test_callers_are_admitted_when_their_partition_gets_another_leader() -
         await asyncio.sleep(0)
         assert not any(one.done() for one in waiting)
         cluster.move_leader(TOPIC, 1, 0)
-        producer._sender.cluster.refresh()  # type: ignore[union-attr]  # pyright: ignore
+        sender_of(producer).cluster.refresh()
         deliveries: list[Delivery] = await asyncio.gather(*waiting)
         cluster.release()
         offsets = [(await delivery).offset for delivery in deliveries]

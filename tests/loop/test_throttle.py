@@ -10,7 +10,7 @@ import pytest
 from aioproducer import Delivery, Producer
 from aioproducer.config import ProducerOptions
 from aioproducer.errors import KafkaTimeoutError
-from aioproducer.testing import ErrorCode, FakeCluster, MetadataAnswer, ProduceAnswer
+from aioproducer.testing import ErrorCode, FakeCluster, MetadataResponse, ProduceResponse
 from tests.support.producing import FAST, TOPIC, failure, producing, prove, until, values
 
 FOR_EVER: Final = 2**31 - 1
@@ -22,7 +22,7 @@ BOUNDED: Final[ProducerOptions] = {
 }
 
 
-def _pause(answer: ProduceAnswer) -> None:
+def _pause(answer: ProduceResponse) -> None:
     answer.throttle_ms = 150
 
 
@@ -56,7 +56,7 @@ async def test_a_shorter_throttle_does_not_shorten_a_longer_one() -> None:
             await prove(producer, partition)
         pauses = iter([150, 1])
 
-        def pause(answer: ProduceAnswer) -> None:
+        def pause(answer: ProduceResponse) -> None:
             answer.throttle_ms = next(pauses)
 
         cluster.hang("produce", count=1)
@@ -72,7 +72,7 @@ async def test_a_shorter_throttle_does_not_shorten_a_longer_one() -> None:
         assert asyncio.get_running_loop().time() - started_at >= 0.14
 
 
-def _throttle_for_ever(answer: ProduceAnswer) -> None:
+def _throttle_for_ever(answer: ProduceResponse) -> None:
     answer.throttle_ms = FOR_EVER
 
 
@@ -162,7 +162,7 @@ async def test_the_pause_that_another_response_asks_for_is_kept_too() -> None:
         await prove(producer)
         asked = len(cluster.requests_of("metadata"))
 
-        def pause(answer: MetadataAnswer) -> None:
+        def pause(answer: MetadataResponse) -> None:
             answer.throttle_ms = 150
 
         cluster.edit_next("metadata", pause)
@@ -185,7 +185,7 @@ async def test_metadata_is_asked_for_where_no_pause_was_asked_for() -> None:
         for partition in range(2):
             await prove(producer, partition)
 
-        def pause(answer: ProduceAnswer) -> None:
+        def pause(answer: ProduceResponse) -> None:
             answer.throttle_ms = 60_000
 
         cluster.edit_next("produce", pause, node_id=0)
@@ -201,7 +201,7 @@ async def test_metadata_is_asked_for_where_no_pause_was_asked_for() -> None:
 async def test_a_pause_that_an_old_broker_has_made_itself_is_not_made_again(
     version: int, is_kept: bool
 ) -> None:
-    def pause(answer: MetadataAnswer) -> None:
+    def pause(answer: MetadataResponse) -> None:
         answer.throttle_ms = 150
 
     loop = asyncio.get_running_loop()

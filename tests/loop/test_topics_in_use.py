@@ -14,14 +14,13 @@ from aioproducer.errors import (
     UnknownTopicOrPartitionError,
 )
 from aioproducer.testing import ErrorCode, FakeCluster
-from tests.support.producing import TOPIC, failure, outcome, producing, prove, sequences
+from tests.support.producing import TOPIC, failure, outcome, producing, prove, sender_of, sequences
 
 AnyProducer = Producer[Any, Any]
 
 
 def topics_of(producer: AnyProducer) -> set[str]:
-    sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-    assert sender is not None
+    sender = sender_of(producer)
     return set(sender.topics.by_name)
 
 
@@ -153,8 +152,7 @@ async def test_a_topic_with_records_on_their_way_is_not_forgotten() -> None:
 
 def forget(producer: AnyProducer, seconds: float, kept: str = "") -> None:
     """Have so much time have passed for the topics, since each got its last record."""
-    sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-    assert sender is not None
+    sender = sender_of(producer)
     for topic in sender.topics.by_name.values():
         if topic.name != kept:
             topic.used_at -= seconds
@@ -179,7 +177,7 @@ async def test_records_that_wait_are_routed_in_turns_of_the_loop() -> None:
         count = 20_000
         deliveries = [producer.send_nowait(TOPIC, b"%d" % n) for n in range(count)]
         cluster.create_topic(TOPIC, 1)
-        topics = producer._sender.topics  # type: ignore[union-attr]  # pyright: ignore
+        topics = sender_of(producer).topics
         topic = topics.by_name[TOPIC]
         left: set[int] = set()
         while topic.waiting_count:
@@ -195,7 +193,7 @@ async def test_records_sent_while_others_are_being_routed_stay_behind_them() -> 
     async with FakeCluster(auto_create_topics=False) as cluster, producing(cluster) as producer:
         deliveries = [producer.send_nowait(TOPIC, b"x") for _ in range(20_000)]
         cluster.create_topic(TOPIC, 1)
-        topic = producer._sender.topics.by_name[TOPIC]  # type: ignore[union-attr]  # pyright: ignore
+        topic = sender_of(producer).topics.by_name[TOPIC]
         while not topic.is_known or topic.waiting:
             deliveries.append(producer.send_nowait(TOPIC, b"y"))
             await asyncio.sleep(0)

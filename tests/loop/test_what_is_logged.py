@@ -11,7 +11,16 @@ from aioproducer import Producer, UndeliveredRecord
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import ClusterAuthorizationFailedError
 from aioproducer.testing import ErrorCode, FakeCluster
-from tests.support.producing import TOPIC, failure, fast, outcome, producing, prove, until
+from tests.support.producing import (
+    TOPIC,
+    failure,
+    fast,
+    outcome,
+    producing,
+    prove,
+    sender_of,
+    until,
+)
 
 AnyProducer = Producer[Any, Any]
 SHORT = fast(request_timeout_ms=100, delivery_timeout_ms=250)
@@ -64,7 +73,7 @@ async def test_records_for_an_unreachable_leader_leave_a_line(
 ) -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster, SHORT) as producer:
         cluster.advertise(0, "127.0.0.9", 9)
-        producer._sender.cluster.refresh()  # type: ignore[union-attr]  # pyright: ignore
+        sender_of(producer).cluster.refresh()
         await until(lambda: "0 at 127.0.0.9:9" in producer.status()["brokers"])
         await lose(producer)
         (line,) = warnings(caplog, "records failed")

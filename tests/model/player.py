@@ -19,7 +19,7 @@ from typing import Any, Final
 from aioproducer import Delivery, KafkaError, Producer, ProducerRecord, RecordMetadata
 from aioproducer.errors import ProducerClosedError
 from aioproducer.hooks import UndeliveredRecord
-from aioproducer.testing import FakeCluster, FakeRecord, FakeRequest, ProduceAnswer
+from aioproducer.testing import FakeCluster, FakeRecord, FakeRequest, ProduceResponse
 from aioproducer.testing.faults import Fail as FailAction
 from tests.model import program as steps
 from tests.support.memory_network import MemoryNetworkLoop
@@ -499,9 +499,9 @@ def is_send(call: Call) -> bool:
     return isinstance(call.step, steps.Send) and call.step.how == "send"
 
 
-def leave_out(answer: ProduceAnswer) -> None:
+def leave_out(answer: ProduceResponse) -> None:
     del answer.partitions[:1]
 
 
-def twice(answer: ProduceAnswer) -> None:
+def twice(answer: ProduceResponse) -> None:
     answer.partitions.extend(answer.partitions[:1])

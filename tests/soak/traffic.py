@@ -24,6 +24,7 @@ from aioproducer.config import ProducerOptions
 from tests.broker.helpers import producer_for, until
 from tests.soak.watching import Sample, expect_flat, sample
 from tests.support.kafka import create_topic, end_offsets
+from tests.support.producing import sender_of
 from tools.kafka import Kafka
 
 __all__ = ["traffic"]
@@ -282,8 +283,7 @@ async def _short_lived(
     finally:
         undelivered = await producer.close(close_timeout)
         run.open.discard(producer)
-    sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-    assert sender is not None
+    sender = sender_of(producer)
     metrics = sender.metrics()
     run.totals[f"{name} delivered"] += int(metrics["record_delivered_total"])
     run.totals[f"{name} failed"] += int(metrics["record_error_total"])
@@ -311,8 +311,7 @@ async def _cuts(run: Traffic) -> None:
 
 def _cut(producer: AnyProducer) -> int:
     """Shut a producer's sockets down under it; return how many."""
-    sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-    assert sender is not None
+    sender = sender_of(producer)
     cuts = 0
     for broker in sender.cluster.brokers.values():
         connection = broker.connection

@@ -67,7 +67,7 @@ def answered(
     """Return kio's reading of what a broker answers; None or Later as they are."""
     kind = cast("Any", type(message))
     version: int = kind.__version__
-    answer = read(message).answer(Turn(state, node_id, version, failures, waited))
+    answer = read(message).respond(Turn(state, node_id, version, failures, waited))
     if answer is None or isinstance(answer, Later):
         return answer
     writer = Writer(flexible=APIS[kind.__api_key__].flexible(version))

@@ -14,6 +14,7 @@ from typing import Any, Final, Unpack
 
 from aioproducer import Delivery, KafkaError, Producer, RecordMetadata
 from aioproducer.config import ProducerOptions
+from aioproducer.sending.sender import Sender
 from aioproducer.testing import FakeCluster, FakeRequest, SentBatch
 
 TOPIC: Final = "payments"
@@ -58,14 +59,19 @@ async def producing(
 
 def expect_nothing_left(producer: Producer[Any, Any]) -> None:
     """See that a closed producer gave all memory back and keeps nobody waiting."""
-    sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-    assert sender is not None
-    left = sender.metrics()
+    left = sender_of(producer).metrics()
     assert left["buffer_available_bytes"] == left["buffer_total_bytes"]
     assert left["requests_in_flight"] == 0
     assert left["waiting_callers"] == 0
     finished = left["record_delivered_total"] + left["record_error_total"]
     assert finished == left["record_accepted_total"]
+
+
+def sender_of(producer: Producer[Any, Any]) -> Sender:
+    """Return what sends the records of a producer that was started."""
+    sender = producer._sender  # pyright: ignore[reportPrivateUsage]
+    assert isinstance(sender, Sender)
+    return sender
 
 
 async def prove(producer: Producer[Any, Any], partition: int = 0, topic: str = TOPIC) -> None:

@@ -11,11 +11,11 @@ from aioproducer.testing.habits import Refusal
 from aioproducer.testing.state import Supported
 from aioproducer.testing.wire import Reader, Writer
 
-__all__ = ["API", "ApiVersionsAnswer", "UnsupportedVersion"]
+__all__ = ["API", "ApiVersionsResponse", "UnsupportedVersion"]
 
 
 @dataclass(slots=True)
-class ApiVersionsAnswer:
+class ApiVersionsResponse:
     """The answer to ApiVersions."""
 
     apis: list[Supported]
@@ -69,9 +69,9 @@ class _ApiVersions(PlainCall):
             self.software = (reader.string(), reader.string())
             reader.tags()
 
-    def answer(self, turn: Turn) -> ApiVersionsAnswer:
+    def respond(self, turn: Turn) -> ApiVersionsResponse:
         failure = turn.failure()
-        return ApiVersionsAnswer(
+        return ApiVersionsResponse(
             list(turn.state.supported),
             error_code=failure.code if failure else 0,
             features=turn.state.features,
@@ -86,20 +86,20 @@ class UnsupportedVersion(PlainCall):
         self._supported = supported
         self._refusal: Refusal = refusal
 
-    def answer_version(self, version: int) -> int:
+    def response_version(self, version: int) -> int:
         """Return 0: the one version that whoever asks is sure to know. But brokers differ."""
         return version if self._refusal == "in_version_asked" else 0
 
-    def answer(self, turn: Turn) -> ApiVersionsAnswer:
+    def respond(self, turn: Turn) -> ApiVersionsResponse:
         """Return the versions of ApiVersions itself."""
         if self._refusal == "reset":
             raise ResetError
         is_librdkafka = self._refusal == "in_form_of_librdkafka"
-        kind = _LibrdkafkaRefusal if is_librdkafka else ApiVersionsAnswer
+        kind = _LibrdkafkaRefusal if is_librdkafka else ApiVersionsResponse
         return kind([self._supported], error_code=ErrorCode.UNSUPPORTED_VERSION)
 
 
-class _LibrdkafkaRefusal(ApiVersionsAnswer):
+class _LibrdkafkaRefusal(ApiVersionsResponse):
     """A list that is not compact behind a count that is, but lacks the one that is added to it."""
 
     def encode(self, writer: Writer, version: int) -> None:

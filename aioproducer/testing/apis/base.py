@@ -17,13 +17,13 @@ from aioproducer.testing.state import ClusterState
 from aioproducer.testing.wire import Reader, Writer
 
 __all__ = [
-    "Answer",
     "Api",
     "Call",
     "CloseConnectionError",
     "Later",
     "PlainCall",
     "ResetError",
+    "Response",
     "Turn",
 ]
 
@@ -63,7 +63,7 @@ class Later(NamedTuple):
     seconds: float
 
 
-class Answer(Protocol):
+class Response(Protocol):
     """What a broker answers; a test may change it before it is encoded."""
 
     def encode(self, writer: Writer, version: int) -> None:
@@ -89,11 +89,11 @@ class Call(Protocol):
         """Return the bytes of each of its batches."""
         ...
 
-    def answer_version(self, version: int) -> int:
+    def response_version(self, version: int) -> int:
         """Return the version in which a request of this version is answered."""
         ...
 
-    def answer(self, turn: Turn) -> Answer | Later | None:
+    def respond(self, turn: Turn) -> Response | Later | None:
         """Carry the call out and return its answer; None if nobody expects one."""
         ...
 
@@ -115,7 +115,7 @@ class PlainCall:
         """Return no batch."""
         return []
 
-    def answer_version(self, version: int) -> int:
+    def response_version(self, version: int) -> int:
         """Return the version of the request."""
         return version
 

@@ -10,7 +10,7 @@ from aioproducer.testing.error_codes import ErrorCode
 from aioproducer.testing.state import ClusterState
 from aioproducer.testing.wire import Reader, Writer
 
-__all__ = ["API", "FetchAnswer", "FetchedPartition"]
+__all__ = ["API", "FetchResponse", "FetchedPartition"]
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class FetchedPartition:
 
 
 @dataclass(slots=True)
-class FetchAnswer:
+class FetchResponse:
     """The answer to Fetch."""
 
     partitions: list[FetchedPartition] = field(default_factory=list[FetchedPartition])
@@ -116,8 +116,8 @@ class _Fetch(PlainCall):
     def topics(self, state: ClusterState) -> tuple[str, ...] | None:
         return tuple(dict.fromkeys(wanted.topic for wanted in self._wanted))
 
-    def answer(self, turn: Turn) -> FetchAnswer | Later:
-        answer = FetchAnswer(throttle_ms=turn.state.throttle_ms)
+    def respond(self, turn: Turn) -> FetchResponse | Later:
+        answer = FetchResponse(throttle_ms=turn.state.throttle_ms)
         left = self._max_bytes
         for wanted in self._wanted:
             fetched = _fetched(wanted, left, turn)

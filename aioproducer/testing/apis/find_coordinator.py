@@ -13,7 +13,7 @@ from aioproducer.testing.error_codes import ErrorCode
 from aioproducer.testing.state import Address
 from aioproducer.testing.wire import Reader, Writer
 
-__all__ = ["API", "Coordinator", "FindCoordinatorAnswer"]
+__all__ = ["API", "Coordinator", "FindCoordinatorResponse"]
 
 _NOBODY = Address(-1, "", -1)
 
@@ -28,7 +28,7 @@ class Coordinator:
 
 
 @dataclass(slots=True)
-class FindCoordinatorAnswer:
+class FindCoordinatorResponse:
     """The answer to FindCoordinator; versions below 4 have room for one coordinator."""
 
     coordinators: list[Coordinator] = field(default_factory=list[Coordinator])
@@ -70,12 +70,12 @@ class _FindCoordinator(PlainCall):
             self._keys = reader.array(reader.string)
         reader.tags()
 
-    def answer(self, turn: Turn) -> FindCoordinatorAnswer:
+    def respond(self, turn: Turn) -> FindCoordinatorResponse:
         failure = turn.failure()
         living = turn.state.living()
         code = failure.code if failure else 0 if living else ErrorCode.COORDINATOR_NOT_AVAILABLE
         address = living[0] if living and not code else _NOBODY
-        return FindCoordinatorAnswer(
+        return FindCoordinatorResponse(
             [Coordinator(key, address, code) for key in self._keys], turn.state.throttle_ms
         )
 

@@ -8,11 +8,11 @@ from aioproducer.testing.apis.base import Api, PlainCall, Turn
 from aioproducer.testing.error_codes import ErrorCode
 from aioproducer.testing.wire import Reader, Writer
 
-__all__ = ["API", "InitProducerIdAnswer"]
+__all__ = ["API", "InitProducerIdResponse"]
 
 
 @dataclass(slots=True)
-class InitProducerIdAnswer:
+class InitProducerIdResponse:
     """The answer to InitProducerId."""
 
     producer_id: int = -1
@@ -37,16 +37,16 @@ class _InitProducerId(PlainCall):
         self.producer_epoch = reader.int16() if version >= 3 else -1
         reader.tags()
 
-    def answer(self, turn: Turn) -> InitProducerIdAnswer:
+    def respond(self, turn: Turn) -> InitProducerIdResponse:
         throttle_ms = turn.state.throttle_ms
         if (failure := turn.failure()) is not None:
-            return InitProducerIdAnswer(error_code=failure.code, throttle_ms=throttle_ms)
+            return InitProducerIdResponse(error_code=failure.code, throttle_ms=throttle_ms)
         if self.transactional_id is not None:
-            return InitProducerIdAnswer(
+            return InitProducerIdResponse(
                 error_code=ErrorCode.INVALID_REQUEST, throttle_ms=throttle_ms
             )
         # Without a transactional id a broker gives a new id, whatever the producer had before.
-        return InitProducerIdAnswer(turn.state.new_producer_id(), 0, throttle_ms=throttle_ms)
+        return InitProducerIdResponse(turn.state.new_producer_id(), 0, throttle_ms=throttle_ms)
 
 
 API = Api("init_producer_id", 22, 0, 5, 2, _InitProducerId)

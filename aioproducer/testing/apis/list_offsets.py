@@ -11,7 +11,7 @@ from aioproducer.testing.log import PartitionLog
 from aioproducer.testing.state import ClusterState
 from aioproducer.testing.wire import Reader, Writer
 
-__all__ = ["API", "ListOffsetsAnswer", "ListedOffset"]
+__all__ = ["API", "ListOffsetsResponse", "ListedOffset"]
 
 _LATEST: Final = -1
 _EARLIEST: Final = -2
@@ -31,7 +31,7 @@ class ListedOffset:
 
 
 @dataclass(slots=True)
-class ListOffsetsAnswer:
+class ListOffsetsResponse:
     """The answer to ListOffsets."""
 
     partitions: list[ListedOffset] = field(default_factory=list[ListedOffset])
@@ -95,8 +95,8 @@ class _ListOffsets(PlainCall):
     def topics(self, state: ClusterState) -> tuple[str, ...] | None:
         return tuple(dict.fromkeys(wanted.topic for wanted in self._wanted))
 
-    def answer(self, turn: Turn) -> ListOffsetsAnswer:
-        return ListOffsetsAnswer(
+    def respond(self, turn: Turn) -> ListOffsetsResponse:
+        return ListOffsetsResponse(
             [_listed(wanted, turn) for wanted in self._wanted], turn.state.throttle_ms
         )
 

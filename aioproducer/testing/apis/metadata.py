@@ -9,7 +9,7 @@ from aioproducer.testing.error_codes import ErrorCode
 from aioproducer.testing.state import Address, ClusterState, TopicState
 from aioproducer.testing.wire import Reader, Writer
 
-__all__ = ["API", "MetadataAnswer", "PartitionMetadata", "TopicMetadata"]
+__all__ = ["API", "MetadataResponse", "PartitionMetadata", "TopicMetadata"]
 
 _NOT_ASKED = -(2**31)
 """The operations a client may do, when it did not ask for them."""
@@ -40,7 +40,7 @@ class TopicMetadata:
 
 
 @dataclass(slots=True)
-class MetadataAnswer:
+class MetadataResponse:
     """The answer to Metadata."""
 
     brokers: list[Address]
@@ -131,14 +131,14 @@ class _Metadata(PlainCall):
             names.append(name if name is not None else known.name if known else topic_id.hex())
         return tuple(names)
 
-    def answer(self, turn: Turn) -> MetadataAnswer:
+    def respond(self, turn: Turn) -> MetadataResponse:
         """Return the cluster as it is now."""
         state = turn.state
         if self._asked is None or (not self._asked and state.habits.tells_of_all_topics):
             topics = [_described(topic, turn) for topic in state.topics.values()]
         else:
             topics = [self._find(topic_id, name, turn) for topic_id, name in self._asked]
-        answer = MetadataAnswer(
+        answer = MetadataResponse(
             brokers=state.living(),
             topics=topics,
             cluster_id=state.cluster_id,

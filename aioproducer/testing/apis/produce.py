@@ -15,7 +15,7 @@ from aioproducer.testing.observed import SentBatch
 from aioproducer.testing.state import Address, ClusterState, PartitionState, TopicState
 from aioproducer.testing.wire import Reader, WireError, Writer
 
-__all__ = ["API", "ProduceAnswer", "ProducedPartition"]
+__all__ = ["API", "ProduceResponse", "ProducedPartition"]
 
 _ZERO_UUID = bytes(16)
 _LEADER_ERRORS = (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH)
@@ -43,7 +43,7 @@ class ProducedPartition:
 
 
 @dataclass(slots=True)
-class ProduceAnswer:
+class ProduceResponse:
     """The answer to Produce; neighbours of the same topic share one entry of the response."""
 
     partitions: list[ProducedPartition]
@@ -184,15 +184,15 @@ class _Produce(PlainCall):
         """Return the bytes of each of its batches."""
         return [_bytes_of(part) for part in self._parts]
 
-    def answer(self, turn: Turn) -> ProduceAnswer | None:
+    def respond(self, turn: Turn) -> ProduceResponse | None:
         """Store what can be stored, and tell what became of each batch."""
-        answer = ProduceAnswer([], throttle_ms=turn.state.throttle_ms)
+        answer = ProduceResponse([], throttle_ms=turn.state.throttle_ms)
         for part in self._parts:
             produced = self._produce(part, turn)
             answer.partitions.append(produced)
             self._hint(produced, answer, turn)
         turn.state.appended()
-        if self.acks != 0 or turn.state.habits.answers_acks_zero:
+        if self.acks != 0 or turn.state.habits.responds_to_acks_zero:
             return answer
         if any(produced.error_code for produced in answer.partitions):
             # With acks=0 there is no other way to tell.
@@ -253,7 +253,7 @@ class _Produce(PlainCall):
             )
         return partition.log.start_offset, appended
 
-    def _hint(self, produced: ProducedPartition, answer: ProduceAnswer, turn: Turn) -> None:
+    def _hint(self, produced: ProducedPartition, answer: ProduceResponse, turn: Turn) -> None:
         """Tell who leads, with the errors that say that this broker does not (KIP-951)."""
         failure = turn.failure(produced.topic, produced.partition)
         if failure is not None and failure.current_leader is not None:

@@ -12,11 +12,11 @@ from aioproducer.testing.error_codes import ErrorCode
 from aioproducer.testing.sasl import RefusedError
 from aioproducer.testing.wire import Reader, Writer
 
-__all__ = ["API", "SaslAuthenticateAnswer"]
+__all__ = ["API", "SaslAuthenticateResponse"]
 
 
 @dataclass(slots=True)
-class SaslAuthenticateAnswer:
+class SaslAuthenticateResponse:
     """The answer to SaslAuthenticate."""
 
     auth_bytes: bytes = b""
@@ -39,16 +39,16 @@ class _SaslAuthenticate(PlainCall):
         self.auth_bytes = bytes(reader.nullable_bytes() or b"")
         reader.tags()
 
-    def answer(self, turn: Turn) -> SaslAuthenticateAnswer:
+    def respond(self, turn: Turn) -> SaslAuthenticateResponse:
         if (failure := turn.failure()) is not None:
-            return SaslAuthenticateAnswer(error_code=failure.code)
+            return SaslAuthenticateResponse(error_code=failure.code)
         try:
             answer, lifetime = turn.session.advance(self.auth_bytes)
         except RefusedError as error:
-            return SaslAuthenticateAnswer(
+            return SaslAuthenticateResponse(
                 error_code=ErrorCode.SASL_AUTHENTICATION_FAILED, error_message=str(error)
             )
-        return SaslAuthenticateAnswer(answer, lifetime)
+        return SaslAuthenticateResponse(answer, lifetime)
 
 
 API = Api("sasl_authenticate", 36, 0, 2, 2, _SaslAuthenticate)

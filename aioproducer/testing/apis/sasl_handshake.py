@@ -9,11 +9,11 @@ from aioproducer.testing.apis.base import Api, PlainCall, Turn
 from aioproducer.testing.error_codes import ErrorCode
 from aioproducer.testing.wire import Reader, Writer
 
-__all__ = ["API", "SaslHandshakeAnswer"]
+__all__ = ["API", "SaslHandshakeResponse"]
 
 
 @dataclass(slots=True)
-class SaslHandshakeAnswer:
+class SaslHandshakeResponse:
     """The answer to SaslHandshake."""
 
     mechanisms: Sequence[str] = ()
@@ -29,17 +29,17 @@ class _SaslHandshake(PlainCall):
     def __init__(self, reader: Reader, version: int) -> None:
         self.mechanism = reader.string()
 
-    def answer(self, turn: Turn) -> SaslHandshakeAnswer:
+    def respond(self, turn: Turn) -> SaslHandshakeResponse:
         sasl = turn.session.sasl
         mechanisms = () if sasl is None else sasl.mechanisms
         if (failure := turn.failure()) is not None:
-            return SaslHandshakeAnswer(mechanisms, failure.code)
+            return SaslHandshakeResponse(mechanisms, failure.code)
         if sasl is None:
-            return SaslHandshakeAnswer(error_code=ErrorCode.ILLEGAL_SASL_STATE)
+            return SaslHandshakeResponse(error_code=ErrorCode.ILLEGAL_SASL_STATE)
         if self.mechanism not in mechanisms:
-            return SaslHandshakeAnswer(mechanisms, ErrorCode.UNSUPPORTED_SASL_MECHANISM)
+            return SaslHandshakeResponse(mechanisms, ErrorCode.UNSUPPORTED_SASL_MECHANISM)
         turn.session.begin(self.mechanism)
-        return SaslHandshakeAnswer(mechanisms)
+        return SaslHandshakeResponse(mechanisms)
 
 
 API = Api("sasl_handshake", 17, 1, 1, 99, _SaslHandshake, advertised_min=0)

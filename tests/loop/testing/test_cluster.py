@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import uuid
 
 import pytest
@@ -59,6 +60,11 @@ async def test_a_cluster_has_to_be_started_and_only_once() -> None:
 async def test_a_cluster_needs_a_broker() -> None:
     with pytest.raises(ValueError, match="at least one"):
         FakeCluster(brokers=0)
+
+
+def test_an_option_that_there_is_not_is_refused() -> None:
+    with pytest.raises(TypeError, match="no option 'topic'"):
+        FakeCluster(topic={"t": 1})  # type: ignore[call-arg]  # pyright: ignore
 
 
 async def test_leaders_are_spread_and_listed() -> None:
@@ -280,3 +286,14 @@ async def test_a_topic_is_found_by_the_id_it_was_made_with() -> None:
         assert isinstance(topic_id, uuid.UUID)
         (topic,) = (await client.ask(asked(12, ["t"]))).topics
         assert (topic.topic_id, len(topic.partitions)) == (topic_id, 1)
+
+
+async def test_no_response_waits_for_the_client_to_acknowledge_another() -> None:
+    async with FakeCluster() as cluster, connected(address(cluster)) as client:
+        await client.ask(asked(12, []))
+        (connection,) = cluster._brokers[0].connections  # pyright: ignore[reportPrivateUsage]
+        # Nothing public tells; it would cost 40 ms now and then.
+        transport = connection._transport  # pyright: ignore[reportPrivateUsage]
+        assert transport is not None
+        sock: socket.socket = transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

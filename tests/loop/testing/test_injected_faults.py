@@ -12,8 +12,8 @@ from aioproducer.testing import (
     FakeCluster,
     FakeRequest,
     FakeResponse,
-    MetadataAnswer,
-    ProduceAnswer,
+    MetadataResponse,
+    ProduceResponse,
 )
 from tests.loop.testing.test_broker import one, values
 from tests.loop.testing.test_cluster import address, is_reset
@@ -63,7 +63,7 @@ async def test_faults_are_cleared() -> None:
 
 async def test_the_bytes_of_a_response_may_be_changed() -> None:
     async with FakeCluster(topics={"t": 1}) as cluster, connected(address(cluster)) as client:
-        cluster.answer_next("metadata", lambda payload: struct.pack(">i", 99) + payload[4:])
+        cluster.mutate_next("metadata", lambda payload: struct.pack(">i", 99) + payload[4:])
         await client.send(asked(12, []))
         await client.receive(asked(12, []))
         assert client.answered == 99
@@ -71,7 +71,7 @@ async def test_the_bytes_of_a_response_may_be_changed() -> None:
 
 async def test_the_size_of_a_response_may_be_changed_too() -> None:
     async with FakeCluster() as cluster, connected(address(cluster)) as client:
-        cluster.answer_next("any", lambda frame: b"\x7f" + frame[1:5], framed=True)
+        cluster.mutate_next("any", lambda frame: b"\x7f" + frame[1:5], framed=True)
         await client.send(asked(12, []))
         assert (await client.reader.readexactly(5))[0] == 0x7F
 
@@ -79,10 +79,10 @@ async def test_the_size_of_a_response_may_be_changed_too() -> None:
 async def test_a_response_may_be_edited() -> None:
     async with FakeCluster(topics={"t": 2}) as cluster, connected(address(cluster)) as client:
 
-        def twice(answer: ProduceAnswer) -> None:
+        def twice(answer: ProduceResponse) -> None:
             answer.partitions *= 2
 
-        def stale(answer: MetadataAnswer) -> None:
+        def stale(answer: MetadataResponse) -> None:
             answer.topics[0].partitions[0].leader_id = 9
 
         cluster.edit_next("produce", twice)

@@ -131,7 +131,7 @@ def test_acks_0_has_no_response_and_an_error_closes_the_connection() -> None:
     assert answered(state, produce_request({HERE: batch(b"a")}, acks=0)) is None
     assert stored(state) == [b"a"]
     with pytest.raises(CloseConnectionError):
-        read(produce_request({("nothing", 0): batch()}, acks=0)).answer(Turn(state, 0, 12))
+        read(produce_request({("nothing", 0): batch()}, acks=0)).respond(Turn(state, 0, 12))
 
 
 def test_a_sequence_used_for_other_records_is_a_violation() -> None:

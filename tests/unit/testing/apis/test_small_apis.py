@@ -50,7 +50,7 @@ def test_an_unknown_version_is_answered_in_version_0() -> None:
     (row,) = (api for api in state.supported if api.name == "api_versions")
     call = UnsupportedVersion(row)
     writer = Writer()
-    call.answer(Turn(state, 0, 9)).encode(writer, call.answer_version(9))
+    call.respond(Turn(state, 0, 9)).encode(writer, call.response_version(9))
     response, rest = decode(kio_class("api_versions", 0, "ApiVersionsResponse"), bytes(writer.data))
     assert rest == b""
     assert response.error_code == 35
