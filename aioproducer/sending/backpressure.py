@@ -64,11 +64,11 @@ class _HasConnection(Protocol):
 class BrokersInErrors(Protocol):
     """The brokers, as far as the errors of waiting callers name them."""
 
-    def name(self, node_id: int) -> str:
+    def name(self, node_id: int, /) -> str:
         """A broker's address, or its id."""
         ...
 
-    def get(self, node_id: int) -> _HasConnection | None:
+    def get(self, node_id: int, /) -> _HasConnection | None:
         """A broker, if it is known."""
         ...
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
     from aioproducer.testing.in_thread import FakeClusterInThread
     from aioproducer.testing.mock import MockProducer
-    from aioproducer.testing.mock_sender import SentRecord
+    from aioproducer.testing.mock_broker import SentRecord
     from aioproducer.testing.observed import ApiName, FakeRequest, SentBatch
     from aioproducer.testing.sasl import FakeSasl
 
@@ -91,7 +91,7 @@ _MODULES = {
     "habits": ("EVENT_HUBS", "KROXYLICIOUS", "LIBRDKAFKA_MOCK", "TANSU", "Habits"),
     "in_thread": ("FakeClusterInThread",),
     "mock": ("MockProducer",),
-    "mock_sender": ("SentRecord",),
+    "mock_broker": ("SentRecord",),
     "observed": ("ApiName", "FakeRequest", "SentBatch"),
     "sasl": ("FakeSasl",),
 }

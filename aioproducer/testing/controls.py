@@ -96,7 +96,10 @@ class ClusterControls(FaultOrders):
             raise ValueError(f"{brokers} brokers need as many ports, not {len(ports)}")
         super().__init__()
         habits = options.get("habits", KAFKA)
-        max_versions = {**habits.max_versions, **(options.get("max_versions") or {})}
+        max_versions: dict[ApiName, int] = {
+            **habits.max_versions,
+            **(options.get("max_versions") or {}),
+        }
         self._state = ClusterState(
             auto_create_topics=options.get("auto_create_topics", True),
             default_partitions=options.get("default_partitions", 1),

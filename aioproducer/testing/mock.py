@@ -18,7 +18,8 @@ from aioproducer.records import K, V
 from aioproducer.sending.record_sender import RecordSender
 from aioproducer.sending.undelivered import UndeliveredRecords
 from aioproducer.testing.errors_to_order import OrderedError, as_error
-from aioproducer.testing.mock_sender import Given, MockBroker, MockSender, SentRecord
+from aioproducer.testing.mock_broker import Given, MockBroker, SentRecord
+from aioproducer.testing.mock_sender import MockSender
 
 __all__ = ["MockProducer"]
 
@@ -80,7 +81,8 @@ class MockProducer(Producer[K, V]):
         **options: Any,
     ) -> None:
         if config is None:
-            super().__init__(**{"bootstrap_servers": "mock:9092", **options})
+            options.setdefault("bootstrap_servers", "mock:9092")
+            super().__init__(**options)
         else:
             super().__init__(config, **options)
         self._broker = MockBroker(partitions or {}, default_partitions)

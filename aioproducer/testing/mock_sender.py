@@ -4,33 +4,26 @@ It takes the place of `Sender` behind the real accumulator, so what a call check
 partitions and waits for is the product's own. Each record is a batch of its own; it gets its
 outcome at the end of the loop's turn, as if a very fast broker had responded.
 
-    MockBroker   what a test sees and orders; shared by the senders of all loops
-    MockSender   the records of one loop that have no outcome yet
-
-Invariants
-* A record gets its offset, or the error ordered for it, when it is accepted; records of a partition
-  end in the order of their offsets.
-* `MockBroker.sent` holds the records accepted, without those that failed.
+Invariant: a record gets its offset, or the error ordered for it, when it is accepted; records of a
+partition end in the order of their offsets.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Any
 
 from aioproducer._native.accumulator import RecordAccumulator
 from aioproducer._native.broker_queues import Counters
-from aioproducer._native.queues import BrokerQueue, BufferShare, CorePartitionQueue, CoreTopic
+from aioproducer._native.queues import CorePartitionQueue, CoreTopic
 from aioproducer._native.record_batch import Delivery, RecordBatch, decode_records
 from aioproducer.background import Background, Timer
 from aioproducer.config import ProducerConfig
-from aioproducer.errors import BufferExhaustedError, KafkaError
-from aioproducer.records import Header, K, TopicPartition, V
+from aioproducer.errors import KafkaError
+from aioproducer.records import TopicPartition
 from aioproducer.sending.backpressure import Backpressure
 from aioproducer.sending.batch_errors import closed_error, delivery_timeout_error
 from aioproducer.sending.failures import Failures
@@ -38,218 +31,14 @@ from aioproducer.sending.flush import Flushes
 from aioproducer.sending.partitioner import RoundRobinPartitioner
 from aioproducer.sending.topics import check_topic_name, routing_error
 from aioproducer.sending.undelivered import UndeliveredRecords
-from aioproducer.sending.waiting_callers import Waiter
 from aioproducer.telemetry.metrics import metrics_of_nothing
+from aioproducer.testing.mock_broker import Given, MockBroker, SentRecord
+from aioproducer.testing.mock_space import BROKER, MockSpace
 
 if TYPE_CHECKING:
     from aioproducer._native.queues import WaitingRecords
 
-__all__ = ["Given", "MockBroker", "MockSender", "SentRecord"]
-
-Serialized: TypeAlias = bytes | bytearray | memoryview
-Serialize: TypeAlias = Callable[[str, Any], Serialized]
-Serializers: TypeAlias = tuple[Serialize | None, Serialize | None]
-
-BROKER: Final = "mock"
-"""What errors and `status` call the broker that is not there."""
-
-
-@dataclass(frozen=True, slots=True)
-class SentRecord(Generic[K, V]):
-    """A record that a `MockProducer` accepted.
-
-    Attributes:
-        topic: Where it went.
-        partition: The partition that it named, or the partitioner chose.
-        offset: Its offset, as the `RecordMetadata` says it.
-        key: The serialized key; None if it has none.
-        value: The serialized value; None if it is a tombstone.
-        headers: `(name, value)` pairs in order.
-        timestamp_ms: CreateTime in milliseconds since the epoch.
-        given_key: The key before it was serialized.
-        given_value: The value before it was serialized.
-    """
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[Header, ...]
-    timestamp_ms: int
-    given_key: K | None
-    given_value: V | None
-
-    @property
-    def topic_partition(self) -> TopicPartition:
-        """The topic and partition as one value."""
-        return TopicPartition(self.topic, self.partition)
-
-
-@dataclass(slots=True)
-class _Failure:
-    """An error for the next records; `left` is None for ever."""
-
-    error: KafkaError
-    topic: str | None
-    left: int | None
-
-
-class MockBroker:
-    """What a test sees of a `MockProducer`, and what it ordered."""
-
-    def __init__(self, partitions: Mapping[str, int], default_partitions: int) -> None:
-        for topic, count in {**partitions, "default_partitions": default_partitions}.items():
-            if count < 1:
-                raise ValueError(f"a topic has at least one partition, not {count} ({topic})")
-        self.sent: list[SentRecord[Any, Any]] = []
-        self.is_held = False
-        self.is_full = False
-        self._partitions = dict(partitions)
-        self._default_partitions = default_partitions
-        self._failures: list[_Failure] = []
-        self._next_offsets: Counter[tuple[str, int]] = Counter()
-        self._senders: WeakSet[MockSender] = WeakSet()
-
-    def serve(self, sender: MockSender) -> None:
-        """Tell a sender from now on when `hold` and `full` begin and end."""
-        self._senders.add(sender)
-        sender.space.set_full(self.is_full)
-
-    def partition_count(self, topic: str) -> int:
-        """How many partitions a topic has."""
-        return self._partitions.get(topic, self._default_partitions)
-
-    def next_offset(self, topic: str, partition: int) -> int:
-        """Give out the next offset of a partition."""
-        offset = self._next_offsets[topic, partition]
-        self._next_offsets[topic, partition] = offset + 1
-        return offset
-
-    def forget(self, record: SentRecord[Any, Any]) -> None:
-        """Take out a record that failed after it was accepted."""
-        self.sent = [other for other in self.sent if other is not record]
-
-    def fail_next(self, error: KafkaError, topic: str | None, count: int | None) -> None:
-        """Order an error for records that are accepted from now on."""
-        self._failures.append(_Failure(error, topic, count))
-
-    def failure_for(self, topic: str) -> KafkaError | None:
-        """The error ordered for a record of this topic, which counts as used."""
-        for failure in self._failures:
-            if failure.topic in (None, topic):
-                if failure.left is not None:
-                    failure.left -= 1
-                    if not failure.left:
-                        self._failures.remove(failure)
-                return failure.error
-        return None
-
-    def set_held(self, is_held: bool) -> None:
-        """Leave records without outcome, or go on with them."""
-        self.is_held = is_held
-        self._notify(MockSender.schedule_turn)
-
-    def set_full(self, is_full: bool) -> None:
-        """Let the buffer refuse every record, or take them again."""
-        self.is_full = is_full
-        self._notify(lambda sender: sender.space.set_full(is_full))
-
-    def clear(self) -> None:
-        """Forget everything; topics keep their numbers of partitions."""
-        self.sent = []
-        self._failures.clear()
-        self._next_offsets.clear()
-        self.set_full(False)
-        self.set_held(False)
-
-    def _notify(self, news: Callable[[MockSender], object]) -> None:
-        for sender in list(self._senders):
-            sender.call_on_loop(news)
-
-
-class _NoBrokers:
-    """The queues and brokers that `Backpressure` asks about: there are none."""
-
-    def __init__(self, pending: deque[_Pending]) -> None:
-        self._pending = pending
-        self.by_node: dict[int, BrokerQueue] = {}
-        self.leaderless = BufferShare()
-
-    @property
-    def requests_in_flight(self) -> int:
-        return len(self._pending)
-
-    def end_all_lingering(self) -> None:
-        """Nothing lingers."""
-
-    def name(self, node_id: int) -> str:
-        return BROKER
-
-    def get(self, node_id: int) -> None:
-        return None
-
-    def any_connect_error(self) -> None:
-        return None
-
-
-class _Space(Backpressure):
-    """The buffer space, which a test may declare full."""
-
-    def __init__(
-        self, accumulator: RecordAccumulator, brokers: _NoBrokers, background: Background
-    ) -> None:
-        super().__init__(accumulator, brokers, brokers, background.time)
-        self._background = background
-        self._is_full = False
-        self.take_given: Callable[[], Callable[[], None]] = lambda: lambda: None
-
-    def set_full(self, is_full: bool) -> None:
-        """Refuse every record from now on, or no longer."""
-        self._is_full = is_full
-        if is_full:
-            self.accumulator.is_full = self.accumulator.has_blocked = True
-        else:
-            self.admit()
-
-    def join(self, waiter: Waiter[Delivery]) -> None:
-        """Let a caller wait; while a test says that the buffer is full, for a turn only."""
-        admit, note_given = waiter.admit, self.take_given()
-
-        def admit_as_given() -> Delivery | None:
-            note_given()
-            return admit()
-
-        waiter.admit = admit_as_given
-        super().join(waiter)
-        if self._is_full:
-            self._background.call_soon(self._reject, waiter)
-
-    def admit(self) -> None:
-        """Accept the records of those who fit now."""
-        if not self._is_full:
-            super().admit()
-
-    def no_space_error(
-        self,
-        waiter: Waiter[Delivery] | None = None,
-        *,
-        waited: float = 0.0,
-        bound: str = "",
-        hint: str | None = None,
-    ) -> BufferExhaustedError:
-        """The error of a caller for whom there is no buffer space."""
-        error = super().no_space_error(waiter, waited=waited, bound=bound, hint=hint)
-        if self._is_full:
-            error.available_bytes = 0
-        return error
-
-    def _reject(self, waiter: Waiter[Delivery]) -> None:
-        if waiter.is_waiting and self._is_full:
-            reject = waiter.reject
-            error = self.no_space_error(waiter, bound="max_block_ms, by MockProducer.full")
-            self.withdraw(waiter)
-            reject(error)
+__all__ = ["MockSender"]
 
 
 @dataclass(slots=True, eq=False)
@@ -302,8 +91,8 @@ class MockSender:
             ),
             ignore_keys=config.partitioner_ignore_keys,
         )
-        self.space = _Space(self.accumulator, _NoBrokers(self._pending), background)
-        self.space.take_given = given.keep
+        self.space = MockSpace(self.accumulator, self._pending, background, given)
+        self.space.set_full(broker.is_full)
         broker.serve(self)
 
     # ---- what the producer asks for (RecordSender)
@@ -387,7 +176,7 @@ class MockSender:
         """End the records accepted in this turn of the loop when it is over."""
         if not self._is_turn_scheduled:
             self._is_turn_scheduled = True
-            self.background.call_soon(self.end_turn)
+            self.background.call_soon(self._end_turn)
 
     def batch_closed(self, queue: CorePartitionQueue) -> None:
         """Take a record: it is the only one of its batch."""
@@ -438,28 +227,35 @@ class MockSender:
         """The error of a record that got no partition."""
         return routing_error(topic.name, error)
 
-    # ---- news from the test (MockBroker)
+    # ---- news from the test (MockBrokerListener)
 
-    def call_on_loop(self, news: Callable[[MockSender], object]) -> None:
-        """Take news in the loop's thread: a test may be in another one."""
-        loop = self.background.loop
-        try:
-            is_here = asyncio.get_running_loop() is loop
-        except RuntimeError:
-            is_here = False
-        if is_here:
-            news(self)
-        elif not loop.is_closed():
-            loop.call_soon_threadsafe(partial(news, self))
+    def held_changed(self) -> None:
+        """End the records that were held, in the next turn."""
+        self._call_on_loop(self.schedule_turn)
 
-    def end_turn(self) -> None:
+    def full_changed(self) -> None:
+        """Refuse records, or take them again."""
+        self._call_on_loop(lambda: self.space.set_full(self._broker.is_full))
+
+    # ---- inside
+
+    def _end_turn(self) -> None:
         """Give each record its outcome, unless they are held."""
         self._is_turn_scheduled = False
         self.accumulator.take_touched()
         if not self._broker.is_held:
             self._finish([(one, _ordered(one)) for one in self._take_pending()], direct=True)
 
-    # ---- inside
+    def _call_on_loop(self, news: Callable[[], object]) -> None:
+        loop = self.background.loop
+        try:
+            is_here = asyncio.get_running_loop() is loop
+        except RuntimeError:
+            is_here = False
+        if is_here:
+            news()
+        elif not loop.is_closed():
+            loop.call_soon_threadsafe(news)
 
     def _sent(self, batch: RecordBatch) -> SentRecord[Any, Any]:
         ((key, value, headers, timestamp_ms),) = decode_records(
@@ -532,53 +328,6 @@ class MockSender:
         if self._pending:
             self._expiry.set_by(self._expires_at(self._pending[0].batch))
         self._finish(expired, direct=True)
-
-
-class Given:
-    """The keys and values as they were given, noted where they are serialized.
-
-    The serializers run before the accumulator takes the record, in the same call.
-    """
-
-    def __init__(self) -> None:
-        self._key: tuple[object, Serialized | None] = (None, None)
-        self._value: tuple[object, Serialized | None] = (None, None)
-
-    def noting(self, serializers: Serializers) -> Serializers:
-        """Return the serializers, extended so that they note what they are given."""
-        key, value = serializers
-        return (
-            None if key is None else partial(self._serialize_key, key),
-            None if value is None else partial(self._serialize_value, value),
-        )
-
-    def of(self, key: bytes | None, value: bytes | None) -> tuple[Any, Any]:
-        """The key and value that were serialized to these bytes; the bytes if none were."""
-        given_key, key_bytes = self._key
-        given_value, value_bytes = self._value
-        return (
-            given_key if key is not None and key == key_bytes else key,
-            given_value if value is not None and value == value_bytes else value,
-        )
-
-    def keep(self) -> Callable[[], None]:
-        """Keep what was noted last, for a record that has to wait; returns how to note it again."""
-        key, value = self._key, self._value
-
-        def note_again() -> None:
-            self._key, self._value = key, value
-
-        return note_again
-
-    def _serialize_key(self, serialize: Serialize, topic: str, key: Any) -> Serialized:
-        data = serialize(topic, key)
-        self._key = (key, data)
-        return data
-
-    def _serialize_value(self, serialize: Serialize, topic: str, value: Any) -> Serialized:
-        data = serialize(topic, value)
-        self._value = (value, data)
-        return data
 
 
 def _ordered(pending: _Pending) -> KafkaError | None:

@@ -58,7 +58,7 @@ def mock_producer(request: pytest.FixtureRequest) -> MockProducer[Any, Any]:
     """
     from aioproducer.testing.mock import MockProducer
 
-    options = {"auto_start": True} | _options(request, "mock_producer")
+    options: dict[str, Any] = {"auto_start": True, **_options(request, "mock_producer")}
     return MockProducer(**options)
 
 

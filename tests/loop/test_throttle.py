@@ -11,7 +11,7 @@ from aioproducer import Delivery, Producer
 from aioproducer.config import ProducerOptions
 from aioproducer.errors import KafkaTimeoutError
 from aioproducer.testing import ErrorCode, FakeCluster, MetadataResponse, ProduceResponse
-from tests.support.producing import FAST, TOPIC, failure, producing, prove, until, values
+from tests.support.producing import FAST, TOPIC, failure, producing, prove, sender_of, until, values
 
 FOR_EVER: Final = 2**31 - 1
 
@@ -166,8 +166,7 @@ async def test_the_pause_that_another_response_asks_for_is_kept_too() -> None:
             answer.throttle_ms = 150
 
         cluster.edit_next("metadata", pause)
-        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-        assert sender is not None
+        sender = sender_of(producer)
         before = sender.cluster.metadata_at
         sender.cluster.refresh()
         await cluster.received("metadata", asked + 1)

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import uvloop
 
 from aioproducer import Delivery, KafkaError, Producer
+from tests.support.producing import sender_of
 
 TOPIC = "payments"
 AnyProducer = Producer[Any, Any]
@@ -73,8 +74,7 @@ def exits(producer: AnyProducer, own: asyncio.Runner, to: int) -> NoReturn:
 def collects(producer: AnyProducer, own: asyncio.Runner, to: int) -> NoReturn:
     """Have the copies found by the garbage collector."""
     in_worker(producer, to)
-    sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-    assert sender is not None
+    sender = sender_of(producer)
     sender.cluster.brokers._brokers.clear()  # pyright: ignore[reportPrivateUsage]
     producer._sender = None  # pyright: ignore[reportPrivateUsage]
     del producer, sender

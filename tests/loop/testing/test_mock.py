@@ -4,7 +4,7 @@ import asyncio
 import json
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -28,6 +28,7 @@ from aioproducer import (
     WrongEventLoopError,
 )
 from aioproducer.errors import NotEnoughReplicasError, error_for_code
+from aioproducer.hooks import OnDelivery
 from aioproducer.testing import FakeCluster, MockProducer
 
 
@@ -35,6 +36,16 @@ from aioproducer.testing import FakeCluster, MockProducer
 class Payment:
     card: str
     cents: int
+
+
+Report: TypeAlias = tuple[RecordMetadata | None, KafkaError | None]
+
+
+def into(reports: list[Report]) -> OnDelivery:
+    def report(metadata: RecordMetadata | None, error: KafkaError | None) -> None:
+        reports.append((metadata, error))
+
+    return report
 
 
 def encode(payment: Payment) -> bytes:
@@ -124,9 +135,9 @@ def test_a_topic_has_at_least_one_partition(partitions: dict[str, int]) -> None:
 
 
 async def test_every_way_to_send_works() -> None:
-    reported: list[tuple[RecordMetadata | None, KafkaError | None]] = []
+    reported: list[Report] = []
     async with MockProducer() as mock:
-        delivery = await mock.send("t", b"0", on_delivery=lambda *told: reported.append(told))
+        delivery = await mock.send("t", b"0", on_delivery=into(reported))
         assert isinstance(delivery, Delivery)
         assert not delivery.done()
         await mock.send_and_wait(ProducerRecord("t", b"1"))
@@ -219,15 +230,17 @@ async def test_the_next_record_fails_with_the_error_ordered(error: Any) -> None:
 
 
 async def test_the_failure_reaches_deliveries_callbacks_and_hooks() -> None:
-    reported: list[object] = []
+    reported: list[Report] = []
     hooked: list[int] = []
     async with MockProducer(on_error=lambda error, count: hooked.append(count)) as mock:
         mock.fail_next(MessageTooLargeError)
-        delivery = mock.send_nowait("t", b"1", on_delivery=lambda *told: reported.append(told))
+        delivery = mock.send_nowait("t", b"1", on_delivery=into(reported))
         await mock.flush()
         error = delivery.exception()
     assert isinstance(error, MessageTooLargeError)
-    assert [type(one) for one in reported[0]] == [type(None), MessageTooLargeError]  # type: ignore[attr-defined]
+    ((metadata, told),) = reported
+    assert metadata is None
+    assert isinstance(told, MessageTooLargeError)
     assert hooked == [1]
 
 
