@@ -170,7 +170,7 @@ def _outcome_of(answer: Any) -> dict[str, object]:
     return outcome
 
 
-async def _id_of(client: KioClient, topic: str) -> uuid.UUID:
+async def topic_id_of(client: KioClient, topic: str) -> uuid.UUID:
     asked = kio_class(
         "metadata", 12, "MetadataRequestTopic", kio_class("metadata", 12, "MetadataRequest")
     )
@@ -197,7 +197,7 @@ async def test_the_fake_answers_as_kafka_does(
 ) -> None:
     topic = create_topic(kafka, partitions=1, config=config)
     async with connected(kafka.bootstrap_servers) as client:
-        real = await _responses(client, topic, await _id_of(client, topic), case)
+        real = await _responses(client, topic, await topic_id_of(client, topic), case)
     async with FakeCluster(brokers=1, auto_create_topics=False) as cluster:
         topic_id = cluster.create_topic(
             topic,

@@ -1,0 +1,406 @@
+"""A transactional producer by hand: each request through kio, each outcome written down.
+
+For brokers real and fake: the same steps give the same `Steps.outcomes`, in which producer ids
+are named in the order of their appearance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, NamedTuple, TypeAlias
+
+from kio.serial.errors import OutOfBoundValue
+
+from tests.support.fake_broker import request_class
+from tests.support.kio_client import KioClient, batch, produce_request
+from tests.support.kio_messages import kio_class
+
+_BATCH = struct.Struct(">qiibIhiqqqhii")
+_TRANSACTIONAL = 0x10
+_CONTROL = 0x20
+_MARKERS = {0: "ABORT", 1: "COMMIT"}
+
+CONCURRENT_TRANSACTIONS = 51
+COORDINATOR_NOT_AVAILABLE = 15
+
+
+Batch: TypeAlias = tuple[tuple[int, ...], bytes]
+"""The fields of a record batch's header, and the bytes behind it."""
+
+
+class Pid(NamedTuple):
+    """A producer id with its epoch."""
+
+    id: int
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Where:
+    """What the steps are about, by the names that they have on this broker."""
+
+    topic: str
+    topic_id: uuid.UUID
+    transactional_id: str
+    group: str
+
+
+class Steps:
+    """Sends what a step says and writes its outcome down.
+
+    Args:
+        client: A connection to the only broker.
+        where: The names.
+        fake_state: Returns the state of the transaction at a fake broker; a real one is asked.
+    """
+
+    def __init__(
+        self, client: KioClient, where: Where, fake_state: Callable[[], str] | None = None
+    ) -> None:
+        self._client = client
+        self.where = where
+        self._is_real = fake_state is None
+        self._fake_state = fake_state
+        self._names: dict[int, str] = {-1: "-"}
+        self.outcomes: list[object] = []
+
+    def _name(self, producer_id: int) -> str:
+        return self._names.setdefault(producer_id, f"p{len(self._names) - 1}")
+
+    def _note(self, *outcome: object) -> None:
+        self.outcomes.append(outcome)
+
+    async def find_coordinators(self) -> None:
+        """FindCoordinator of both kinds; a new Kafka makes the topics behind them first."""
+        for kind, key in ((0, self.where.group), (1, self.where.transactional_id)):
+            request = request_class("find_coordinator", 6)(key_type=kind, coordinator_keys=(key,))
+            while (await self._client.ask(request)).coordinators[0].error_code:
+                await asyncio.sleep(0.05)
+
+    async def wait_for_leaders(self, partitions: int) -> None:
+        """Return when a new topic can be written to."""
+        for index in range(partitions):
+            while (await self._fetched(index, 0, 0)).error_code:
+                await asyncio.sleep(0.05)
+
+    async def init(
+        self,
+        known: Pid = Pid(-1, -1),
+        *,
+        version: int = 5,
+        timeout: float = 60.0,
+        transactional_id: str | None = None,
+        until_over: bool = False,
+    ) -> Pid:
+        """InitProducerId; with `until_over` it is repeated while a transaction is ended."""
+        fields: dict[str, Any] = {}
+        if version >= 3:
+            fields = {"producer_id": known.id, "producer_epoch": known.epoch}
+        name = self.where.transactional_id if transactional_id is None else transactional_id
+        request = request_class("init_producer_id", version)(
+            transactional_id=name, transaction_timeout=timedelta(seconds=timeout), **fields
+        )
+        response = await self._client.ask(request)
+        while self._is_busy(response.error_code) and until_over:
+            await asyncio.sleep(0.02)
+            response = await self._client.ask(request)
+        found = Pid(response.producer_id, response.producer_epoch)
+        self._note("init", int(response.error_code), self._name(found.id), found.epoch)
+        return found
+
+    def _is_busy(self, code: int) -> bool:
+        """Whether a broker that has just begun must be asked again."""
+        return code == CONCURRENT_TRANSACTIONS or (
+            self._is_real and code in (COORDINATOR_NOT_AVAILABLE, 16, 14)
+        )
+
+    async def add(
+        self, pid: Pid, *partitions: int, version: int = 3, topic: str | None = None
+    ) -> list[int]:
+        """AddPartitionsToTxn."""
+        whole = request_class("add_partitions_to_txn", version)
+        of_topic = kio_class("add_partitions_to_txn", version, "AddPartitionsToTxnTopic", whole)
+        request = whole(
+            v3_and_below_transactional_id=self.where.transactional_id,
+            v3_and_below_producer_id=pid.id,
+            v3_and_below_producer_epoch=pid.epoch,
+            v3_and_below_topics=(
+                of_topic(name=topic or self.where.topic, partitions=tuple(partitions)),
+            ),
+        )
+        response = await self._client.ask(request)
+        codes = sorted(
+            (result.partition_index, int(result.partition_error_code))
+            for found in response.results_by_topic_v3_and_below
+            for result in found.results_by_partition
+        )
+        self._note("add", codes)
+        return [code for _, code in codes]
+
+    async def add_offsets(self, pid: Pid, *, version: int = 4) -> int:
+        """AddOffsetsToTxn."""
+        response = await self._client.ask(
+            request_class("add_offsets_to_txn", version)(
+                transactional_id=self.where.transactional_id,
+                producer_id=pid.id,
+                producer_epoch=pid.epoch,
+                group_id=self.where.group,
+            )
+        )
+        self._note("add_offsets", int(response.error_code))
+        return int(response.error_code)
+
+    async def commit_offsets(
+        self,
+        pid: Pid,
+        offsets: dict[int, int],
+        *,
+        version: int = 5,
+        generation: int = -1,
+        member: str = "",
+    ) -> None:
+        """TxnOffsetCommit."""
+        whole = request_class("txn_offset_commit", version)
+        of_topic = kio_class("txn_offset_commit", version, "TxnOffsetCommitRequestTopic", whole)
+        of_partition = kio_class(
+            "txn_offset_commit", version, "TxnOffsetCommitRequestPartition", whole
+        )
+        fields: dict[str, Any] = {}
+        if version >= 3:
+            fields = {"generation_id": generation, "member_id": member}
+        request = whole(
+            transactional_id=self.where.transactional_id,
+            group_id=self.where.group,
+            producer_id=pid.id,
+            producer_epoch=pid.epoch,
+            topics=(
+                of_topic(
+                    name=self.where.topic,
+                    partitions=tuple(
+                        of_partition(
+                            partition_index=index, committed_offset=offset, committed_metadata="m"
+                        )
+                        for index, offset in offsets.items()
+                    ),
+                ),
+            ),
+            **fields,
+        )
+        response = await self._client.ask(request)
+        while self._is_real and self._codes(response) & {14, 15, 16}:  # it makes its own topic
+            await asyncio.sleep(0.05)
+            response = await self._client.ask(request)
+        self._note("commit_offsets", sorted(self._codes(response)))
+
+    @staticmethod
+    def _codes(response: Any) -> set[int]:
+        return {
+            int(partition.error_code)
+            for topic in response.topics
+            for partition in topic.partitions
+        }
+
+    async def committed(self, *partitions: int, stable: bool = False) -> None:
+        """OffsetFetch."""
+        whole = request_class("offset_fetch", 8)
+        of_group = kio_class("offset_fetch", 8, "OffsetFetchRequestGroup", whole)
+        of_topic = kio_class("offset_fetch", 8, "OffsetFetchRequestTopics", whole)
+        request = whole(
+            groups=(
+                of_group(
+                    group_id=self.where.group,
+                    topics=(of_topic(name=self.where.topic, partition_indexes=partitions),),
+                ),
+            ),
+            require_stable=stable,
+        )
+        (group,) = (await self._client.ask(request)).groups
+        self._note(
+            "committed",
+            int(group.error_code),
+            sorted(
+                (one.partition_index, one.committed_offset, one.metadata, int(one.error_code))
+                for topic in group.topics
+                for one in topic.partitions
+            ),
+        )
+
+    async def produce(
+        self,
+        pid: Pid,
+        sequence: int,
+        count: int = 1,
+        *,
+        partition: int = 0,
+        version: int = 13,
+        transactional: bool = True,
+        named: bool = True,
+    ) -> int:
+        """Produce one batch; `named` says that the request has the transactional id."""
+        data = batch(
+            *(b"%d" % (sequence + index) for index in range(count)),
+            producer=(pid.id, pid.epoch, sequence),
+            timestamp_ms=int(time.time() * 1000),  # or retention deletes it at once
+            attributes=_TRANSACTIONAL if transactional else 0,
+        )
+        topic: str | uuid.UUID = self.where.topic_id if version >= 13 else self.where.topic
+        response = await self._client.ask(
+            produce_request(
+                {(topic, partition): data},
+                version=version,
+                transactional_id=self.where.transactional_id if named else None,
+            )
+        )
+        ((found,),) = (topic.partition_responses for topic in response.responses)
+        told = getattr(found, "error_message", None)
+        self._note("produce", int(found.error_code), found.base_offset, told)
+        return int(found.error_code)
+
+    async def end(self, pid: Pid, *, commit: bool, version: int = 5, wait: bool = True) -> Pid:
+        """EndTxn; with `wait`, return when the markers are written."""
+        request = request_class("end_txn", version)(
+            transactional_id=self.where.transactional_id,
+            producer_id=pid.id,
+            producer_epoch=pid.epoch,
+            committed=commit,
+        )
+        response = await self._client.ask(request)
+        found = Pid(-1, -1)
+        if version >= 5:
+            found = Pid(response.producer_id, response.producer_epoch)
+        self._note("end", int(response.error_code), self._name(found.id), found.epoch)
+        if wait:
+            await self.over()
+        return found
+
+    async def over(self) -> None:
+        """Return when no transaction is being ended."""
+        while (await self._state()).startswith("Prepare"):
+            await asyncio.sleep(0.01)
+
+    async def ongoing(self, wanted: bool) -> None:
+        """Return when a transaction is open, or no longer open."""
+        while ((await self._state()) == "Ongoing") != wanted:
+            await asyncio.sleep(0.05)
+
+    async def _state(self) -> str:
+        if self._fake_state is not None:
+            return self._fake_state()
+        request = request_class("describe_transactions", 0)(
+            transactional_ids=(self.where.transactional_id,)
+        )
+        try:
+            (found,) = (await self._client.ask(request)).transaction_states
+        except OutOfBoundValue:  # kio takes -1 for no start time: there was no transaction
+            return "Empty"
+        return str(found.transaction_state)
+
+    async def read(self, partition: int = 0, *, offset: int = 0) -> None:
+        """Fetch at both isolation levels: what is stored, aborted and stable."""
+        for isolation in (0, 1):
+            found = await self._fetched(partition, offset, isolation)
+            aborted: set[Any] | None = None
+            if found.aborted_transactions is not None:
+                aborted = set(found.aborted_transactions)
+            batches = batches_of(found.records)
+            while (more := await self._more(partition, batches, isolation)) is not None:
+                batches += batches_of(more.records)
+                if aborted is not None:
+                    aborted |= set(more.aborted_transactions)
+            self._note(
+                "read_committed" if isolation else "read_uncommitted",
+                int(found.error_code),
+                found.high_watermark,
+                found.last_stable_offset,
+                None
+                if aborted is None
+                else sorted((self._name(one.producer_id), one.first_offset) for one in aborted),
+                [self._batch(*found_batch) for found_batch in batches],
+            )
+
+    async def _more(self, partition: int, batches: list[Batch], isolation: int) -> Any:
+        """Return what follows the last batch, if anything does: a broker returns it in pieces."""
+        if not batches:
+            return None
+        header = batches[-1][0]
+        found = await self._fetched(partition, header[0] + header[6] + 1, isolation)
+        return found if found.records else None
+
+    async def _fetched(self, partition: int, offset: int, isolation: int) -> Any:
+        whole = request_class("fetch", 12)
+        of_topic = kio_class("fetch", 12, "FetchTopic", whole)
+        of_partition = kio_class("fetch", 12, "FetchPartition", whole)
+        response = await self._client.ask(
+            whole(
+                max_wait=timedelta(0),
+                min_bytes=0,
+                isolation_level=isolation,
+                topics=(
+                    of_topic(
+                        topic=self.where.topic,
+                        partitions=(
+                            of_partition(
+                                partition=partition,
+                                fetch_offset=offset,
+                                partition_max_bytes=1_000_000,
+                            ),
+                        ),
+                    ),
+                ),
+                forgotten_topics_data=(),
+            )
+        )
+        ((found,),) = (topic.partitions for topic in response.responses)
+        return found
+
+    def _batch(self, header: tuple[int, ...], body: bytes) -> tuple[object, ...]:
+        base_offset, attributes = header[0], header[5]
+        producer_id, epoch, sequence, count = header[9:13]
+        kind = "data"
+        if attributes & _CONTROL:
+            kind = _MARKERS[_marker_type(body)]
+        transactional = bool(attributes & _TRANSACTIONAL)
+        return (
+            base_offset, kind, transactional, self._name(producer_id), epoch, sequence, count
+        )  # fmt: skip
+
+    async def offsets_at(self, isolation: int, partition: int = 0) -> None:
+        """ListOffsets: where the partition ends for a reader."""
+        whole = request_class("list_offsets", 7)
+        of_topic = kio_class("list_offsets", 7, "ListOffsetsTopic", whole)
+        of_partition = kio_class("list_offsets", 7, "ListOffsetsPartition", whole)
+        part = of_partition(partition_index=partition, timestamp=-1)
+        response = await self._client.ask(
+            whole(
+                replica_id=-1,
+                isolation_level=isolation,
+                topics=(of_topic(name=self.where.topic, partitions=(part,)),),
+            )
+        )
+        ((found,),) = (topic.partitions for topic in response.topics)
+        self._note("ends", isolation, int(found.error_code), found.offset)
+
+
+def batches_of(data: bytes | None) -> list[Batch]:
+    """Return header and body of each record batch."""
+    found: list[Batch] = []
+    at = 0
+    while data is not None and at < len(data):
+        header = _BATCH.unpack_from(data, at)
+        end = at + 12 + header[1]
+        found.append((header, data[at + _BATCH.size : end]))
+        at = end
+    return found
+
+
+def _marker_type(body: bytes) -> int:
+    # Length, attributes, timestamp delta, offset delta and the length of the key are a byte each.
+    version, kind = struct.unpack_from(">hh", body, 5)
+    assert version == 0
+    return int(kind)
