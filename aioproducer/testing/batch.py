@@ -43,9 +43,9 @@ HEADER_SIZE: Final = _HEADER.size
 MAX_SEQUENCE: Final = 2**31 - 1
 _COMPRESSIONS: Final[tuple[Compression, ...]] = ("none", "gzip", "snappy", "lz4", "zstd")
 _MARKER: Final = struct.Struct(">BbbbBhhBhiB")
-"""The one record of a control batch: its length, attributes, deltas of timestamp and offset; the key
-with a version and what the marker says; the value with a version and the coordinator's epoch; no
-header. The lengths and deltas are varints of a byte."""
+"""The one record of a control batch: its length, attributes, deltas of timestamp and offset; the
+key with a version and what the marker says; the value with a version and the coordinator's epoch;
+no header. The lengths and deltas are varints of a byte."""
 _LOG_APPEND_TIME: Final = 0x08
 _TRANSACTIONAL: Final = 0x10
 _CONTROL: Final = 0x20

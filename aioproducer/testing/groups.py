@@ -1,7 +1,8 @@
 """The offsets that consumer groups have committed, and those of open transactions. No I/O.
 
-Owns the groups; a group is there from its first commit on. Nobody can join one over the wire: a test
-says who its members are (`set_members`). Mirrors OffsetMetadataManager and ClassicGroup (Kafka 4.3).
+Owns the groups; a group is there from its first commit on. Nobody can join one over the wire: a
+test says who its members are (`set_members`). Mirrors OffsetMetadataManager and ClassicGroup (Kafka
+4.3).
 
 Invariants
 * What a transaction commits is seen when the group's marker of the commit is written, not before.
@@ -14,12 +15,21 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
 from aioproducer.testing.error_codes import ErrorCode
-from aioproducer.testing.transactions import Marker, Pid
+from aioproducer.testing.transaction_values import Marker, Pid
 
-__all__ = ["MAX_METADATA_SIZE", "CommittedOffset", "Group", "GroupRefusedError", "Groups", "Member", "Offsets"]
+__all__ = [
+    "MAX_METADATA_SIZE",
+    "CommittedOffset",
+    "Group",
+    "GroupRefusedError",
+    "Groups",
+    "Member",
+    "Offsets",
+]
 
 MAX_METADATA_SIZE: Final = 4096
 """A broker's `offset.metadata.max.bytes` by default."""
+
 
 class CommittedOffset(NamedTuple):
     """Where a group goes on reading in a partition."""

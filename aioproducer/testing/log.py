@@ -28,7 +28,7 @@ from aioproducer.testing.batch import (
 )
 from aioproducer.testing.error_codes import ErrorCode
 from aioproducer.testing.producer_state import BatchRefusedError, ProducerStates
-from aioproducer.testing.transactions import Marker
+from aioproducer.testing.transaction_values import Marker
 from aioproducer.testing.wire import WireError
 
 __all__ = [
@@ -191,9 +191,7 @@ class PartitionLog:
             )
         )
         header = BatchHeader.read(raw)
-        self._store(
-            StoredBatch(header, bytes(raw[:HEADER_SIZE]), raw[HEADER_SIZE:], header.crc)
-        )
+        self._store(StoredBatch(header, bytes(raw[:HEADER_SIZE]), raw[HEADER_SIZE:], header.crc))
 
     def truncate(self, next_offset: int) -> None:
         """Forget every batch that reaches beyond an offset, and what its producer did."""

@@ -1,7 +1,7 @@
 """What one partition remembers of the producers that wrote to it. No I/O.
 
-Owns the last batches of each producer id, its open transaction, and the index of aborted ones. Each
-check raises `BatchRefusedError` and changes nothing. Mirrors ProducerStateManager, ProducerAppendInfo
+Owns the last batches of each producer id, its open transaction, and the index of aborted ones.
+A check raises `BatchRefusedError` and changes nothing. Mirrors ProducerStateManager, ProducerAppendInfo
 and TransactionIndex (Kafka 4.3).
 """
 

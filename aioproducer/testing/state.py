@@ -19,7 +19,8 @@ from aioproducer.testing.groups import Groups
 from aioproducer.testing.habits import KAFKA, Habits
 from aioproducer.testing.log import LogLimits, PartitionLog
 from aioproducer.testing.observed import ApiName
-from aioproducer.testing.transactions import Marker, Transactions
+from aioproducer.testing.transaction_values import Marker
+from aioproducer.testing.transactions import Transactions
 
 __all__ = ["Address", "ClusterState", "PartitionState", "Supported", "TopicState"]
 

@@ -8,7 +8,7 @@ from aioproducer.testing.coordinators import CoordinatorKind
 from aioproducer.testing.loop_bound import on_loop
 from aioproducer.testing.orders import FaultOrders
 from aioproducer.testing.state import ClusterState
-from aioproducer.testing.transactions import FakeTransaction
+from aioproducer.testing.transaction_values import FakeTransaction
 
 __all__ = ["TransactionControls"]
 

@@ -1,9 +1,9 @@
 """The transactions of the cluster, as their coordinators keep them. No I/O.
 
-Owns, per transactional id, the producer id and epoch, the state of the transaction, what is in it,
-and the timer that aborts it. Mirrors TransactionCoordinator and TransactionMetadata (Kafka 4.3).
-Calls either carry out a change or raise `TransactionRefusedError` and change nothing; `fence` is the
-one that does both.
+Owns, per transactional id, the producer id and epoch, the state of the transaction, what is in
+it, and the timer that aborts it. Mirrors TransactionCoordinator and TransactionMetadata (4.3).
+A call carries out a change, or raises `TransactionRefusedError` and changes nothing; only
+`init_producer_id` may do both, when it fences a producer.
 
 Transactions v1 and v2 (KIP-890) are told apart by the version of the request: a client says with
 it which one it speaks. What the coordinator does by itself (a timeout, fencing) follows the
@@ -19,24 +19,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 from aioproducer.testing.error_codes import ErrorCode
+from aioproducer.testing.transaction_values import (
+    FakeTransaction,
+    Marker,
+    Pid,
+    TransactionRefusedError,
+    TransactionState,
+)
 
-__all__ = [
-    "MAX_TIMEOUT_MS",
-    "FakeTransaction",
-    "Marker",
-    "Pid",
-    "Schedule",
-    "TransactionRefusedError",
-    "TransactionState",
-    "Transactions",
-]
+__all__ = ["MAX_TIMEOUT_MS", "Schedule", "Transactions"]
 
-TransactionState: TypeAlias = Literal[
-    "Empty", "Ongoing", "PrepareCommit", "PrepareAbort", "CompleteCommit", "CompleteAbort"
-]
 Schedule: TypeAlias = Callable[[float, Callable[[], None]], Callable[[], None]]
 """Calls a function after some seconds; returns a function that cancels it."""
 
@@ -44,44 +39,6 @@ MAX_TIMEOUT_MS: Final = 900_000
 """A broker's `transaction.max.timeout.ms` by default."""
 _LAST_EPOCH: Final = 2**15 - 2
 """The highest epoch that a producer gets; the one after it is for fencing it."""
-
-
-class Pid(NamedTuple):
-    """A producer id with its epoch."""
-
-    producer_id: int
-    epoch: int
-
-
-class TransactionRefusedError(Exception):
-    """The coordinator answers with an error."""
-
-    def __init__(self, code: ErrorCode) -> None:
-        super().__init__(code.name)
-        self.code = code
-
-
-@dataclass(frozen=True, slots=True)
-class FakeTransaction:
-    """What the coordinator of a transactional id knows of it."""
-
-    transactional_id: str
-    producer_id: int
-    producer_epoch: int
-    state: TransactionState
-    partitions: tuple[tuple[str, int], ...]
-    """The topics and partitions in the open transaction."""
-    groups: tuple[str, ...]
-    """The groups whose offsets are in it."""
-    timeout_ms: int
-
-
-class Marker(NamedTuple):
-    """What ends a transaction in one partition or group."""
-
-    producer_id: int
-    epoch: int
-    commit: bool
 
 
 @dataclass(slots=True)
@@ -200,9 +157,7 @@ class Transactions:
 
     # What the requests ask for.
 
-    def init_producer_id(
-        self, transactional_id: str, timeout_ms: int, expected: Pid | None
-    ) -> Pid:
+    def init_producer_id(self, transactional_id: str, timeout_ms: int, expected: Pid | None) -> Pid:
         """Return the producer id and epoch of a producer that begins, or goes on.
 
         Args:
@@ -329,9 +284,7 @@ class Transactions:
         elif expected.epoch != transaction.last_epoch:
             raise _refuse(ErrorCode.PRODUCER_FENCED)
 
-    def _is_to_end(
-        self, transaction: _Transaction, pid: Pid, *, commit: bool, v2: bool
-    ) -> bool:
+    def _is_to_end(self, transaction: _Transaction, pid: Pid, *, commit: bool, v2: bool) -> bool:
         """Return whether there is something to do; False for a request that is repeated."""
         bumped = transaction.has_v2 and transaction.epoch == pid.epoch + 1
         rotated = (
@@ -371,14 +324,10 @@ class Transactions:
         self._complete(transaction)
 
     def _fence(self, transaction: _Transaction) -> None:
-        v2 = self._has_v2()
-        # A producer that was fenced by v1 cannot ask for the epoch of its abort.
-        transaction.last_epoch = transaction.epoch if v2 else -1
-        transaction.epoch += 1
-        transaction.has_v2 = v2
-        transaction.state = "PrepareAbort"
-        transaction.stop_timer()
-        self._complete(transaction)
+        if not self._has_v2():
+            # Whoever has the epoch before this one cannot ask for this one: nobody gets it.
+            transaction.epoch, transaction.last_epoch = transaction.epoch + 1, -1
+        self._prepare(transaction, commit=False, v2=self._has_v2())
 
     def _complete(self, transaction: _Transaction) -> None:
         """Write the markers that can be written; the transaction is over with the last one."""
@@ -416,7 +365,7 @@ def _pid_of(transaction: _Transaction) -> Pid:
 
 
 def _may_go_on(transaction: _Transaction, expected: Pid) -> bool:
-    """Whether the producer id is one that this transactional id has, or had until its epochs ended."""
+    """Whether this transactional id has the producer id, or had it until its epochs ended."""
     return (
         transaction.epoch == -1
         or expected.producer_id == transaction.producer_id
@@ -427,9 +376,7 @@ def _may_go_on(transaction: _Transaction, expected: Pid) -> bool:
     )
 
 
-def _has_valid_epoch(
-    transaction: _Transaction, pid: Pid, *, is_repeated: bool, v2: bool
-) -> bool:
+def _has_valid_epoch(transaction: _Transaction, pid: Pid, *, is_repeated: bool, v2: bool) -> bool:
     is_current = pid.epoch == transaction.epoch
     if not (v2 and transaction.has_v2):
         return is_current

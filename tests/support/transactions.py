@@ -26,19 +26,23 @@ _TRANSACTIONAL = 0x10
 _CONTROL = 0x20
 _MARKERS = {0: "ABORT", 1: "COMMIT"}
 
-CONCURRENT_TRANSACTIONS = 51
-COORDINATOR_NOT_AVAILABLE = 15
-
-
-Batch: TypeAlias = tuple[tuple[int, ...], bytes]
-"""The fields of a record batch's header, and the bytes behind it."""
-
 
 class Pid(NamedTuple):
     """A producer id with its epoch."""
 
     id: int
     epoch: int
+
+
+CONCURRENT_TRANSACTIONS = 51
+NEW_BROKER = {14, 15, 16}
+"""What a coordinator answers while the topic behind it is being made."""
+NO_PID = Pid(-1, -1)
+_PAUSE = 0.02
+
+
+Batch: TypeAlias = tuple[tuple[int, ...], bytes]
+"""The fields of a record batch's header, and the bytes behind it."""
 
 
 @dataclass(frozen=True)
@@ -80,18 +84,27 @@ class Steps:
         """FindCoordinator of both kinds; a new Kafka makes the topics behind them first."""
         for kind, key in ((0, self.where.group), (1, self.where.transactional_id)):
             request = request_class("find_coordinator", 6)(key_type=kind, coordinator_keys=(key,))
-            while (await self._client.ask(request)).coordinators[0].error_code:
-                await asyncio.sleep(0.05)
+            await self._ask_until(request, lambda found: not found.coordinators[0].error_code)
 
     async def wait_for_leaders(self, partitions: int) -> None:
         """Return when a new topic can be written to."""
         for index in range(partitions):
-            while (await self._fetched(index, 0, 0)).error_code:
-                await asyncio.sleep(0.05)
+            await self._ask_until(
+                self._fetch_request(index, 0, 0),
+                lambda found: not found.responses[0].partitions[0].error_code,
+            )
+
+    async def _ask_until(self, request: Any, is_done: Callable[[Any], bool]) -> Any:
+        """Return the first response that will do."""
+        while True:
+            response = await self._client.ask(request)
+            if is_done(response):
+                return response
+            await asyncio.sleep(_PAUSE)
 
     async def init(
         self,
-        known: Pid = Pid(-1, -1),
+        known: Pid = NO_PID,
         *,
         version: int = 5,
         timeout: float = 60.0,
@@ -106,19 +119,16 @@ class Steps:
         request = request_class("init_producer_id", version)(
             transactional_id=name, transaction_timeout=timedelta(seconds=timeout), **fields
         )
-        response = await self._client.ask(request)
-        while self._is_busy(response.error_code) and until_over:
-            await asyncio.sleep(0.02)
-            response = await self._client.ask(request)
+        response = await self._ask_until(
+            request, lambda found: not (until_over and self._is_busy(found.error_code))
+        )
         found = Pid(response.producer_id, response.producer_epoch)
         self._note("init", int(response.error_code), self._name(found.id), found.epoch)
         return found
 
     def _is_busy(self, code: int) -> bool:
         """Whether a broker that has just begun must be asked again."""
-        return code == CONCURRENT_TRANSACTIONS or (
-            self._is_real and code in (COORDINATOR_NOT_AVAILABLE, 16, 14)
-        )
+        return code == CONCURRENT_TRANSACTIONS or (self._is_real and code in NEW_BROKER)
 
     async def add(
         self, pid: Pid, *partitions: int, version: int = 3, topic: str | None = None
@@ -192,18 +202,15 @@ class Steps:
             ),
             **fields,
         )
-        response = await self._client.ask(request)
-        while self._is_real and self._codes(response) & {14, 15, 16}:  # it makes its own topic
-            await asyncio.sleep(0.05)
-            response = await self._client.ask(request)
+        response = await self._ask_until(
+            request, lambda found: not (self._is_real and self._codes(found) & NEW_BROKER)
+        )
         self._note("commit_offsets", sorted(self._codes(response)))
 
     @staticmethod
     def _codes(response: Any) -> set[int]:
         return {
-            int(partition.error_code)
-            for topic in response.topics
-            for partition in topic.partitions
+            int(partition.error_code) for topic in response.topics for partition in topic.partitions
         }
 
     async def committed(self, *partitions: int, stable: bool = False) -> None:
@@ -271,7 +278,7 @@ class Steps:
             committed=commit,
         )
         response = await self._client.ask(request)
-        found = Pid(-1, -1)
+        found = NO_PID
         if version >= 5:
             found = Pid(response.producer_id, response.producer_epoch)
         self._note("end", int(response.error_code), self._name(found.id), found.epoch)
@@ -281,13 +288,17 @@ class Steps:
 
     async def over(self) -> None:
         """Return when no transaction is being ended."""
-        while (await self._state()).startswith("Prepare"):
-            await asyncio.sleep(0.01)
+        await self._until(lambda state: not state.startswith("Prepare"))
 
     async def ongoing(self, wanted: bool) -> None:
         """Return when a transaction is open, or no longer open."""
-        while ((await self._state()) == "Ongoing") != wanted:
-            await asyncio.sleep(0.05)
+        await self._until(lambda state: (state == "Ongoing") == wanted)
+
+    async def _until(self, is_reached: Callable[[str], bool]) -> None:
+        while True:
+            if is_reached(await self._state()):
+                return
+            await asyncio.sleep(_PAUSE)
 
     async def _state(self) -> str:
         if self._fake_state is not None:
@@ -333,31 +344,22 @@ class Steps:
         return found if found.records else None
 
     async def _fetched(self, partition: int, offset: int, isolation: int) -> Any:
+        response = await self._client.ask(self._fetch_request(partition, offset, isolation))
+        ((found,),) = (topic.partitions for topic in response.responses)
+        return found
+
+    def _fetch_request(self, partition: int, offset: int, isolation: int) -> Any:
         whole = request_class("fetch", 12)
         of_topic = kio_class("fetch", 12, "FetchTopic", whole)
         of_partition = kio_class("fetch", 12, "FetchPartition", whole)
-        response = await self._client.ask(
-            whole(
-                max_wait=timedelta(0),
-                min_bytes=0,
-                isolation_level=isolation,
-                topics=(
-                    of_topic(
-                        topic=self.where.topic,
-                        partitions=(
-                            of_partition(
-                                partition=partition,
-                                fetch_offset=offset,
-                                partition_max_bytes=1_000_000,
-                            ),
-                        ),
-                    ),
-                ),
-                forgotten_topics_data=(),
-            )
+        part = of_partition(partition=partition, fetch_offset=offset, partition_max_bytes=1_000_000)
+        return whole(
+            max_wait=timedelta(0),
+            min_bytes=0,
+            isolation_level=isolation,
+            topics=(of_topic(topic=self.where.topic, partitions=(part,)),),
+            forgotten_topics_data=(),
         )
-        ((found,),) = (topic.partitions for topic in response.responses)
-        return found
 
     def _batch(self, header: tuple[int, ...], body: bytes) -> tuple[object, ...]:
         base_offset, attributes = header[0], header[5]

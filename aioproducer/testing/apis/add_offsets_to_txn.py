@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aioproducer.testing.apis.base import Api, PlainCall, Turn, fenced_as
-from aioproducer.testing.transactions import Pid, TransactionRefusedError
+from aioproducer.testing.transaction_values import Pid, TransactionRefusedError
 from aioproducer.testing.wire import Reader, Writer
 
 __all__ = ["API", "AddOffsetsToTxnResponse"]

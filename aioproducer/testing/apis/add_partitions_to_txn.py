@@ -14,7 +14,7 @@ from typing import NamedTuple
 from aioproducer.testing.apis.base import Api, PlainCall, Turn, fenced_as
 from aioproducer.testing.error_codes import ErrorCode
 from aioproducer.testing.state import ClusterState
-from aioproducer.testing.transactions import Pid, TransactionRefusedError
+from aioproducer.testing.transaction_values import Pid, TransactionRefusedError
 from aioproducer.testing.wire import Reader, Writer
 
 __all__ = ["API", "AddPartitionsToTxnResponse", "AddedPartition"]
@@ -131,7 +131,9 @@ def _add(transaction: _Transaction, turn: Turn) -> dict[tuple[str, int], int]:
         elif turn.state.find(*where) is None:
             refused[where] = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     if refused:
-        return {where: refused.get(where, ErrorCode.OPERATION_NOT_ATTEMPTED) for where in partitions}
+        return {
+            where: refused.get(where, ErrorCode.OPERATION_NOT_ATTEMPTED) for where in partitions
+        }
     try:
         codes = _carry_out(transaction, turn)
     except TransactionRefusedError as error:
@@ -156,8 +158,8 @@ def _carry_out(transaction: _Transaction, turn: Turn) -> dict[tuple[str, int], i
     for where in partitions:
         try:
             transactions.check_added(transactional_id, pid, partition=where)
-        except TransactionRefusedError as error:
-            codes[where] = error.code
+        except TransactionRefusedError as refusal:
+            codes[where] = refusal.code
     return codes
 
 

@@ -15,7 +15,7 @@ from aioproducer.testing.faults import Fail
 from aioproducer.testing.observed import ApiName, SentBatch
 from aioproducer.testing.sasl import Session
 from aioproducer.testing.state import ClusterState
-from aioproducer.testing.transactions import Pid
+from aioproducer.testing.transaction_values import Pid
 from aioproducer.testing.wire import Reader, Writer
 
 __all__ = [
@@ -86,11 +86,26 @@ class Call(Protocol):
 
     acks: int | None
     """The acks of a Produce request."""
-    transactional_id: str | None
-    pid: Pid
-    group: str | None
-    commit: bool | None
-    """Whether an EndTxn request commits."""
+
+    @property
+    def transactional_id(self) -> str | None:
+        """The transactional id it names."""
+        ...
+
+    @property
+    def pid(self) -> Pid:
+        """The producer id and epoch it names."""
+        ...
+
+    @property
+    def group(self) -> str | None:
+        """The consumer group it names."""
+        ...
+
+    @property
+    def commit(self) -> bool | None:
+        """Whether an EndTxn request commits."""
+        ...
 
     def topics(self, state: ClusterState) -> tuple[str, ...] | None:
         """Return the names of the topics it is about; None for all."""

@@ -1,11 +1,11 @@
-"""EndTxn, versions 0 to 5: commits or aborts a transaction; from 5 on, with a new epoch (KIP-890)."""
+"""EndTxn, versions 0 to 5: commits or aborts a transaction; since 5 it gives a new epoch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from aioproducer.testing.apis.base import Api, PlainCall, Turn, fenced_as
-from aioproducer.testing.transactions import Pid, TransactionRefusedError
+from aioproducer.testing.transaction_values import Pid, TransactionRefusedError
 from aioproducer.testing.wire import Reader, Writer
 
 __all__ = ["API", "EndTxnResponse"]

@@ -141,9 +141,7 @@ class _Fetch(PlainCall):
         return Later(self._max_wait_ms / 1000)
 
 
-def _fetched(
-    wanted: _Wanted, left: int, isolation: Isolation, turn: Turn
-) -> FetchedPartition:
+def _fetched(wanted: _Wanted, left: int, isolation: Isolation, turn: Turn) -> FetchedPartition:
     fetched = FetchedPartition(wanted.topic, wanted.partition)
     partition = turn.state.find(wanted.topic, wanted.partition)
     if (failure := turn.failure(wanted.topic, wanted.partition)) is not None:

@@ -1,4 +1,4 @@
-"""InitProducerId, versions 0 to 5: an id and an epoch for a producer, transactional or idempotent."""
+"""InitProducerId, versions 0 to 5: id and epoch of a transactional or idempotent producer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aioproducer.testing.apis.base import Api, PlainCall, Turn, fenced_as
 from aioproducer.testing.error_codes import ErrorCode
-from aioproducer.testing.transactions import Pid, TransactionRefusedError
+from aioproducer.testing.transaction_values import Pid, TransactionRefusedError
 from aioproducer.testing.wire import Reader, Writer
 
 __all__ = ["API", "InitProducerIdResponse"]
@@ -59,9 +59,7 @@ class _InitProducerId(PlainCall):
             return Pid(turn.state.new_producer_id(), 0)
         if not self.transactional_id:
             raise TransactionRefusedError(ErrorCode.INVALID_REQUEST)
-        error = turn.state.coordinators.error_at(
-            turn.node_id, "transaction", self.transactional_id
-        )
+        error = turn.state.coordinators.error_at(turn.node_id, "transaction", self.transactional_id)
         if error is not None:
             raise TransactionRefusedError(error)
         return turn.state.transactions.init_producer_id(

@@ -97,7 +97,8 @@ class _ListOffsets(PlainCall):
 
     def respond(self, turn: Turn) -> ListOffsetsResponse:
         return ListOffsetsResponse(
-            [_listed(wanted, self._isolation, turn) for wanted in self._wanted], turn.state.throttle_ms
+            [_listed(wanted, self._isolation, turn) for wanted in self._wanted],
+            turn.state.throttle_ms,
         )
 
 
@@ -112,9 +113,7 @@ def _listed(wanted: _Wanted, isolation: Isolation, turn: Turn) -> ListedOffset:
         listed.error_code = ErrorCode.NOT_LEADER_OR_FOLLOWER
     else:
         listed.leader_epoch = partition.leader_epoch
-        listed.timestamp_ms, listed.offset = _place(
-            partition.log, wanted.timestamp_ms, isolation
-        )
+        listed.timestamp_ms, listed.offset = _place(partition.log, wanted.timestamp_ms, isolation)
     return listed
 
 

@@ -135,8 +135,7 @@ class _OffsetFetch(PlainCall):
                 fetched = FetchedGroup(wanted.group, error_code=code)
                 if turn.version == 1:  # which has no error but those of partitions
                     fetched.offsets = [
-                        FetchedOffset(*where, error_code=code)
-                        for where in wanted.partitions or ()
+                        FetchedOffset(*where, error_code=code) for where in wanted.partitions or ()
                     ]
                 answer.groups.append(fetched)
                 continue

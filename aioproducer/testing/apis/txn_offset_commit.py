@@ -15,7 +15,7 @@ from aioproducer.testing.groups import (
     Member,
 )
 from aioproducer.testing.state import ClusterState
-from aioproducer.testing.transactions import Pid, TransactionRefusedError
+from aioproducer.testing.transaction_values import Pid, TransactionRefusedError
 from aioproducer.testing.wire import Reader, Writer
 
 __all__ = ["API", "CommittedPartition", "TxnOffsetCommitResponse"]
@@ -127,11 +127,9 @@ class _TxnOffsetCommit(PlainCall):
         offsets = {where: one for where, one in taken.items() if where not in too_large}
         try:
             self._verify(turn)
-            turn.state.groups.commit_in_transaction(
-                self._group, self.pid, self._member, offsets
-            )
-        except (GroupRefusedError, TransactionRefusedError) as error:
-            return dict.fromkeys(taken, error.code)
+            turn.state.groups.commit_in_transaction(self._group, self.pid, self._member, offsets)
+        except (GroupRefusedError, TransactionRefusedError) as refusal:
+            return dict.fromkeys(taken, refusal.code)
         return dict.fromkeys(offsets, 0) | too_large
 
     def _verify(self, turn: Turn) -> None:

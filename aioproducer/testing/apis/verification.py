@@ -1,7 +1,7 @@
 """Asks the coordinator about the transaction of a batch before the batch is stored (KIP-890).
 
-Part of Produce. A leader asks only for a producer's first batch in a transaction and partition; what
-follows is known to belong to it. Mirrors ReplicaManager.maybeSendPartitionsToTransactionCoordinator
+Part of Produce. A leader asks only for a producer's first batch in a transaction and partition:
+what follows is known to belong to it. Mirrors ReplicaManager.handleProduceAppend
 and AddPartitionsToTxnManager (Kafka 4.3).
 """
 
@@ -13,7 +13,7 @@ from aioproducer.testing.apis.base import Turn
 from aioproducer.testing.batch import BatchHeader
 from aioproducer.testing.error_codes import ErrorCode
 from aioproducer.testing.log import BatchRefusedError, PartitionLog
-from aioproducer.testing.transactions import Pid, TransactionRefusedError
+from aioproducer.testing.transaction_values import Pid, TransactionRefusedError
 
 __all__ = ["verify"]
 
@@ -67,6 +67,4 @@ def _as_produce_knows_it(code: ErrorCode, version: int) -> BatchRefusedError:
             f"Underlying error: {code.name}"
         )
         code = ErrorCode.NOT_ENOUGH_REPLICAS
-    return BatchRefusedError(
-        code, text or code.name, told=text is not None, reached_log=False
-    )
+    return BatchRefusedError(code, text or code.name, told=text is not None, reached_log=False)
