@@ -1,8 +1,8 @@
 """What one partition remembers of the producers that wrote to it. No I/O.
 
 Owns the last batches of each producer id, its open transaction, and the index of aborted ones.
-A check raises `BatchRefusedError` and changes nothing. Mirrors ProducerStateManager, ProducerAppendInfo
-and TransactionIndex (Kafka 4.3).
+A check raises `BatchRefusedError` and changes nothing. Mirrors ProducerStateManager,
+ProducerAppendInfo and TransactionIndex (Kafka 4.3).
 """
 
 from __future__ import annotations
