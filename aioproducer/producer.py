@@ -540,13 +540,13 @@ class Producer(SendPath[K, V]):
                     hint="The record was not accepted. Send slower, or raise buffer_memory.",
                 ) from None
             # Its deadline may be over in the same turn.
-            sender.withdrawals.look()
+            sender.look_at_deadlines()
             if delivery.done():
                 return delivery.result()
             raise sender.not_yet(delivery, timeout) from None
 
     def _refuse_if_down(self, topic: str, partition: object) -> None:
-        error = self._open_sender().reachability.error_if_down(topic, partition)
+        error = self._open_sender().error_if_down(topic, partition)
         if error is not None:
             raise error
 

@@ -77,6 +77,14 @@ class RecordSender(Protocol):
         """The cluster, the buffer and the last error, for a health check."""
         ...
 
+    def look_at_deadlines(self) -> None:
+        """End everything that is due now."""
+        ...
+
+    def error_if_down(self, topic: str, partition: object) -> KafkaError | None:
+        """The error for a record of a topic whose brokers are all down; else None."""
+        ...
+
     def not_yet(self, delivery: Delivery, waited: float) -> KafkaError:
         """The error of a caller who no longer waits for a record, which goes on."""
         ...

@@ -327,6 +327,14 @@ class Sender:
             "last_error": None if last_error is None else str(last_error),
         }
 
+    def look_at_deadlines(self) -> None:
+        """End everything that is due now."""
+        self.withdrawals.look()
+
+    def error_if_down(self, topic: str, partition: object) -> KafkaError | None:
+        """The error for a record of a topic whose brokers are all down; else None."""
+        return self.reachability.error_if_down(topic, partition)
+
     def not_yet(self, delivery: Delivery, waited: float) -> KafkaError:
         """The error of a caller who no longer waits for a record, which goes on."""
         batch = delivery._record_batch()  # pyright: ignore[reportPrivateUsage]

@@ -183,7 +183,6 @@ class ClusterControls(TransactionControls):
     # What there is.
 
     @property
-    @on_loop
     def bootstrap_servers(self) -> str:
         """The addresses that clients are told of all brokers, as `bootstrap_servers` wants them."""
         return ",".join(
@@ -192,7 +191,6 @@ class ClusterControls(TransactionControls):
         )
 
     @property
-    @on_loop
     def ports(self) -> dict[int, int]:
         """The port that each broker listens on, by node id; it stays when a broker is restarted."""
         return {address.node_id: address.port for address in self._addresses()}

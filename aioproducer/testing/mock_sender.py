@@ -74,6 +74,7 @@ class MockSender:
         self._failures = Failures(background, self._counters, config.on_error, _not_compressed)
         self._pending: deque[_Pending] = deque()
         self._expiry = Timer(background, self._expire)
+        self._deadline_timer = Timer(background, self.look_at_deadlines)
         self._is_turn_scheduled = False
         self._sticky: Counter[str] = Counter()
         self.accumulator = RecordAccumulator(
@@ -91,6 +92,7 @@ class MockSender:
             ),
             ignore_keys=config.partitioner_ignore_keys,
         )
+        self.accumulator.deadlines.serve(self._deadline_timer.set_by)
         self.space = MockSpace(self.accumulator, self._pending, background, given)
         self.space.set_full(broker.is_full)
         broker.serve(self)
@@ -130,6 +132,7 @@ class MockSender:
     def leave_behind(self) -> None:
         """Do nothing more."""
         self._expiry.cancel()
+        self._deadline_timer.cancel()
 
     async def partitions_for(self, name: str) -> tuple[int, ...]:
         """The ids of a topic's partitions."""
@@ -161,6 +164,17 @@ class MockSender:
             "waiting_callers": len(self.space),
             "last_error": None,
         }
+
+    def look_at_deadlines(self) -> None:
+        """End the waits that are due now; records are sent in the turn of their call, in time."""
+        deadlines, now = self.accumulator.deadlines, self.background.time()
+        for delivery, wait, _, span in deadlines.pop_due(now):
+            if wait is not None:
+                wait.expire(self.not_yet(delivery, span))
+        deadlines.set_timer_again(now)
+
+    def error_if_down(self, topic: str, partition: object) -> None:
+        """No broker is ever down."""
 
     def not_yet(self, delivery: Delivery, waited: float) -> KafkaError:
         """The error of a caller who no longer waits for a record, which goes on."""

@@ -117,7 +117,5 @@ class MockSpace(Backpressure):
 
     def _reject(self, waiter: Waiter[Delivery]) -> None:
         if waiter.is_waiting and self._is_full:
-            reject = waiter.reject
             error = self.no_space_error(waiter, bound="max_block_ms, by MockProducer.full")
-            self.withdraw(waiter)
-            reject(error)
+            self.reject(waiter, error)

@@ -31,6 +31,7 @@ from tests.support.producing import (
     outcome,
     producing,
     prove,
+    sender_of,
     sequences,
     until,
     values,
@@ -388,8 +389,7 @@ async def test_a_wait_that_is_over_can_be_told_in_every_way_of_waiting() -> None
 
 async def test_records_that_are_stored_in_time_leave_no_timer_and_no_entry() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
-        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-        assert sender is not None
+        sender = sender_of(producer)
         deadlines = sender.accumulator.deadlines
         for _ in range(30):
             await asyncio.gather(
@@ -528,8 +528,7 @@ async def test_without_fail_fast_a_record_waits_for_its_broker() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         await prove(producer)
         await cluster.stop_broker(0, move_leaders=False)
-        sender = producer._sender  # pyright: ignore[reportPrivateUsage]
-        assert sender is not None
+        sender = sender_of(producer)
         waiting = producer.send_nowait(TOPIC, b"waits")
         await until(lambda: sender.reachability.error_if_down(TOPIC))
         later = producer.send_nowait(TOPIC, b"waits, too")

@@ -13,6 +13,9 @@ from tools.options_table import PAGE
 
 pytest_plugins = ["pytester"]
 
+# Each starts a Python and a pytest, of which a busy machine runs few at a time.
+pytestmark = pytest.mark.timeout(60)
+
 TEXT = Path(PAGE.parent, "testing.md").read_text()
 FILES = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", TEXT, re.DOTALL))
 TESTS = sorted(name for name in FILES if name.startswith("test_"))

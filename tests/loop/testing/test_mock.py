@@ -356,6 +356,35 @@ async def test_a_failure_ordered_for_a_held_record_comes_when_it_is_released() -
             await delivery
 
 
+async def test_the_deadline_of_a_held_record_ends_the_wait_and_not_the_record() -> None:
+    async with MockProducer() as mock:
+        mock.hold()
+        delivery = mock.send_nowait("t", b"1", deadline=0.01)
+        with pytest.raises(KafkaTimeoutError) as late:
+            await mock.send_and_wait("t", b"2", deadline=0.01)
+        assert late.value.possibly_persisted
+        assert not late.value.safe_to_resend
+        assert not delivery.done()
+        mock.release()
+        assert (await delivery).offset == 0
+
+
+async def test_a_caller_with_a_deadline_waits_no_longer_for_buffer_space() -> None:
+    async with MockProducer(buffer_memory=1000, batch_size=0) as mock:
+        mock.hold()
+        await mock.send("t", b"a" * 600)
+        with pytest.raises(BufferExhaustedError):
+            await mock.send_and_wait("t", b"b" * 600, deadline=0.01)
+        mock.release()
+        await mock.flush()
+        assert len(mock.sent) == 1
+
+
+async def test_fail_fast_finds_no_broker_down() -> None:
+    async with MockProducer(fail_fast=True) as mock:
+        await mock.send_and_wait("t", b"1")
+
+
 async def test_held_records_expire() -> None:
     async with MockProducer(delivery_timeout_ms=20, request_timeout_ms=10, linger_ms=0) as mock:
         mock.hold()

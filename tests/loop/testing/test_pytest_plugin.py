@@ -11,6 +11,9 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
+# Each starts a Python and a pytest, of which a busy machine runs few at a time.
+pytestmark = pytest.mark.timeout(60)
+
 SEND: Final = """
 import asyncio
 import pytest
