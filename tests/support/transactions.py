@@ -71,7 +71,12 @@ class Steps:
         self.where = where
         self._is_real = fake_state is None
         self._fake_state = fake_state
+        self.set_next_epoch: Callable[[str, int], object] | None = None
+        """Brings a fake broker to an epoch at once."""
         self._names: dict[int, str] = {-1: "-"}
+        # Now: retention would delete older records at once. And one for all: a batch sent again is
+        # the same batch.
+        self._timestamp_ms = int(time.time() * 1000)
         self.outcomes: list[object] = []
 
     def _name(self, producer_id: int) -> str:
@@ -94,13 +99,15 @@ class Steps:
                 lambda found: not found.responses[0].partitions[0].error_code,
             )
 
-    async def _ask_until(self, request: Any, is_done: Callable[[Any], bool]) -> Any:
+    async def _ask_until(
+        self, request: Any, is_done: Callable[[Any], bool], pause: float = _PAUSE
+    ) -> Any:
         """Return the first response that will do."""
         while True:
             response = await self._client.ask(request)
             if is_done(response):
                 return response
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(pause)
 
     async def init(
         self,
@@ -125,6 +132,17 @@ class Steps:
         found = Pid(response.producer_id, response.producer_epoch)
         self._note("init", int(response.error_code), self._name(found.id), found.epoch)
         return found
+
+    async def init_at(self, epoch: int) -> Pid:
+        """InitProducerId until this epoch is reached; nothing is written down but the last one."""
+        if self.set_next_epoch is not None:
+            self.set_next_epoch(self.where.transactional_id, epoch)
+            return await self.init()
+        request = request_class("init_producer_id", 5)(
+            transactional_id=self.where.transactional_id, transaction_timeout=timedelta(seconds=60)
+        )
+        await self._ask_until(request, lambda found: found.producer_epoch == epoch - 1, pause=0)
+        return await self.init()
 
     def _is_busy(self, code: int) -> bool:
         """Whether a broker that has just begun must be asked again."""
@@ -152,6 +170,30 @@ class Steps:
         )
         self._note("add", codes)
         return [code for _, code in codes]
+
+    async def add_as_a_broker(
+        self, pid: Pid, *partitions: int, version: int = 5, only_asks: bool = False
+    ) -> None:
+        """AddPartitionsToTxn as brokers send it to each other."""
+        whole = request_class("add_partitions_to_txn", version)
+        of_topic = kio_class("add_partitions_to_txn", version, "AddPartitionsToTxnTopic", whole)
+        of_transaction = kio_class(
+            "add_partitions_to_txn", version, "AddPartitionsToTxnTransaction", whole
+        )
+        one = of_transaction(
+            transactional_id=self.where.transactional_id,
+            producer_id=pid.id,
+            producer_epoch=pid.epoch,
+            verify_only=only_asks,
+            topics=(of_topic(name=self.where.topic, partitions=partitions),),
+        )
+        (result,) = (await self._client.ask(whole(transactions=(one,)))).results_by_transaction
+        codes = sorted(
+            (found.partition_index, int(found.partition_error_code))
+            for topic in result.topic_results
+            for found in topic.results_by_partition
+        )
+        self._note("add_as_a_broker", result.transactional_id, codes)
 
     async def add_offsets(self, pid: Pid, *, version: int = 4) -> int:
         """AddOffsetsToTxn."""
@@ -253,7 +295,7 @@ class Steps:
         data = batch(
             *(b"%d" % (sequence + index) for index in range(count)),
             producer=(pid.id, pid.epoch, sequence),
-            timestamp_ms=int(time.time() * 1000),  # or retention deletes it at once
+            timestamp_ms=self._timestamp_ms,
             attributes=_TRANSACTIONAL if transactional else 0,
         )
         topic: str | uuid.UUID = self.where.topic_id if version >= 13 else self.where.topic

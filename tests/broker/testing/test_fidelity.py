@@ -17,7 +17,7 @@ import pytest
 from aioproducer.testing import FakeCluster
 from tests.support.kafka import create_topic
 from tests.support.kio_client import KioClient, batch, connected, init_producer_id_request
-from tests.support.kio_messages import kio_class
+from tests.support.transaction_cases import topic_id_of
 from tools.kafka import Kafka
 
 NOW_MS = 1_700_000_000_000
@@ -168,20 +168,6 @@ def _outcome_of(answer: Any) -> dict[str, object]:
         outcome["bad_records"] = [error.batch_index for error in answer.record_errors]
         outcome["says"] = answer.error_message
     return outcome
-
-
-async def topic_id_of(client: KioClient, topic: str) -> uuid.UUID:
-    asked = kio_class(
-        "metadata", 12, "MetadataRequestTopic", kio_class("metadata", 12, "MetadataRequest")
-    )
-    request = kio_class("metadata", 12, "MetadataRequest")(
-        topics=(asked(topic_id=None, name=topic),),
-        allow_auto_topic_creation=False,
-        include_topic_authorized_operations=False,
-    )
-    (found,) = (await client.ask(request)).topics
-    assert isinstance(found.topic_id, uuid.UUID)
-    return found.topic_id
 
 
 @pytest.mark.parametrize(
