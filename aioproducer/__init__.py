@@ -35,10 +35,12 @@ from aioproducer.errors import (
     UnsupportedVersionError,
     WrongEventLoopError,
 )
+from aioproducer.gathering import gather
 from aioproducer.hooks import OAuthToken, UndeliveredRecord
 from aioproducer.producer import Producer
 from aioproducer.records import ProducerRecord, RecordMetadata, TopicPartition
 from aioproducer.sending.undelivered import UndeliveredRecords
+from aioproducer.topic import Topic
 from aioproducer.version import __version__
 
 # Of the errors, those that a producer with its default options raises and that a caller can do
@@ -73,6 +75,7 @@ __all__ = [
     "RecordTooLargeError",
     "SerializationError",
     "TlsError",
+    "Topic",
     "TopicAuthorizationFailedError",
     "TopicPartition",
     "UndeliveredRecord",
@@ -82,4 +85,5 @@ __all__ = [
     "UnsupportedVersionError",
     "WrongEventLoopError",
     "__version__",
+    "gather",
 ]

@@ -134,7 +134,8 @@ _SOCKET_BUFFER: Final = whole_number(
     0, unit="bytes", special={-1: "the operating system's own choice"}
 )
 _SERIALIZER: Final = function(
-    "an object with serialize(topic, value), or a function of the value that returns bytes",
+    "an object with serialize(topic, value) or serialize(topic, value, headers), or a function of"
+    " the value that returns bytes",
     _SERIALIZERS,
     method="serialize",
 )

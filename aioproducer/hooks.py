@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Never, Protocol, TypeAlias, TypeVar
 
 from aioproducer.errors import KafkaError
-from aioproducer.records import ProducerRecord, RecordMetadata
+from aioproducer.records import Header, ProducerRecord, RecordMetadata
 
 __all__ = [
     "OAuthToken",
@@ -25,6 +25,7 @@ __all__ = [
     "Serializer",
     "SerializerName",
     "SerializerOption",
+    "SerializerWithHeaders",
     "UndeliveredRecord",
 ]
 
@@ -82,15 +83,37 @@ class Serializer(Protocol[T_contra]):
         ...
 
 
+class SerializerWithHeaders(Protocol[T_contra]):
+    """A `Serializer` that looks at the headers of the record too, such as a content type.
+
+    Known by its `serialize`, once, when the producer or the `Topic` is made: it cannot be called
+    with two arguments, or its third parameter is named `headers`.
+    """
+
+    def serialize(self, topic: str, value: T_contra, headers: tuple[Header, ...], /) -> bytes:
+        """Return the bytes to store, as `Serializer.serialize` does.
+
+        Args:
+            topic: The topic's name.
+            value: The key or value; never None.
+            headers: `(name, value)` pairs as they will be stored, in order; empty without any.
+        """
+        ...
+
+
 SerializerName: TypeAlias = Literal[
     "bytes", "string", "json", "integer", "long", "short", "float", "double", "uuid"
 ]
 """The ready serializers, by name."""
 
 SerializerOption: TypeAlias = (
-    SerializerName | Serializer[Never] | Callable[[Never], bytes | bytearray | memoryview]
+    SerializerName
+    | Serializer[Never]
+    | SerializerWithHeaders[Never]
+    | Callable[[Never], bytes | bytearray | memoryview]
 )
-"""A ready serializer's name, a `Serializer`, or a plain callable that takes the value.
+"""A ready serializer's name, a `Serializer`, with headers or without, or a plain callable that
+takes the value.
 
 `Never` as the type of an argument allows a callable of any type.
 """

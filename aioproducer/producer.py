@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
 
 import async_timeout
 
-from aioproducer._native.record_batch import Delivery
+from aioproducer._native.record_batch import Delivery, gather_deliveries
 from aioproducer._native.send_path import SendPath
+from aioproducer._native.serializer_call import SerializerCall
 from aioproducer.background import Background, Timer
 from aioproducer.compression import codec_for
 from aioproducer.config import ProducerConfig, ProducerOptions
@@ -41,7 +42,15 @@ from aioproducer.errors import (
     WrongEventLoopError,
 )
 from aioproducer.hooks import SerializerOption, UndeliveredRecord
-from aioproducer.records import K, ProducerRecord, RecordMetadata, V
+from aioproducer.records import (
+    K,
+    ProducerRecord,
+    RecordMetadata,
+    TopicK,
+    TopicV,
+    TypedTopic,
+    V,
+)
 from aioproducer.sending.queued_send import (
     QueuedAdmission,
     QueuedDelivery,
@@ -56,6 +65,7 @@ from aioproducer.telemetry.metrics import metrics_of_nothing
 if TYPE_CHECKING:
     from aioproducer.sending.record_sender import RecordSender
     from aioproducer.sending.sender import Sender
+    from aioproducer.threads import FromThread
 
 __all__ = ["Producer", "UndeliveredRecord", "UndeliveredRecords"]
 
@@ -69,6 +79,8 @@ class _State(enum.Enum):
     CLOSED = "closed"
     FORKED = "left behind by a fork"
 
+
+_making_from_thread = threading.Lock()
 
 _open_producers: weakref.WeakSet[Producer[Any, Any]] = weakref.WeakSet()
 
@@ -132,6 +144,7 @@ class Producer(SendPath[K, V]):
         )
         self._state = _State.CREATED
         self._sender: RecordSender | None = None
+        self._from_thread: FromThread[K, V] | None = None
         self._starting: asyncio.Task[RecordSender] | None = None
         self._starters = 0
         self._closing: asyncio.Task[UndeliveredRecords] | None = None
@@ -318,6 +331,8 @@ class Producer(SendPath[K, V]):
             self._delivering_rest.reschedule(deadline)
 
     async def _close(self, sender: RecordSender) -> UndeliveredRecords:
+        if self._from_thread is not None:
+            await self._from_thread.finish()
         sender.backpressure.reject_all(self._closed_error)
         self._space_timer.cancel()
         undelivered = sender.begin_close()
@@ -389,10 +404,28 @@ class Producer(SendPath[K, V]):
         deadline: float | None = None,
         return_exceptions: bool,
     ) -> list[RecordMetadata | KafkaError]: ...
+    @overload
     async def send_many(
         self,
-        topic: str,
-        records: Iterable[V | ProducerRecord[K, V]],
+        topic: TypedTopic[TopicK, TopicV],
+        records: Iterable[TopicV | ProducerRecord[Any, Any]],
+        *,
+        deadline: float | None = None,
+        return_exceptions: Literal[False] = False,
+    ) -> list[RecordMetadata]: ...
+    @overload
+    async def send_many(
+        self,
+        topic: TypedTopic[TopicK, TopicV],
+        records: Iterable[TopicV | ProducerRecord[Any, Any]],
+        *,
+        deadline: float | None = None,
+        return_exceptions: bool,
+    ) -> list[RecordMetadata | KafkaError]: ...
+    async def send_many(
+        self,
+        topic: str | TypedTopic[Any, Any],
+        records: Iterable[Any],
         *,
         deadline: float | None = None,
         return_exceptions: bool = False,
@@ -403,7 +436,7 @@ class Producer(SendPath[K, V]):
         accepted.
 
         Args:
-            topic: Where the plain values go.
+            topic: Where the plain values go: a name, or a `Topic`.
             records: Values, or `ProducerRecord`s that name their own topic and the rest.
             deadline: Seconds within which each record must be sent once it is tried, as for
                 `send`.
@@ -432,28 +465,51 @@ class Producer(SendPath[K, V]):
         while accepted < len(values):
             deliveries.append(await self._send_value(topic, values[accepted], deadline))
             accepted = self._accept_many(topic, values, accepted + 1, deliveries, deadline)
-        results: list[RecordMetadata | KafkaError] = []
-        first_error: KafkaError | None = None
-        for delivery in deliveries:
-            try:
-                results.append(await delivery)
-            except KafkaError as error:
-                first_error = first_error or error
-                results.append(error)
-        if first_error is not None and not return_exceptions:
-            raise first_error
-        return results
+        return await gather_deliveries(deliveries, not return_exceptions, False)
 
     def _send_value(
-        self, topic: str, value: V | ProducerRecord[K, V], deadline: float | None
+        self,
+        topic: str | TypedTopic[Any, Any],
+        value: V | ProducerRecord[K, V],
+        deadline: float | None,
     ) -> Coroutine[Any, Any, Delivery]:
         if isinstance(value, ProducerRecord):
             return self.send(cast("ProducerRecord[K, V]", value), deadline=deadline)
         return self.send(topic, value, deadline=deadline)
 
+    # ---- in other threads
+
+    @property
+    def from_thread(self) -> FromThread[K, V]:
+        """Plain calls for other threads than the loop's: `from_thread.send(...)`, `.flush()`.
+
+        Example:
+            future = producer.from_thread.send("payments", b"12.50", key=b"card-1")
+            metadata = future.result(timeout=5)
+        """
+        if self._from_thread is None:
+            with _making_from_thread:
+                if self._from_thread is None:
+                    self._from_thread = self._make_from_thread()
+        return self._from_thread
+
+    def _make_from_thread(self) -> FromThread[K, V]:
+        # Here, since few programs need it.
+        from aioproducer.threads import FromThread
+
+        def sender() -> RecordSender:
+            if self._sender is None:
+                self._refuse_call()
+            assert self._sender is not None
+            return self._sender
+
+        return FromThread(
+            self, self.config, self._refuse_call, sender, lambda at: self._space_timer.set_by(at)
+        )
+
     # ---- looking
 
-    async def partitions_for(self, topic: str) -> tuple[int, ...]:
+    async def partitions_for(self, topic: str | TypedTopic[Any, Any]) -> tuple[int, ...]:
         """Return the ids of a topic's partitions; ask the cluster if they are not known.
 
         Raises:
@@ -461,7 +517,7 @@ class Producer(SendPath[K, V]):
         """
         sender = self._open_sender()
         self._check_loop()
-        return await sender.partitions_for(topic)
+        return await sender.partitions_for(topic.name if isinstance(topic, TypedTopic) else topic)
 
     def metrics(self) -> dict[str, float]:
         """Return counters and gauges, named as in Java with `_` for `-`. Cheap, in any state."""
@@ -559,12 +615,16 @@ class Producer(SendPath[K, V]):
         field: Literal["key", "value", "headers"],
         value: object,
         cause: Exception | None,
+        serializer: SerializerCall | None,
     ) -> SerializationError:
         configured: SerializerOption | None = None
-        if field != "headers":
+        taker = ""
+        if serializer is not None and serializer not in self._serializers:
+            taker = serializer.taker
+        elif field != "headers":
             config = self.config
             configured = config.key_serializer if field == "key" else config.value_serializer
-        return serialization_error(topic, field, type(value), cause, configured)
+        return serialization_error(topic, field, type(value), cause, configured, taker)
 
     def _header_error(self, topic: str, position: int, header: object) -> SerializationError:
         return header_error(topic, position, header)
@@ -588,7 +648,7 @@ class Producer(SendPath[K, V]):
         )
 
     def _refuse_topic(self, topic: object) -> None:
-        raise InvalidTopicError(f"A topic is a str, not {type(topic).__name__}")
+        raise InvalidTopicError(f"A topic is a str or a Topic, not {type(topic).__name__}")
 
     def _refuse_call(self) -> None:
         """Raise the reason why a call is not possible now."""
@@ -607,11 +667,13 @@ class Producer(SendPath[K, V]):
         raise WrongEventLoopError(
             "The producer was called from another thread than its event loop's"
             f" ({threading.current_thread().name})",
-            hint="Use loop.call_soon_threadsafe(producer.send_nowait, ...).",
+            hint="In other threads use producer.from_thread.send(...).",
         )
 
     def _forked(self) -> None:
         self._close_path()
+        if self._from_thread is not None:
+            self._from_thread.is_left_behind = True
         self._state = _State.FORKED
         if self._sender is not None:
             self._space_timer.cancel()

@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pyperf
 
+from aioproducer import Topic, gather
 from aioproducer._native.accumulator import murmur2
 from aioproducer._native.record_batch import Delivery, RecordBatch, crc32c
+from aioproducer._native.send_path import SendPath
 from aioproducer.records import Header
 from tests.support.core import TOPIC, Core
 
@@ -37,9 +40,13 @@ def main() -> None:
         "append: value": _append(None, None),
         "append: key, value": _append(_KEY, None),
         "append: key, value, 3 headers": _append(_KEY, _HEADERS),
+        "send_nowait to a name": _send_nowait(TOPIC),
+        "send_nowait to a Topic": _send_nowait(Topic(TOPIC, key=bytes, value=bytes)),
         "complete, with a callback each": _complete,
         "await a Delivery that is done": _await_done,
         "await a Delivery, wake its task": _await_waiting,
+        "gather deliveries that are done": _gather(is_done=True),
+        "gather deliveries, wake the task": _gather(is_done=False),
     }
     for name, function in measure.items():
         runner.bench_time_func(name, function, inner_loops=_RECORDS)
@@ -55,6 +62,27 @@ def _append(key: bytes | None, headers: Sequence[Header] | None) -> Callable[[in
             before = time.perf_counter()
             for _ in range(_RECORDS):
                 accept(TOPIC, key, _VALUE, None, headers, None, None)
+            spent += time.perf_counter() - before
+        return spent
+
+    return run
+
+
+class _SendPath(SendPath[Any, Any]):
+    def _check_running_loop(self) -> bool:
+        return True  # no loop runs here, and a call would look for it each time
+
+
+def _send_nowait(topic: Any) -> Callable[[int], float]:
+    def run(loops: int) -> float:
+        spent = 0.0
+        for _ in range(loops):
+            path = _SendPath()
+            path._open_path(Core(partitions=_PARTITIONS).accumulator, None, None, False)
+            send_nowait = path.send_nowait
+            before = time.perf_counter()
+            for _ in range(_RECORDS):
+                send_nowait(topic, _VALUE, key=_KEY)
             spent += time.perf_counter() - before
         return spent
 
@@ -123,6 +151,30 @@ def _await_waiting(loops: int) -> float:
         return spent
 
     return asyncio.run(run())
+
+
+def _gather(*, is_done: bool) -> Callable[[int], float]:
+    async def wait(deliveries: list[Delivery]) -> float:
+        await gather(deliveries)
+        return time.perf_counter()
+
+    async def run(loops: int) -> float:
+        loop = asyncio.get_running_loop()
+        spent = 0.0
+        for _ in range(loops):
+            batch, deliveries = _batch(loop)
+            if is_done:
+                batch.complete(0)
+            before = time.perf_counter()
+            task = loop.create_task(wait(deliveries))
+            await asyncio.sleep(0)
+            if not is_done:
+                batch.complete(0)
+                loop.call_soon(batch.wake, True)
+            spent += await task - before
+        return spent
+
+    return lambda loops: asyncio.run(run(loops))
 
 
 if __name__ == "__main__":

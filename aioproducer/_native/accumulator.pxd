@@ -53,6 +53,10 @@ cdef class RecordAccumulator:
         object timestamp_ms,
         object on_delivery,
     )
+    cdef Py_ssize_t measure(
+        self, str topic_name, object key, object value, object partition, object headers
+    ) except -1
+    cdef bint may_have_partition(self, str topic_name, object partition) except -1
     cdef bint _has_space(self, BufferShare share, Py_ssize_t size) noexcept
     cdef CorePartitionQueue _find_space(
         self, CoreTopic topic, CorePartitionQueue queue, bint is_sticky, Py_ssize_t size

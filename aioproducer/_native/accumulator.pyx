@@ -39,6 +39,8 @@ from aioproducer._native.record_batch cimport (
     Field,
     RecordBatch,
     measure_headers,
+    moved_on,
+    watch_also,
 )
 from aioproducer._native.wire cimport BATCH_HEADER_BYTES
 
@@ -214,6 +216,31 @@ cdef class RecordAccumulator:
             queue, is_sticky, key_field, value_field, headers, headers_size, timestamp,
             on_delivery, None,
         )
+
+    cdef Py_ssize_t measure(
+        self, str topic_name, object key, object value, object partition, object headers
+    ) except -1:
+        """The bytes that a record may take; refused if these are too many. In any thread."""
+        cdef Py_ssize_t size = RECORD_OVERHEAD + BATCH_HEADER_BYTES
+        size += 1 if headers is None else measure_headers(headers)
+        if key is not None:
+            size += PyBytes_GET_SIZE(key)
+        if value is not None:
+            size += PyBytes_GET_SIZE(value)
+        if size > self.max_request_size or size > self.buffer_memory:
+            self._refuse_size(topic_name, partition, size)
+        return size
+
+    cdef bint may_have_partition(self, str topic_name, object partition) except -1:
+        """Whether a topic is in use; refused if it has no such partition. In any thread."""
+        cdef CoreTopic topic = self.last_topic
+        if topic is None or topic.name is not topic_name:
+            topic = self.topics.get(topic_name)
+            if topic is None:
+                return False
+        if partition is not None and 0 < topic.partition_count <= <int64_t>partition:
+            self._refuse_partition(topic, partition)
+        return True
 
     cdef bint _has_space(self, BufferShare share, Py_ssize_t size) noexcept:
         cdef int64_t free = self.buffer_memory - self.buffer_used
@@ -537,6 +564,7 @@ cdef class RecordAccumulator:
             if waiting._skip_withdrawn():
                 topic.waiting.popleft()
                 waiting.batch.enrolled = None
+                moved_on(waiting.batch)
                 over.append(waiting)
                 continue
             delivery, record, size = waiting.records[waiting.routed_count]
@@ -557,6 +585,7 @@ cdef class RecordAccumulator:
             if waiting.routed_count == len(waiting.records):
                 topic.waiting.popleft()
                 waiting.batch.enrolled = None
+                moved_on(waiting.batch)
                 over.append(waiting)
         topic.is_open = topic.partition_count > 0 and not topic.waiting
         if interrupt is not None:
@@ -591,6 +620,8 @@ cdef class RecordAccumulator:
         self.buffer_used -= size
         self.unrouted.held_bytes -= size
         failed.record_count = 1
+        # The other records go on waiting.
+        watch_also(waiting.batch, failed)
         delivery._move_to(failed, 0)
         return shown(record)
 

@@ -23,6 +23,7 @@ cdef extern from "Python.h":
         PyAsyncMethods* tp_as_async
         PyObject* tp_dict
         object (*tp_alloc)(PyTypeObject* cls, Py_ssize_t items)
+        object (*tp_new)(PyTypeObject* cls, object args, PyObject* kwargs)
 
     void PyType_Modified(PyTypeObject* type)
 

@@ -777,7 +777,7 @@ cdef class BrokerQueues(RequestOwner):
             while position < count:
                 batch = <RecordBatch>done[position]
                 position += 1
-                if batch.enrolled is not None:
+                if batch.enrolled is not None or batch.watchers is not None:
                     batch.wake(direct)
         finally:
             # Also when a task that was woken exits the program: the loop wakes the others, or what

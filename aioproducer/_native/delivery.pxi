@@ -9,6 +9,7 @@ Who waits how
     asyncio.gather, shield, wait_for asyncio wraps the delivery in a task that awaits it: while it
                                      is pending, `asyncio.isfuture` is False for it
     asyncio.wait, add_done_callback  a callback, called with the delivery
+    aioproducer.gather               watches the batches of its deliveries (gathering.pxi)
 
 Invariants
 * Cancelling a wait ends that wait; the record, its delivery and all other waits go on.
@@ -171,12 +172,18 @@ cdef class Delivery:
                 self.batch.enrolled = []
             self.batch.enrolled.append(self)
 
-    cdef void _move_to(self, RecordBatch batch, int32_t index):
+    cdef int _move_to(self, RecordBatch batch, int32_t index) except -1:
+        """Follow the record to another batch."""
+        if self.batch.watchers is not None and self.batch.partition >= 0:
+            # The batch goes on without the record. (One of records that waited for metadata does
+            # not: it ends with `moved_on`.)
+            watch_also(self.batch, batch)
         self.batch = batch
         self.index = index
         if self.is_enrolled:
             self.is_enrolled = False
             self._enrol()
+        return 0
 
     cdef object _metadata(self):
         cdef RecordBatch batch = self.batch
@@ -244,7 +251,9 @@ cdef class Delivery:
         cdef DeliveryWait wait
         if type(waiter) is not DeliveryWait:
             callback, context = <tuple>waiter
-            return self._call(callback, self, context, direct)
+            return call_waiter(
+                self.batch.loop, callback, self, context, direct, self.batch.topic
+            )
         wait = <DeliveryWait>waiter
         callback, context, others = wait.wake_up, wait.context, wait.others
         if callback is None:
@@ -252,23 +261,11 @@ cdef class Delivery:
             return 0
         wait.wake_up = wait.context = wait.others = None
         if others is None:
-            return self._call(callback, wait, context, direct)
+            return call_waiter(
+                self.batch.loop, callback, wait, context, direct, self.batch.topic
+            )
         for callback, context in [(callback, context), *others]:
             self.batch.loop.call_soon(callback, wait, context=context)
-        return 0
-
-    cdef int _call(self, object callback, object argument, object context, bint direct) except -1:
-        if not direct or not enter(context):
-            self.batch.loop.call_soon(callback, argument, context=context)
-            return 0
-        try:
-            callback(argument)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:
-            self._report_exception(callback, error)
-        finally:
-            PyContext_Exit(context)
         return 0
 
     cdef int _report(self, tuple on_delivery, bint direct) except -1:
@@ -294,14 +291,7 @@ cdef class Delivery:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            self._report_exception(callback, error)
-
-    cdef int _report_exception(self, object callback, object error) except -1:
-        self.batch.loop.call_exception_handler({
-            "message": f"callback {callback!r} of a record for {self.batch.topic} raised",
-            "exception": error,
-        })
-        return 0
+            report_exception(self.batch.loop, self.batch.topic, callback, error)
 
     # ---- as a future
 
@@ -533,6 +523,32 @@ cdef class DeliveryWait:
 
 
 refuse_new(DeliveryWait, "a DeliveryWait is made by Producer.send_and_wait")
+
+
+cdef int call_waiter(
+    object loop, object callback, object argument, object context, bint direct, str topic
+) except -1:
+    """Call what waits for a record of `topic`: here, if `direct`, or by the loop."""
+    if not direct or not enter(context):
+        loop.call_soon(callback, argument, context=context)
+        return 0
+    try:
+        callback(argument)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        report_exception(loop, topic, callback, error)
+    finally:
+        PyContext_Exit(context)
+    return 0
+
+
+cdef int report_exception(object loop, str topic, object callback, object error) except -1:
+    loop.call_exception_handler({
+        "message": f"callback {callback!r} of a record for {topic} raised",
+        "exception": error,
+    })
+    return 0
 
 
 cdef bint enter(object context) except -1:

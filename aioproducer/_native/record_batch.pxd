@@ -61,7 +61,9 @@ cdef class RecordBatch:
     cdef Outcome outcome
     cdef int64_t log_append_time_ms
     cdef list parts            # after a split: (first index, batch, first index there)
-    cdef list enrolled
+    cdef list enrolled         # deliveries that somebody waits for
+    cdef list watchers         # BatchWatchers: they wait for many deliveries at once
+    cdef Py_ssize_t watchers_over
     cdef object share          # the BufferShare that its bytes are charged to
     cdef RecordMemory memory   # None when the batch is empty, done or compressed
     cdef Py_ssize_t size
@@ -81,6 +83,7 @@ cdef class RecordBatch:
     cpdef assign_sequence(self, int64_t producer_id, int16_t producer_epoch, int32_t base_sequence)
     cpdef complete(self, int64_t base_offset, int64_t log_append_time_ms=*)
     cpdef wake(self, bint direct)
+    cdef int _notify(self, object waiting, bint direct) except -1
 
     cdef Py_ssize_t size_with(
         self, Field key, Field value, Py_ssize_t headers_size, int64_t timestamp_ms
@@ -113,7 +116,7 @@ cdef class Delivery:
     cdef Outcome _outcome(self) noexcept
     cdef void _follow_split(self)
     cdef void _enrol(self)
-    cdef void _move_to(self, RecordBatch batch, int32_t index)
+    cdef int _move_to(self, RecordBatch batch, int32_t index) except -1
     cdef object _metadata(self)
     cdef object _error(self)
     cdef void _add_waiter(self, object waiter)
@@ -121,9 +124,7 @@ cdef class Delivery:
     cdef int _notify(self, bint direct) except -1
     cdef int _notify_all(self, object waiters, bint direct) except -1
     cdef int _notify_one(self, object waiter, bint direct) except -1
-    cdef int _call(self, object callback, object argument, object context, bint direct) except -1
     cdef int _report(self, tuple on_delivery, bint direct) except -1
-    cdef int _report_exception(self, object callback, object error) except -1
     cdef Outcome _known_outcome(self) except *
 
 
@@ -154,4 +155,14 @@ cdef class DeliveryDeadlines:
     cdef int _drop_over(self) except -1
 
 
+cdef class BatchWatcher:
+    cdef int _batch_over(self, RecordBatch batch, bint direct) except -1
+    cdef int _watch_also(self, RecordBatch batch) except -1
+    cdef bint _is_over(self) noexcept
+
+
+cdef int watch(RecordBatch batch, BatchWatcher watcher) except -1
+cdef BatchWatcher last_watcher(RecordBatch batch)
+cdef int moved_on(RecordBatch batch) except -1
+cdef int watch_also(RecordBatch before, RecordBatch batch) except -1
 cdef Py_ssize_t measure_headers(object headers) except -1

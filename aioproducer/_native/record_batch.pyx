@@ -11,7 +11,9 @@ Invariants
   says when they are freed.
 * A `Delivery` knows its batch and its index. The batch knows a delivery only once somebody waits
   for it (it is *enrolled*), so a fire-and-forget record costs nothing at the end of its batch.
-* A batch leaves PENDING once. Its waiters run after that, in the order they were enrolled.
+  Who waits for many deliveries watches their batches instead (watching.pxi).
+* A batch leaves PENDING once. Its waiters run after that, in the order they were enrolled, and
+  then its watchers.
 """
 
 cimport cython
@@ -323,38 +325,45 @@ cdef class RecordBatch:
         running: in the loop's own callbacks, never inside a caller's `send`. Otherwise the loop
         calls them later.
         """
-        cdef Delivery delivery
         cdef Py_ssize_t position = 0
-        enrolled = self.enrolled
-        if enrolled is None:
+        cdef list waiting = self.enrolled
+        if self.watchers is not None:
+            waiting = self.watchers if waiting is None else waiting + self.watchers
+        if waiting is None:
             return
-        self.enrolled = None
+        self.enrolled = self.watchers = None
         # 1. asyncio runs the socket's reader, and so this method, in the reader's context.
         # 2. A woken task runs a loop inside itself (nest_asyncio), which runs the reader again.
         # 3. It enters the same context, which fails while we are in it. So we leave it first.
         outer = leave_context() if direct else None
         try:
-            for position in range(len(<list>enrolled)):
-                delivery = <Delivery>(<list>enrolled)[position]
-                # Otherwise the record waited for metadata here, and is in another batch now.
-                if delivery.batch is self:
-                    delivery._notify(direct)
+            for position in range(len(waiting)):
+                self._notify(waiting[position], direct)
         except BaseException:
             # KeyboardInterrupt or SystemExit from a task: the loop notifies the others.
-            for position in range(position + 1, len(<list>enrolled)):
-                delivery = <Delivery>(<list>enrolled)[position]
-                if delivery.batch is self:
-                    delivery._notify(False)
+            for position in range(position + 1, len(waiting)):
+                self._notify(waiting[position], False)
             raise
         finally:
             if outer is not None:
                 PyContext_Enter(outer)
 
+    cdef int _notify(self, object waiting, bint direct) except -1:
+        if type(waiting) is not Delivery:
+            return (<BatchWatcher>waiting)._batch_over(self, direct)
+        # Otherwise the record waited for metadata here, and is in another batch now.
+        if (<Delivery>waiting).batch is self:
+            return (<Delivery>waiting)._notify(direct)
+        return 0
+
     @property
     def waiter_count(self):
-        return 0 if self.enrolled is None else len(self.enrolled)
+        cdef Py_ssize_t count = 0 if self.enrolled is None else len(self.enrolled)
+        return count if self.watchers is None else count + len(self.watchers)
 
 
 include "splitting.pxi"
 include "delivery.pxi"
 include "deadlines.pxi"
+include "watching.pxi"
+include "gathering.pxi"

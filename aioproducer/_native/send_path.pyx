@@ -16,14 +16,16 @@ from libc.stdint cimport int64_t
 
 from aioproducer._native.accumulator cimport RecordAccumulator
 from aioproducer._native.record_batch cimport Delivery, DeliveryWait, measure_headers
+from aioproducer._native.serializer_call cimport SerializerCall, TopicSerializers
 
 from functools import partial
 from inspect import Signature, iscoroutinefunction, signature
 from types import FunctionType, GenericAlias, MethodType
 
-from aioproducer.records import ProducerRecord
+from aioproducer.records import ProducerRecord, TypedTopic
 
 cdef type ProducerRecordType = ProducerRecord
+cdef type TypedTopicType = TypedTopic
 
 cdef extern from "Python.h":
     object PyContext_CopyCurrent()
@@ -62,6 +64,7 @@ cdef extern from *:
     PyObject* current_context() noexcept
     bint is_same_context(PyObject* copy) noexcept
     int FUNCTION_FLAGS(object function) noexcept
+    Py_ssize_t Py_REFCNT(object counted) noexcept
     void SET_CODE(object function, object code) noexcept
 
 cdef enum:
@@ -206,19 +209,21 @@ cdef class SendPath:
     """The per-record half of `Producer`. Bound to an accumulator while the producer is open."""
 
     cdef RecordAccumulator accumulator
-    cdef object serialize_key
-    cdef object serialize_value
+    cdef SerializerCall serialize_key     # None: keys are bytes already
+    cdef SerializerCall serialize_value
     cdef unsigned long thread_id
     cdef bint warned_of_seconds
     cdef bint fails_fast          # refuse records for brokers that are down
     cdef object checked_context   # the last context in which the loop was checked
     cdef tuple last_callback      # the last `on_delivery` and the context of its call
     cdef tuple refused
+    cdef object note_given        # for tests: gets the key and value of each record as given
 
     __class_getitem__ = classmethod(GenericAlias)
 
     def _open_path(
-        self, RecordAccumulator accumulator, serialize_key, serialize_value, bint fails_fast
+        self, RecordAccumulator accumulator, SerializerCall serialize_key,
+        SerializerCall serialize_value, bint fails_fast,
     ):
         self.serialize_key = serialize_key
         self.serialize_value = serialize_value
@@ -227,6 +232,10 @@ cdef class SendPath:
         self.last_callback = None
         self.fails_fast = fails_fast
         self.accumulator = accumulator
+
+    def _note_given(self, note):
+        """Call `note(key, value)` with what each record is made of, before it is accepted."""
+        self.note_given = note
 
     def _close_path(self):
         self.accumulator = None
@@ -250,7 +259,8 @@ cdef class SendPath:
         loop as the cancellation: `on_delivery` gets its outcome.
 
         Args:
-            topic: The topic's name, or a `ProducerRecord` that carries everything.
+            topic: The topic's name; a `Topic`, which has serializers of its own; or a
+                `ProducerRecord` that carries everything.
             value: What the value serializer takes: bytes by default. None is a tombstone.
             key: What the key serializer takes: bytes by default. Records with the same key go
                 to the same partition, in order.
@@ -301,7 +311,7 @@ cdef class SendPath:
         """Send a record without waiting for anything; for fire and forget, and sync code.
 
         Returns a `Delivery` that may be dropped. Must be called in the thread of the producer's
-        loop; from another thread use `loop.call_soon_threadsafe(producer.send_nowait, ...)`.
+        loop; in another thread there is `producer.from_thread.send`.
 
         Args:
             topic, value, key, partition, headers, timestamp_ms, on_delivery, deadline: As for
@@ -409,10 +419,23 @@ cdef class SendPath:
 
         Returns None when there is no buffer space; then `_take_refused` gives the record.
         """
+        cdef SerializerCall serialize_key = self.serialize_key
+        cdef SerializerCall serialize_value = self.serialize_value
+        cdef TopicSerializers of_topic
         if type(topic) is not str:
-            topic, value, key, partition, headers, timestamp_ms = self._unpack(
-                topic, value, key, partition, headers, timestamp_ms
-            )
+            if type(topic) is ProducerRecordType:
+                topic, value, key, partition, headers, timestamp_ms = self._unpack(
+                    topic, value, key, partition, headers, timestamp_ms
+                )
+            if isinstance(topic, TypedTopicType):
+                of_topic = topic._serializers
+                topic = of_topic.name
+                if of_topic.key is not None:
+                    serialize_key = of_topic.key
+                if of_topic.value is not None:
+                    serialize_value = of_topic.value
+            elif type(topic) is not str:
+                topic = self._plain_topic(topic)
         if self.accumulator is None or PyThread_get_thread_ident() != self.thread_id:
             self._refuse_call()
         # Another loop runs in another context. So the running loop is checked once per context:
@@ -421,33 +444,32 @@ cdef class SendPath:
             self._remember_context()
         if self.fails_fast:
             self._refuse_if_down(topic, partition)
+        cdef tuple given = None if self.note_given is None else (key, value)
         if on_delivery is not None:
             on_delivery = self._with_context(on_delivery)
-        if self.serialize_value is None:
-            if type(value) is not bytes and value is not None:
-                value = self._to_bytes(topic, "value", value)
-        elif value is not None:
-            value = self._serialize(topic, "value", value, self.serialize_value)
-        if self.serialize_key is None:
-            if type(key) is not bytes and key is not None:
-                key = self._to_bytes(topic, "key", key)
-        elif key is not None:
-            key = self._serialize(topic, "key", key, self.serialize_key)
         if headers is not None:
             headers = self._check_headers(topic, headers)
+        if serialize_value is None:
+            if type(value) is not bytes and value is not None:
+                value = self._to_bytes(topic, "value", value, None)
+        elif value is not None:
+            value = self._serialize(topic, "value", value, headers, serialize_value)
+        if serialize_key is None:
+            if type(key) is not bytes and key is not None:
+                key = self._to_bytes(topic, "key", key, None)
+        elif key is not None:
+            key = self._serialize(topic, "key", key, headers, serialize_key)
         if partition is not None and not is_whole(partition, MAX_PARTITION):
             self._refuse_partition(topic, partition)
         if timestamp_ms is not None:
-            if not is_whole(timestamp_ms, MAX_TIMESTAMP_MS):
-                self._refuse_timestamp(timestamp_ms)
-            if FIRST_SECOND < <int64_t>timestamp_ms < LAST_SECOND and not self.warned_of_seconds:
-                self.warned_of_seconds = True
-                self._warn_of_seconds(topic, timestamp_ms)
+            self._check_timestamp(topic, timestamp_ms)
         # A local reference: a partitioner may close the producer.
         cdef RecordAccumulator accumulator = self.accumulator
         if accumulator is None:
             # A serializer has closed the producer, or started a task that does (eagerly).
             self._refuse_call()
+        if given is not None:
+            self.note_given(*given)
         cdef Delivery delivery = accumulator.accept(
             topic, key, value, partition, headers, timestamp_ms, on_delivery
         )
@@ -455,6 +477,14 @@ cdef class SendPath:
             partition = accumulator.refused_partition(partition)
             self.refused = (topic, key, value, partition, headers, timestamp_ms, on_delivery)
         return delivery
+
+    cdef int _check_timestamp(self, topic, timestamp_ms) except -1:
+        if not is_whole(timestamp_ms, MAX_TIMESTAMP_MS):
+            self._refuse_timestamp(timestamp_ms)
+        if FIRST_SECOND < <int64_t>timestamp_ms < LAST_SECOND and not self.warned_of_seconds:
+            self.warned_of_seconds = True
+            self._warn_of_seconds(topic, timestamp_ms)
+        return 0
 
     cdef tuple _with_context(self, object on_delivery):
         """A callback and a copy of this call's context, in which it is to run.
@@ -482,27 +512,27 @@ cdef class SendPath:
         self.refused = None
         return refused
 
-    cdef object _to_bytes(self, topic, field, value):
+    cdef object _to_bytes(self, topic, field, value, SerializerCall serialize):
         if isinstance(value, (bytes, bytearray, memoryview)):
             return bytes(value)
-        raise self._serialization_error(topic, field, value, None)
+        raise self._serialization_error(topic, field, value, None, serialize)
 
-    cdef object _serialize(self, topic, field, value, serialize):
+    cdef object _serialize(self, topic, field, value, headers, SerializerCall serialize):
         try:
-            data = serialize(topic, value)
+            data = serialize.call(topic, value, headers)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            raise self._serialization_error(topic, field, value, error) from error
+            raise self._serialization_error(topic, field, value, error, serialize) from error
         if type(data) is not bytes:
-            return self._to_bytes(topic, field, data)
+            return self._to_bytes(topic, field, data, serialize)
         return data
 
     cdef object _check_headers(self, topic, headers):
         if isinstance(headers, dict):
             headers = list(headers.items())
         if type(headers) is not list and type(headers) is not tuple:
-            raise self._serialization_error(topic, "headers", headers, None)
+            raise self._serialization_error(topic, "headers", headers, None, None)
         # A copy: headers are measured here and encoded later, and in between (in a partitioner,
         # or while waiting for buffer space) the caller's list may change.
         headers = tuple(headers)
@@ -517,14 +547,11 @@ cdef class SendPath:
         try:
             measure_headers(headers)
         except UnicodeEncodeError as error:
-            raise self._serialization_error(topic, "headers", headers, error) from error
+            raise self._serialization_error(topic, "headers", headers, error, None) from error
         return headers
 
-    cdef tuple _unpack(self, topic, value, key, partition, headers, timestamp_ms):
-        """The parts of a record given as a `ProducerRecord`, or with a topic of a subclass of str,
-        such as a StrEnum's."""
-        if type(topic) is not ProducerRecordType:
-            return self._plain_topic(topic), value, key, partition, headers, timestamp_ms
+    cdef tuple _unpack(self, record, value, key, partition, headers, timestamp_ms):
+        """The parts of a record given as a `ProducerRecord`."""
         if not (
             value is None and key is None and partition is None and headers is None
             and timestamp_ms is None
@@ -532,18 +559,20 @@ cdef class SendPath:
             raise TypeError(
                 "pass a ProducerRecord alone: it carries value, key and the rest itself"
             )
-        record = topic
+        topic = record.typed_topic
         return (
-            self._plain_topic(record.topic), record.value, record.key, record.partition,
+            record.topic if topic is None else topic, record.value, record.key, record.partition,
             record.headers, record.timestamp_ms,
         )
 
     cdef str _plain_topic(self, topic):
-        if type(topic) is str:
-            return topic
+        """The text of a topic of a subclass of str, such as a StrEnum's."""
         if isinstance(topic, str):
             return str.__str__(topic)
         self._refuse_topic(topic)
+
+
+include "threads.pxi"
 
 
 def _mark_coroutine_functions():

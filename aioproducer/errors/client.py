@@ -77,6 +77,8 @@ class SerializationError(KafkaError):
         topic: The record's topic.
         field: The part: `"key"`, `"value"` or `"headers"`.
         got_type: The name of the type that was given.
+        expected_type: What the serializer takes, such as the type that a `Topic` names; empty
+            where the type is not what was wrong, or where it takes several.
     """
 
     def __init__(
@@ -86,12 +88,14 @@ class SerializationError(KafkaError):
         topic: str = "",
         field: Literal["key", "value", "headers"] = "value",
         got_type: str = "",
+        expected_type: str = "",
         **context: Unpack[ErrorContext],
     ) -> None:
         super().__init__(message, **context)
         self.topic = topic
         self.field = field
         self.got_type = got_type
+        self.expected_type = expected_type
         if context.get("hint") is None:
             self.hint = (
                 "Headers are (str, bytes or None) pairs."

@@ -30,7 +30,7 @@ from aioproducer.sending.waiting_callers import Waiter
 if TYPE_CHECKING:
     from aioproducer.sending.backpressure import Backpressure
 
-__all__ = ["QueuedAdmission", "QueuedDelivery", "SerializedRecord", "wait_for_space"]
+__all__ = ["QueuedAdmission", "QueuedDelivery", "SerializedRecord", "reject_late", "wait_for_space"]
 
 SerializedRecord: TypeAlias = tuple[
     str,
@@ -74,13 +74,14 @@ def wait_for_space(
     backpressure.join(waiter)
     if due is not None and due[0] < expires_at:
         # A timer of its own: the one of the queue relies on all waiting equally long.
-        timer = Timer(background, partial(_reject_late, backpressure, waiter, due[1]))
+        timer = Timer(background, partial(reject_late, backpressure, waiter, due[1]))
         timer.set(due[0])
         admitted.add_done_callback(lambda _: timer.cancel())
     return QueuedAdmission(backpressure, waiter, admitted)
 
 
-def _reject_late(backpressure: Backpressure, waiter: Waiter[Delivery], deadline: float) -> None:
+def reject_late(backpressure: Backpressure, waiter: Waiter[Delivery], deadline: float) -> None:
+    """End the wait of a caller whose deadline, in seconds, is over."""
     error = backpressure.no_space_error(
         waiter, waited=deadline, bound="deadline of the call", hint=_HINT
     )

@@ -19,7 +19,7 @@ from typing import Final
 from aioproducer.errors import KafkaConnectionError, KafkaError
 from aioproducer.network.cluster import Cluster
 from aioproducer.network.metadata import NO_LEADER
-from aioproducer.sending.topics import Topic, Topics
+from aioproducer.sending.topics import TopicInUse, Topics
 
 __all__ = ["Reachability"]
 
@@ -79,7 +79,7 @@ class Reachability:
             reasons.update(_reasons(error, "the cluster"))
         return error is not None
 
-    def _is_down(self, topic: Topic, leader: int, reasons: dict[str, str]) -> bool:
+    def _is_down(self, topic: TopicInUse, leader: int, reasons: dict[str, str]) -> bool:
         if leader != NO_LEADER:
             return self._is_broker_down(leader, reasons)
         reasons["the brokers"] = "they name no leader"

@@ -61,7 +61,7 @@ from aioproducer.sending.reachability import Reachability
 from aioproducer.sending.slow_path import SlowPath
 from aioproducer.sending.splitting import BatchSplitter
 from aioproducer.sending.timers import PartitionTimers
-from aioproducer.sending.topics import Topic, Topics
+from aioproducer.sending.topics import TopicInUse, Topics
 from aioproducer.sending.undelivered import UndeliveredRecords
 from aioproducer.sending.unneeded_responses import UnneededResponses
 from aioproducer.sending.withdrawals import Withdrawals
@@ -366,7 +366,7 @@ class Sender:
             waited=waited,
             bound=bound,
             broker=None if leader == NO_LEADER else self.cluster.brokers.name(leader),
-            broker_said=cast("Topic", queue.topic).error,
+            broker_said=cast("TopicInUse", queue.topic).error,
             connect_error=self.cluster.last_connect_error(leader),
             producer_id_error=self._producer_id.last_error,
             throttled_for=self.cluster.throttled_for(leader),

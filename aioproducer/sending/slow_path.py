@@ -44,7 +44,7 @@ from aioproducer.protocol.versions import produce_version_cap
 from aioproducer.sending.batch_results import BatchResults
 from aioproducer.sending.finishing import Finished, Finisher
 from aioproducer.sending.partition_queue import PartitionQueue
-from aioproducer.sending.topics import Topic, Topics
+from aioproducer.sending.topics import TopicInUse, Topics
 
 __all__ = ["SlowPath"]
 
@@ -183,7 +183,7 @@ class SlowPath:
                 self._results.handle_error(queue, batch, error, node_id, finished, result)
                 # Not if the topic was recreated since the request: the leader epochs of the two
                 # topics cannot be compared.
-                if topic.topic_id in (NO_TOPIC_ID, cast("Topic", queue.topic).topic_id):
+                if topic.topic_id in (NO_TOPIC_ID, cast("TopicInUse", queue.topic).topic_id):
                     self._take_leader_hint(queue, result, response)
         if unexpected:
             # One line: the broker may name millions.

@@ -21,7 +21,7 @@ from aioproducer.errors import KafkaError
 from aioproducer.sending.compression import BatchCompressor
 from aioproducer.sending.flush import Flushes
 from aioproducer.sending.partition_queue import PartitionQueue
-from aioproducer.sending.topics import Topic, Topics
+from aioproducer.sending.topics import TopicInUse, Topics
 
 __all__ = ["BatchSplitter"]
 
@@ -66,7 +66,7 @@ class BatchSplitter:
         Returns:
             Whether the head is another one now.
         """
-        topic = cast("Topic", queue.topic)
+        topic = cast("TopicInUse", queue.topic)
         self._try_limit_again(topic)
         if not topic.batch_limit or _size(head) <= topic.batch_limit:
             return False
@@ -79,7 +79,7 @@ class BatchSplitter:
 
         Compressed, a record may be smaller than one that was refused: then the broker decides.
         """
-        topic = cast("Topic", queue.topic)
+        topic = cast("TopicInUse", queue.topic)
         self._try_limit_again(topic)
         if self._compressor.is_active or not topic.refused_size:
             return 0
@@ -88,7 +88,7 @@ class BatchSplitter:
     def split(self, queue: PartitionQueue, batch: RecordBatch) -> None:
         """Replace a batch that the broker refused as too large by smaller ones."""
         self.learn_size(queue, batch)
-        limit = cast("Topic", queue.topic).batch_limit
+        limit = cast("TopicInUse", queue.topic).batch_limit
         queue.split(batch, self._replace(batch, min(_half(batch), limit)))
 
     def take_out(
@@ -118,7 +118,7 @@ class BatchSplitter:
 
     def learn_size(self, queue: PartitionQueue, batch: RecordBatch) -> None:
         """Remember that a topic refused a batch of this size."""
-        topic = cast("Topic", queue.topic)
+        topic = cast("TopicInUse", queue.topic)
         size = _size(batch)
         limit = min(
             topic.batch_limit or self._batch_size,
@@ -133,7 +133,7 @@ class BatchSplitter:
         topic.probe_limit_at = self._clock() + _TRY_LIMIT_EVERY
         self._topics.limit_batches(topic, limit, refused_size=min(size, topic.refused_size or size))
 
-    def _try_limit_again(self, topic: Topic) -> None:
+    def _try_limit_again(self, topic: TopicInUse) -> None:
         now = self._clock()
         if topic.batch_limit and now >= topic.probe_limit_at:
             limit = min(topic.batch_limit * 2, self._batch_size)

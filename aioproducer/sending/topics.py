@@ -27,7 +27,6 @@ import asyncio
 import logging
 import math
 import random
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
@@ -52,6 +51,7 @@ from aioproducer.network.cluster import Cluster
 from aioproducer.network.metadata import NO_LEADER, NOBODY, PartitionLeader, newer_leaders
 from aioproducer.protocol.metadata import MetadataResponseTopic
 from aioproducer.protocol.schema import NO_TOPIC_ID
+from aioproducer.records import TOPIC_NAMES, is_topic_name
 from aioproducer.sending.deadlines import Deadlines
 from aioproducer.sending.partition_queue import PartitionQueue
 from aioproducer.sending.partitioner import StickyChoice
@@ -59,7 +59,7 @@ from aioproducer.sending.partitioner import StickyChoice
 if TYPE_CHECKING:
     from aioproducer._native.queues import WaitingRecord
 
-__all__ = ["Topic", "Topics", "TopicsListener", "check_topic_name", "routing_error"]
+__all__ = ["TopicInUse", "Topics", "TopicsListener", "check_topic_name", "routing_error"]
 
 logger = logging.getLogger(__name__)
 
@@ -80,10 +80,8 @@ _IDLE_STEPS: Final = 4
 """How often known topics are forgotten within `metadata_max_idle_ms`. Many at once, since each time
 costs every partition a new epoch."""
 
-_TOPIC_NAME: Final = r"[a-zA-Z0-9._-]{1,249}"
 
-
-class Topic(CoreTopic):
+class TopicInUse(CoreTopic):
     """One topic in use.
 
     Attributes:
@@ -193,10 +191,10 @@ class Topics:
         self._background = background
         self._listener = listener
         self._retry_backoff = Backoff.of_retries(config)
-        self._asking: Deadlines[Topic] = Deadlines()
+        self._asking: Deadlines[TopicInUse] = Deadlines()
         self._giving_up: Deadlines[WaitingRecords] = Deadlines()
         self._giving_up_timer = Timer(background, self._give_up_waiting)
-        self._unused: Deadlines[Topic] = Deadlines()
+        self._unused: Deadlines[TopicInUse] = Deadlines()
         self._unused_timer = Timer(background, self._forget_unused)
 
     def serve(self, accumulator: RecordAccumulator) -> None:
@@ -209,26 +207,26 @@ class Topics:
         self._unused_timer.cancel()
 
     @property
-    def by_name(self) -> Mapping[str, Topic]:
+    def by_name(self) -> Mapping[str, TopicInUse]:
         """All topics in use."""
-        return cast("Mapping[str, Topic]", self._accumulator.topics_by_name)
+        return cast("Mapping[str, TopicInUse]", self._accumulator.topics_by_name)
 
     # ---- called by the accumulator
 
-    def new_topic(self, name: str) -> Topic:
+    def new_topic(self, name: str) -> TopicInUse:
         """Make a topic that gets its first record.
 
         Raises:
-            InvalidTopicError: Kafka has no such names (org.apache.kafka.common.internals.Topic).
+            InvalidTopicError: It is no name of a topic.
         """
         check_topic_name(name)
-        topic = Topic(name, self._background.time())
+        topic = TopicInUse(name, self._background.time())
         self._forget_at(topic, topic.used_at + _UNKNOWN_FOR)
         return topic
 
     def metadata_needed(self, waiting: WaitingRecords) -> None:
         """Let records wait until their topic is known, or until `max_block_ms` is over."""
-        topic = cast("Topic", waiting.topic)
+        topic = cast("TopicInUse", waiting.topic)
         topic.used_at = self._background.time()
         if not topic.is_known:
             self._ask(topic, topic.ask_at)
@@ -238,7 +236,7 @@ class Topics:
 
     def next_sticky_partition(self, queue: CoreTopic) -> int:
         """The partition for the next records without key (KIP-794)."""
-        topic = cast("Topic", queue)
+        topic = cast("TopicInUse", queue)
         now = self._background.time()
         if topic.choice is None or now >= topic.weigh_again_at:
             topic.choice = self._weigh(topic)
@@ -247,7 +245,7 @@ class Topics:
 
     def new_queue(self, topic: CoreTopic, partition: int) -> PartitionQueue:
         """Make the queue of a partition that gets its first record."""
-        assert isinstance(topic, Topic)
+        assert isinstance(topic, TopicInUse)
         queue = PartitionQueue(topic, partition)
         if partition < len(topic.leaders):
             queue.led_by(topic.leaders[partition])
@@ -324,7 +322,7 @@ class Topics:
 
     def take_leader_hint(self, queue: PartitionQueue, leader: PartitionLeader) -> bool:
         """Take a leader from a Produce response (KIP-951); False if it is not newer."""
-        topic = cast("Topic", queue.topic)
+        topic = cast("TopicInUse", queue.topic)
         index = queue.partition
         if index >= len(topic.leaders) or leader.epoch <= topic.leaders[index].epoch:
             return False
@@ -339,11 +337,11 @@ class Topics:
 
     def refresh(self, topic: CoreTopic) -> None:
         """Ask about a topic soon: its leaders seem to have changed."""
-        known = cast("Topic", topic)
+        known = cast("TopicInUse", topic)
         if known.ask_at == math.inf:
             self._ask(known, self._paced(known))
 
-    def limit_batches(self, topic: Topic, limit: int, *, refused_size: int) -> None:
+    def limit_batches(self, topic: TopicInUse, limit: int, *, refused_size: int) -> None:
         """Limit the batches of a topic to `limit` bytes."""
         topic.batch_limit = limit
         topic.refused_size = refused_size
@@ -354,7 +352,7 @@ class Topics:
         """Fail every record, and every other caller, that waits for a topic's metadata."""
         for waiting in list(topic.waiting):
             self._fail(waiting, error)
-        for watcher in cast("Topic", topic).watchers:
+        for watcher in cast("TopicInUse", topic).watchers:
             if not watcher.done():
                 watcher.set_exception(error.again())
 
@@ -390,7 +388,7 @@ class Topics:
             UnknownTopicOrPartitionError, KafkaTimeoutError: They did not become known.
             InvalidTopicError, TopicAuthorizationFailedError: They never will.
         """
-        topic = cast("Topic", self._accumulator.topic(name))
+        topic = cast("TopicInUse", self._accumulator.topic(name))
         topic.used_at = self._background.time()
         if not topic.is_known:
             seen: asyncio.Future[None] = self._background.create_future()
@@ -411,17 +409,17 @@ class Topics:
 
     def not_yet_known(self, name: str, waited: float) -> KafkaError:
         """Why a record waits for a topic's metadata, for a caller who waits no longer for it."""
-        topic = self.by_name.get(name) or Topic(name, self._background.time())
+        topic = self.by_name.get(name) or TopicInUse(name, self._background.time())
         return self._not_known(topic, waited, "timeout of the call")
 
     # ---- asking about topics
 
-    def _ask(self, topic: Topic, at: float) -> None:
+    def _ask(self, topic: TopicInUse, at: float) -> None:
         topic.ask_at = at
         self._asking.add(topic, at)
         self._cluster.topic_due()
 
-    def _ask_again(self, topic: Topic) -> None:
+    def _ask_again(self, topic: TopicInUse) -> None:
         """Ask again, after a longer pause: the last response left a leader unknown."""
         topic.failures += 1
         topic.responded_at = self._background.time()
@@ -429,14 +427,14 @@ class Topics:
         if topic.is_wanted:
             self._ask(topic, topic.ask_at)
 
-    def _paced(self, topic: Topic) -> float:
+    def _paced(self, topic: TopicInUse) -> float:
         """When the topic may be asked about again: its backoff after the last response."""
         pause = self._retry_backoff.after(max(topic.failures, 1))
         return max(self._background.time(), topic.responded_at + pause)
 
     # ---- what brokers say
 
-    def _take_error(self, topic: Topic, error: KafkaError) -> None:
+    def _take_error(self, topic: TopicInUse, error: KafkaError) -> None:
         is_final = isinstance(error, (InvalidTopicError, TopicAuthorizationFailedError))
         if topic.is_known and type(topic.error) is not type(error):
             logger.warning(
@@ -454,7 +452,7 @@ class Topics:
                     seen.set_exception(about_topic.again())
             self.fail_waiting(topic, about_topic)
 
-    def _take_leaders(self, topic: Topic, response: MetadataResponseTopic) -> bool:
+    def _take_leaders(self, topic: TopicInUse, response: MetadataResponseTopic) -> bool:
         if topic.error is not None and topic.is_known:
             logger.info("Brokers name the leaders of topic %s again", topic.name)
         topic.error = None
@@ -473,7 +471,7 @@ class Topics:
             self._ask_again(topic)
         return is_news
 
-    def _apply(self, topic: Topic, leaders: list[PartitionLeader], topic_id: bytes) -> None:
+    def _apply(self, topic: TopicInUse, leaders: list[PartitionLeader], topic_id: bytes) -> None:
         queues = topic.partition_queues
         was_known = topic.is_known
         if was_known and topic.topic_id != topic_id:
@@ -495,7 +493,7 @@ class Topics:
         if topic.waiting:
             self._route(topic)
 
-    def _set_partitions(self, topic: Topic) -> None:
+    def _set_partitions(self, topic: TopicInUse) -> None:
         available = tuple(
             partition
             for partition, leader in enumerate(topic.leaders)
@@ -511,7 +509,7 @@ class Topics:
             self._listener.set_bounds(queue)
             self._listener.leader_changed(queue, before)
 
-    def _route(self, topic: Topic) -> None:
+    def _route(self, topic: TopicInUse) -> None:
         # With acks=0 a full batch is done at once and gives its bytes back. Clearing `has_blocked`
         # keeps `admit` from using them before the last waiting record is in its queue: callers who
         # wait for buffer space came later.
@@ -535,7 +533,7 @@ class Topics:
 
     def _give_up_waiting(self) -> None:
         for waiting in self._giving_up.pop_due(self._background.time()):
-            topic = cast("Topic", waiting.topic)
+            topic = cast("TopicInUse", waiting.topic)
             if waiting.count and not topic.is_known:
                 since = waiting.batch.created_at
                 self._fail(waiting, self._unknown_topic_error(topic, since))
@@ -548,10 +546,10 @@ class Topics:
         waiting.batch.wake(False)
         self._listener.waiting_over(waiting)
 
-    def _unknown_topic_error(self, topic: Topic, since: float) -> KafkaError:
+    def _unknown_topic_error(self, topic: TopicInUse, since: float) -> KafkaError:
         return self._not_known(topic, self._background.time() - since, "max_block_ms")
 
-    def _not_known(self, topic: Topic, waited: float, bound: str) -> KafkaError:
+    def _not_known(self, topic: TopicInUse, waited: float, bound: str) -> KafkaError:
         if isinstance(topic.error, UnknownTopicOrPartitionError):
             return UnknownTopicOrPartitionError(
                 f"Topic {topic.name!r} does not exist, said the broker for {seconds(waited)}"
@@ -576,11 +574,11 @@ class Topics:
 
     # ---- forgetting
 
-    def _forget_at(self, topic: Topic, at: float) -> None:
+    def _forget_at(self, topic: TopicInUse, at: float) -> None:
         self._unused.add(topic, at)
         self._unused_timer.set_by(max(at, self._background.time() + _FORGET_EVERY))
 
-    def _unused_at(self, topic: Topic) -> float:
+    def _unused_at(self, topic: TopicInUse) -> float:
         """When a topic is to be forgotten, if it is not used again."""
         if not topic.is_known:
             return topic.used_at + _UNKNOWN_FOR
@@ -607,7 +605,7 @@ class Topics:
 
     # ---- inside
 
-    def _weigh(self, topic: Topic) -> StickyChoice:
+    def _weigh(self, topic: TopicInUse) -> StickyChoice:
         available = topic.available
         if self._config.partitioner_availability_timeout_ms:
             flowing = tuple(
@@ -648,10 +646,9 @@ def check_topic_name(name: str) -> None:
     Raises:
         InvalidTopicError: Kafka has no such names.
     """
-    if not re.fullmatch(_TOPIC_NAME, name) or name in (".", ".."):
+    if not is_topic_name(name):
         raise InvalidTopicError(
-            f"{name!r} is no topic name",
-            hint="A topic name is 1 to 249 letters, digits, '.', '_' and '-', not '.' or '..'.",
+            f"{name!r} is no topic name", hint=f"A topic name is {TOPIC_NAMES}."
         )
 
 

@@ -20,7 +20,7 @@ from aioproducer.protocol.produce import (
     ProduceResponse,
     TopicProduceResponse,
 )
-from aioproducer.sending.topics import Topic, Topics
+from aioproducer.sending.topics import TopicInUse, Topics
 
 __all__ = ["UnneededResponses"]
 
@@ -66,7 +66,7 @@ class UnneededResponses:
                 if 0 <= partition.index < topic.partition_count:
                     yield topic.name, partition
 
-    def _find(self, response: TopicProduceResponse) -> Topic | None:
+    def _find(self, response: TopicProduceResponse) -> TopicInUse | None:
         topics = self._topics.by_name
         if response.name:
             return topics.get(response.name)

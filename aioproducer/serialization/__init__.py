@@ -1,6 +1,6 @@
 """Keys and values to bytes: the ready serializers, and what makes one function of any of them."""
 
-from aioproducer.hooks import Serializer
+from aioproducer.hooks import Serializer, SerializerWithHeaders
 from aioproducer.serialization.json import JsonSerializer
 from aioproducer.serialization.primitives import (
     BytesSerializer,
@@ -12,12 +12,7 @@ from aioproducer.serialization.primitives import (
     StringSerializer,
     UUIDSerializer,
 )
-from aioproducer.serialization.resolve import (
-    SerializeFunction,
-    as_function,
-    header_error,
-    serialization_error,
-)
+from aioproducer.serialization.resolve import as_function, header_error, serialization_error
 
 __all__ = [
     "BytesSerializer",
@@ -26,8 +21,8 @@ __all__ = [
     "IntegerSerializer",
     "JsonSerializer",
     "LongSerializer",
-    "SerializeFunction",
     "Serializer",
+    "SerializerWithHeaders",
     "ShortSerializer",
     "StringSerializer",
     "UUIDSerializer",

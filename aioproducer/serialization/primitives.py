@@ -58,7 +58,7 @@ class StringSerializer:
         encoding: Any text encoding that Python knows.
     """
 
-    __slots__ = ("_encode", "encoding")
+    __slots__ = ("_encode", "encoding", "is_utf_8")
 
     def __init__(self, encoding: str = "utf-8") -> None:
         try:
@@ -69,6 +69,7 @@ class StringSerializer:
                 option="encoding", value=encoding, allowed="a text encoding that Python knows"
             ) from None
         self.encoding = encoding
+        self.is_utf_8 = codecs.lookup(encoding).name == "utf-8"
 
     def serialize(self, topic: str, value: str, /) -> bytes:
         """Return the text in this encoding."""

@@ -87,7 +87,7 @@ class MockProducer(Producer[K, V]):
             super().__init__(config, **options)
         self._broker = MockBroker(partitions or {}, default_partitions)
         self._given = Given()
-        self._serializers = self._given.noting(self._serializers)
+        self._note_given(self._given.note)
         self._follows_loops = auto_start
 
     # ---- what was sent

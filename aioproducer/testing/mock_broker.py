@@ -10,20 +10,15 @@ Invariant: `sent` holds the records accepted, without those that failed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Generic, Protocol, TypeAlias
+from typing import Any, Generic, Protocol
 from weakref import WeakSet
 
 from aioproducer.errors import KafkaError
 from aioproducer.records import Header, K, TopicPartition, V
 
 __all__ = ["Given", "MockBroker", "MockBrokerListener", "SentRecord"]
-
-Serialized: TypeAlias = bytes | bytearray | memoryview
-Serialize: TypeAlias = Callable[[str, Any], Serialized]
-Serializers: TypeAlias = tuple[Serialize | None, Serialize | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,47 +148,16 @@ class MockBroker:
 
 
 class Given:
-    """The keys and values as they were given, noted where they are serialized.
-
-    The serializers run before the accumulator takes the record, in the same call.
-    """
+    """The key and value of the record that is about to be accepted, as they were given."""
 
     def __init__(self) -> None:
-        self._key: tuple[object, Serialized | None] = (None, None)
-        self._value: tuple[object, Serialized | None] = (None, None)
+        self._record: tuple[Any, Any] = (None, None)
 
-    def noting(self, serializers: Serializers) -> Serializers:
-        """Return the serializers, extended so that they note what they are given."""
-        key, value = serializers
-        return (
-            None if key is None else partial(self._serialize_key, key),
-            None if value is None else partial(self._serialize_value, value),
-        )
+    def note(self, key: Any, value: Any) -> None:
+        """Note what the next record is made of."""
+        self._record = (key, value)
 
-    def of(self, key: bytes | None, value: bytes | None) -> tuple[Any, Any]:
-        """The key and value that were serialized to these bytes; the bytes if none were."""
-        given_key, key_bytes = self._key
-        given_value, value_bytes = self._value
-        return (
-            given_key if key is not None and key == key_bytes else key,
-            given_value if value is not None and value == value_bytes else value,
-        )
-
-    def keep(self) -> Callable[[], None]:
-        """Keep what was noted last, for a record that has to wait; returns how to note it again."""
-        key, value = self._key, self._value
-
-        def note_again() -> None:
-            self._key, self._value = key, value
-
-        return note_again
-
-    def _serialize_key(self, serialize: Serialize, topic: str, key: Any) -> Serialized:
-        data = serialize(topic, key)
-        self._key = (key, data)
-        return data
-
-    def _serialize_value(self, serialize: Serialize, topic: str, value: Any) -> Serialized:
-        data = serialize(topic, value)
-        self._value = (value, data)
-        return data
+    def take(self) -> tuple[Any, Any]:
+        """Return the key and value that were noted last, and forget them."""
+        record, self._record = self._record, (None, None)
+        return record

@@ -283,7 +283,7 @@ class MockSender:
             value,
             headers,
             timestamp_ms,
-            *self._given.of(key, value),
+            *self._given.take(),
         )
 
     def _take_pending(self) -> list[_Pending]:

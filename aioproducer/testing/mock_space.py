@@ -85,10 +85,10 @@ class MockSpace(Backpressure):
 
     def join(self, waiter: Waiter[Delivery]) -> None:
         """Let a caller wait; while a test says that the buffer is full, for a turn only."""
-        admit, note_given = waiter.admit, self._given.keep()
+        admit, (key, value) = waiter.admit, self._given.take()
 
         def admit_as_given() -> Delivery | None:
-            note_given()
+            self._given.note(key, value)
             return admit()
 
         waiter.admit = admit_as_given

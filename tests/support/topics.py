@@ -20,7 +20,7 @@ from aioproducer.network.cluster import Cluster
 from aioproducer.network.metadata import PartitionLeader
 from aioproducer.protocol.metadata import MetadataResponsePartition, MetadataResponseTopic
 from aioproducer.sending.partition_queue import PartitionQueue
-from aioproducer.sending.topics import Topic, Topics
+from aioproducer.sending.topics import TopicInUse, Topics
 from tests.support.core import NO_LIMIT, ManualLoop, RecordedEvents
 
 ID = bytes([1] * 16)
@@ -133,7 +133,7 @@ class TopicsInUse:
         names = [answer.name or "" for answer in answers] if asked is None else asked
         return self.topics.take_metadata(names, answers, BROKER)
 
-    def know(self, *leaders: tuple[int, int], name: str = "t", topic_id: bytes = ID) -> Topic:
+    def know(self, *leaders: tuple[int, int], name: str = "t", topic_id: bytes = ID) -> TopicInUse:
         """Make a topic known that got no record yet."""
         self.accumulator.topic(name)
         self.answer(topic_response(*leaders, name=name, topic_id=topic_id))
@@ -161,7 +161,7 @@ class TopicsInUse:
         self.moved.append((queue.topic.name, queue.partition, before, queue.leader))
 
     def set_bounds(self, queue: PartitionQueue) -> None:
-        limit = cast("Topic", queue.topic).batch_limit
+        limit = cast("TopicInUse", queue.topic).batch_limit
         queue.batch_limit = min(self.broker_limit, limit) if limit else self.broker_limit
 
     def waiting_failed(self, waiting: WaitingRecords, error: KafkaError) -> None:
@@ -175,7 +175,7 @@ class TopicsInUse:
 
     # ---- looking
 
-    def topic(self, name: str = "t") -> Topic:
+    def topic(self, name: str = "t") -> TopicInUse:
         return self.topics.by_name[name]
 
     def queue(self, partition: int = 0, name: str = "t") -> PartitionQueue:

@@ -86,6 +86,36 @@ async def test_a_record_without_key_or_value_is_kept_as_none() -> None:
     assert (last.key, last.value, last.given_key, last.given_value) == (None, None, None, None)
 
 
+async def test_what_was_given_is_told_of_each_record_whatever_happens_in_between() -> None:
+    mock: MockProducer[Any, Any] = MockProducer(
+        key_serializer="string", value_serializer="json", buffer_memory=1000, batch_size=0
+    )
+    async with mock:
+        with pytest.raises(SerializationError):
+            await mock.send("t", object(), key="bad")
+        mock.hold()
+        mock.fail_next(MessageTooLargeError)
+        failed = await mock.send("t", ["failed"], key="k0")
+        await mock.send("t", ["a" * 500], key="k1")
+        waiting = [asyncio.create_task(mock.send_and_wait("t", ["b" * 500], key="k2"))]
+        await asyncio.sleep(0)
+        waiting.append(asyncio.create_task(mock.send_and_wait("t", ["c" * 500], key="k3")))
+        await asyncio.sleep(0)
+        mock.release()
+        await asyncio.gather(*waiting)
+        assert isinstance(failed.exception(), MessageTooLargeError)
+    found = [(one.given_key, one.given_value[0][0]) for one in mock.sent if one.given_value]
+    assert found == [("k1", "a"), ("k2", "b"), ("k3", "c")]
+
+
+async def test_bytes_that_are_no_bytes_object_are_kept_as_given() -> None:
+    async with MockProducer() as mock:
+        await mock.send_and_wait("t", bytearray(b"1"), key=memoryview(b"k"))
+    (record,) = mock.sent
+    assert (record.key, record.value) == (b"k", b"1")
+    assert (type(record.given_key), type(record.given_value)) == (memoryview, bytearray)
+
+
 async def test_a_record_counts_as_sent_from_the_call_on() -> None:
     async with MockProducer() as mock:
         mock.send_nowait("payments", b"1")

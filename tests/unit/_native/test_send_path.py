@@ -23,8 +23,11 @@ import pytest
 
 from aioproducer._native.record_batch import Delivery
 from aioproducer._native.send_path import SendPath
+from aioproducer._native.serializer_call import SerializerCall
+from aioproducer.errors import SerializationError
 from aioproducer.hooks import OnDelivery
-from aioproducer.records import ProducerRecord, RecordMetadata
+from aioproducer.records import Header, ProducerRecord, RecordMetadata
+from aioproducer.topic import Topic
 from tests.support.core import TOPIC, Core, append_to, records_of
 
 RECORDS_PER_TURN = 2000
@@ -36,11 +39,16 @@ class Refused(Exception):
     """Raised by a hook, with its name and what it was given."""
 
 
+def called(serialize: Callable[[str, Any], bytes] | None) -> SerializerCall | None:
+    return None if serialize is None else SerializerCall("topic", serialize)
+
+
 class Path(SendPath[Any, Any]):
     """The hooks of `Producer`, as stubs that say that they were called.
 
     Attributes:
         warned: Timestamps that can only be seconds.
+        refusing: The serializers of the keys and values that did not become bytes.
         looked: How often a call looked at which loop runs.
         runs: The loop that is said to run: ours, another one, or none.
     """
@@ -56,10 +64,13 @@ class Path(SendPath[Any, Any]):
         self.core = core
         self.blocked: list[tuple[object, ...]] = []
         self.warned: list[tuple[str, int]] = []
+        self.refusing: list[SerializerCall | None] = []
         self.looked = 0
         self.runs: Literal["ours", "another", "none"] = "ours"
         self.down: list[tuple[str, object]] = []
-        self._open_path(core.accumulator, serialize_key, serialize_value, fails_fast=fails_fast)
+        self._open_path(
+            core.accumulator, called(serialize_key), called(serialize_value), fails_fast=fails_fast
+        )
 
     def _refuse_call(self) -> None:
         raise Refused("call")
@@ -80,8 +91,14 @@ class Path(SendPath[Any, Any]):
         return self.runs == "ours"
 
     def _serialization_error(
-        self, topic: str, field: str, value: object, cause: Exception | None
+        self,
+        topic: str,
+        field: str,
+        value: object,
+        cause: Exception | None,
+        serializer: SerializerCall | None,
     ) -> Exception:
+        self.refusing.append(serializer)
         return Refused(topic, field, value, cause)
 
     def _header_error(self, topic: str, position: int, header: object) -> Exception:
@@ -666,7 +683,7 @@ def test_nobody_passes_a_caller_who_waits_for_buffer_space_for_the_same_partitio
     with pytest.raises(Refused, match="room"):
         harness.send_nowait(TOPIC, b"v", partition=0)
     assert accumulator.refused_line is harness.core.queue(0)
-    harness.send_nowait(TOPIC, b"v", partition=0)
+    harness.send_nowait(TOPIC, b"v", partition=1)
     assert harness.core.count(1) == 2
 
 
@@ -1178,3 +1195,97 @@ async def test_a_partitioner_that_closes_the_producer_leaves_the_record_accepted
 
     harness = Path(Core(partitioner=close))
     assert isinstance(await harness.send(TOPIC, b"v"), Delivery)
+
+
+# ---- typed topics
+
+
+ORDERS: Topic[str, int] = Topic(TOPIC, key=str, value=int)
+LONG_5 = b"\0\0\0\0\0\0\0\5"
+
+
+def of_producer(topic: str, value: object) -> bytes:
+    return f"{topic}:{value}".encode()
+
+
+@pytest.mark.parametrize("call", ["send", "send_nowait", "send_and_wait"])
+def test_a_topic_brings_its_own_serializers(call: str) -> None:
+    harness = path(serialize_key=of_producer, serialize_value=of_producer)
+    awaitable = getattr(harness, call)(ORDERS, 5, key="k", timestamp_ms=0)
+    if call != "send_nowait":
+        awaitable.close()
+    assert sent(harness) == [(b"k", LONG_5, (), 0)]
+
+
+def test_what_a_topic_leaves_out_is_serialized_by_the_producer() -> None:
+    harness = path(serialize_key=of_producer, serialize_value=of_producer)
+    harness.send_nowait(Topic(TOPIC), 5, key="k", timestamp_ms=0)
+    harness.send_nowait(Topic(TOPIC, value=int), 5, key="k", timestamp_ms=0)
+    tagged = f"{TOPIC}:k".encode()
+    assert sent(harness) == [(tagged, f"{TOPIC}:5".encode(), (), 0), (tagged, LONG_5, (), 0)]
+
+
+def test_a_topics_serializers_are_for_its_own_records_only() -> None:
+    harness = path()
+    harness.send_nowait(ORDERS, 5, key="k", timestamp_ms=0)
+    harness.send_nowait(TOPIC, b"v", key=b"k", timestamp_ms=0)
+    assert sent(harness) == [(b"k", LONG_5, (), 0), (b"k", b"v", (), 0)]
+
+
+def test_a_record_for_a_topic_is_serialized_by_that() -> None:
+    harness = path(serialize_value=of_producer)
+    harness.send_nowait(ProducerRecord(ORDERS, 5, "k", timestamp_ms=0))
+    deliveries: list[Delivery] = []
+    records: list[object] = [6, ProducerRecord(TOPIC, "x", timestamp_ms=0)]
+    assert harness._accept_many(ORDERS, records, 0, deliveries) == 2
+    values = [record[1] for record in records_of(harness.core.take())]
+    assert values == [LONG_5, LONG_5[:-1] + b"\6", f"{TOPIC}:x".encode()]
+
+
+def test_key_and_value_of_none_meet_no_serializer_of_a_topic() -> None:
+    harness = path()
+    harness.send_nowait(ORDERS, timestamp_ms=0)
+    assert sent(harness) == [(None, None, (), 0)]
+
+
+@pytest.mark.parametrize(
+    ("options", "field"), [({"value": "5"}, "value"), ({"value": 5, "key": b"k"}, "key")]
+)
+def test_a_value_of_another_type_than_the_topics_is_refused_with_its_serializer(
+    options: dict[str, Any], field: str
+) -> None:
+    harness = path()
+    with pytest.raises(Refused) as caught:
+        harness.send_nowait(ORDERS, **options)
+    assert caught.value.args[:3] == (TOPIC, field, options[field])
+    assert isinstance(caught.value.__cause__, SerializationError)
+    assert harness.refusing[-1] is not None
+    assert repr(ORDERS.name) in harness.refusing[-1].taker
+
+
+def test_a_serializer_sees_the_headers_as_they_will_be_stored() -> None:
+    class Serializer:
+        def serialize(self, topic: str, value: str, headers: tuple[Header, ...]) -> bytes:
+            seen.append((topic, value, headers))
+            return value.encode()
+
+    seen: list[object] = []
+    harness = path()
+    topic = Topic(TOPIC, key=Serializer(), value=Serializer())
+    harness.send_nowait(topic, "v", key="k", headers={"h": b"x", "g": None})
+    harness.send_nowait(topic, "v")
+    pairs = (("h", b"x"), ("g", None))
+    assert seen == [(TOPIC, "v", pairs), (TOPIC, "k", pairs), (TOPIC, "v", ())]
+
+
+def test_no_serializer_is_called_for_a_record_with_wrong_headers() -> None:
+    def note(topic: str, value: str) -> bytes:
+        serialized.append(value)
+        return value.encode()
+
+    serialized: list[str] = []
+    harness = path(serialize_value=note)
+    headers: Any = [("h", "text")]
+    with pytest.raises(Refused):
+        harness.send_nowait(TOPIC, "v", headers=headers)
+    assert serialized == []

@@ -23,7 +23,7 @@ from aioproducer.errors import (
 )
 from aioproducer.network.metadata import NO_LEADER, NOBODY, PartitionLeader
 from aioproducer.protocol.schema import NO_TOPIC_ID
-from aioproducer.sending.topics import Topic
+from aioproducer.sending.topics import TopicInUse
 from tests.support.topics import ID, OTHER_ID, TopicsInUse, topic_response
 
 UNKNOWN_TOPIC, INVALID_TOPIC, DENIED, LEADER_NOT_AVAILABLE = 3, 17, 29, 5
@@ -724,7 +724,7 @@ def test_a_topic_that_was_in_trouble_once_is_kept_by_nobody_when_it_is_forgotten
     harness.loop.advance(60)
     assert dict(harness.topics.by_name) == {}
     gc.collect()
-    topics = [found for found in gc.get_objects() if isinstance(found, Topic)]
+    topics = [found for found in gc.get_objects() if isinstance(found, TopicInUse)]
     assert "troubled" not in {topic.name for topic in topics}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import decimal
 import json
 import pickle
 
@@ -48,8 +47,8 @@ def test_numbers_that_json_does_not_have_are_refused(value: object) -> None:
 
 
 def test_a_type_that_json_does_not_have_is_named_without_its_value() -> None:
-    message = refusal({"amount": decimal.Decimal("12.34")}).message
-    assert "Decimal" in message
+    message = refusal({"amount": 12.34j}).message
+    assert "complex" in message
     assert "12.34" not in message
 
 

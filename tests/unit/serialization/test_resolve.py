@@ -5,14 +5,17 @@ from __future__ import annotations
 import collections
 import decimal
 import enum
+import inspect
 import json
 from collections.abc import Callable
 from typing import Any, cast, get_args
 
 import pytest
 
+from aioproducer._native.serializer_call import SerializerCall
 from aioproducer.errors import ConfigError, SerializationError
 from aioproducer.hooks import SerializerName, SerializerOption
+from aioproducer.records import Header
 from aioproducer.serialization import (
     BytesSerializer,
     IntegerSerializer,
@@ -29,7 +32,7 @@ class TopicTagged:
         return f"{topic}:{value}".encode()
 
 
-def resolved(serializer: Any) -> Callable[[str, Any], bytes | bytearray | memoryview]:
+def resolved(serializer: Any) -> SerializerCall:
     function = as_function(serializer)
     assert function is not None
     return function
@@ -52,6 +55,106 @@ def test_a_name_gives_the_ready_serializer() -> None:
 
 def test_an_object_with_serialize_sees_the_topic() -> None:
     assert resolved(TopicTagged())("payments", "x") == b"payments:x"
+
+
+class WithHeaders:
+    """A serializer of a user, which looks at the headers."""
+
+    def serialize(self, topic: str, value: str, headers: tuple[Header, ...], /) -> bytes:
+        return f"{topic}:{value}:{headers}".encode()
+
+
+class WithHeadersOrWithout:
+    def serialize(self, topic: str, value: str, headers: tuple[Header, ...] = ()) -> bytes:
+        return f"{value}:{headers}".encode()
+
+
+class WithAnOptionOfItsOwn:
+    def serialize(self, topic: str, value: str, encoding: str = "utf-8") -> bytes:
+        return value.encode(encoding)
+
+
+class WithAnyArguments:
+    def serialize(self, *arguments: str) -> bytes:
+        return f"{arguments}".encode()
+
+
+@pytest.mark.parametrize(
+    ("serializer", "expected"),
+    [
+        (WithHeaders(), b"payments:x:(('h', None),)"),
+        (WithHeadersOrWithout(), b"x:(('h', None),)"),
+        (WithAnOptionOfItsOwn(), b"x"),
+        (WithAnyArguments(), b"('payments', 'x')"),
+    ],
+    ids=lambda it: type(it).__name__,
+)
+def test_headers_are_for_who_needs_or_names_them(serializer: Any, expected: bytes) -> None:
+    assert resolved(serializer)("payments", "x", (("h", None),)) == expected
+
+
+def test_the_signature_is_looked_at_once() -> None:
+    looks = 0
+
+    class Serialize:
+        @property
+        def __signature__(self) -> inspect.Signature:
+            nonlocal looks
+            looks += 1
+            return inspect.signature(TopicTagged().serialize)
+
+        def __call__(self, topic: str, value: str) -> bytes:
+            return value.encode()
+
+    class Looked:
+        serialize = Serialize()
+
+    call = resolved(Looked())
+    looks = 0
+    assert call("payments", "x") == call("payments", "x") == b"x"
+    assert looks == 0
+
+
+class OfValueAlone:
+    def serialize(self, value: str) -> bytes:
+        return value.encode()
+
+
+class OfFour:
+    def serialize(self, topic: str, value: str, headers: object, schema: object) -> bytes:
+        return value.encode()
+
+
+@pytest.mark.parametrize("serializer", [OfValueAlone(), OfFour()])
+def test_a_serialize_of_anything_else_is_refused_at_once(serializer: Any) -> None:
+    with pytest.raises(ConfigError, match="neither with two arguments nor with three") as caught:
+        as_function(serializer, option="value_serializer")
+    assert caught.value.option == "value_serializer"
+    assert "serialize(topic, value, headers)" in caught.value.allowed
+
+
+def test_a_serialize_without_a_signature_gets_topic_and_value() -> None:
+    class Silent:
+        @property
+        def __signature__(self) -> object:
+            raise ValueError("no signature")
+
+        def __call__(self, topic: str, value: str) -> bytes:
+            return f"{topic}:{value}".encode()
+
+    class Holder:
+        serialize = Silent()
+
+    assert resolved(Holder())("payments", "x", (("h", None),)) == b"payments:x"
+
+
+def test_a_subclass_of_a_ready_serializer_is_called_as_it_is() -> None:
+    class Shouting(StringSerializer):
+        def serialize(self, topic: str, value: str, /) -> bytes:
+            return super().serialize(topic, value.upper())
+
+    assert resolved(Shouting())("payments", "x") == b"X"
+    assert resolved(StringSerializer("latin-1"))("payments", "\xeb") == b"\xeb"
 
 
 def of_value(value: str, *, encoding: str = "utf-8") -> bytes:
@@ -161,5 +264,22 @@ def test_headers_have_an_error_of_their_own() -> None:
 
 
 def test_the_ready_serializers_fit_the_option_they_are_made_for() -> None:
-    options: list[SerializerOption] = [StringSerializer(), IntegerSerializer(), TopicTagged()]
+    options: list[SerializerOption] = [
+        StringSerializer(),
+        IntegerSerializer(),
+        TopicTagged(),
+        WithHeaders(),
+    ]
     assert all(as_function(option) for option in options)
+
+
+def test_the_error_of_a_topics_serializer_names_the_topic_and_its_argument() -> None:
+    taker = "Topic('payments', value=Order)"
+    wrong = SerializationError(f"{taker} takes Order, not dict", expected_type="Order")
+    error = serialization_error("payments", "value", dict, wrong, None, taker)
+    assert error.expected_type == "Order"
+    assert error.hint == f"Pass what {taker} takes, or set another."
+    raised = serialization_error("payments", "value", dict, ValueError("4929"), None, taker)
+    assert raised.message == f"{taker} raised ValueError"
+    returned = serialization_error("payments", "value", str, None, None, taker)
+    assert returned.message == f"{taker} returned str in place of bytes"
