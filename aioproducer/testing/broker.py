@@ -368,6 +368,7 @@ class Connection(asyncio.Protocol):
             received_at=self._broker.loop.time(),
             size=size,
             topics=call.topics(state),
+            partitions=call.partitions(state),
             batches=batches,
             acks=call.acks,
             transactional_id=call.transactional_id,

@@ -58,7 +58,8 @@ class FakeClusterOptions(TypedDict, total=False):
             `KROXYLICIOUS`, `LIBRDKAFKA_MOCK`, `TANSU`, or some `Habits` of your own.
         message_max_bytes: The largest record batch that is stored; Kafka's limit by default.
         throttle_ms: The throttle time in all responses.
-        features: Finalized features and their levels, as ApiVersions has them.
+        features: Finalized features and their levels, as ApiVersions has them;
+            `{"transaction.version": 2}` by default; `{}` for brokers without transactions v2.
         request_history: How many requests `requests` remembers; 100,000 by default.
         ssl_context: A server's TLS settings; the brokers then speak TLS only.
         sasl: Who may log in; every connection then has to.
@@ -145,9 +146,9 @@ class ClusterControls(TransactionControls):
             raise
 
     async def _close(self) -> None:
-        self._state.transactions.stop_timers()
         for broker in self._brokers.values():
             await broker.aclose()
+        self._state.transactions.stop_timers()
         self._state.alive.clear()
         self._arrivals.close()
 
@@ -443,7 +444,10 @@ class ClusterControls(TransactionControls):
         Among them: more than five requests of an idempotent producer in flight on a connection,
         a partition twice in a request, a wrong CRC, a sequence used again for other records, an
         epoch that goes back, requests that cannot be read or were not offered, and batches whose
-        records do not match their header.
+        records do not match their header. Of a transactional producer also a partition or group
+        that was not added to the transaction (v1), a commit before the response to a record, a
+        gap in the sequences of an epoch, an epoch used after the next one was returned to it, and
+        transactions v2 where the brokers have not finalized them.
         """
         found = list(self._state.violations)
         for topic in self._state.topics.values():

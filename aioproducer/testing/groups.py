@@ -154,6 +154,8 @@ class Groups:
             ids = [name for name, own in group.members.items() if own == member.instance_id]
             if ids and ids != [member.member_id]:
                 raise GroupRefusedError(ErrorCode.FENCED_INSTANCE_ID)
+            if not ids:
+                raise GroupRefusedError(ErrorCode.UNKNOWN_MEMBER_ID)
         if member.member_id not in group.members:
             raise GroupRefusedError(ErrorCode.UNKNOWN_MEMBER_ID)
         if member.generation != group.generation:

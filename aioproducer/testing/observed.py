@@ -60,6 +60,8 @@ class FakeRequest:
     """Bytes of the request, header included."""
     topics: tuple[str, ...] | None = ()
     """The topics it names; None for all (Metadata)."""
+    partitions: tuple[tuple[str, int], ...] = ()
+    """The topics and partitions it names, but for Metadata and the requests of consumers."""
     batches: tuple[SentBatch, ...] = ()
     """What it wants stored (Produce)."""
     acks: int | None = None
@@ -77,9 +79,7 @@ class FakeRequest:
 
     def concerns(self, topic: str | None, partition: int | None) -> bool:
         """Return whether it names a topic and partition; None stands for any."""
-        if partition is not None and self.batches:
-            return any(
-                batch.partition == partition and topic in (None, batch.topic)
-                for batch in self.batches
-            )
+        named = self.partitions or tuple((one.topic, one.partition) for one in self.batches)
+        if partition is not None and named:
+            return any(index == partition and topic in (None, name) for name, index in named)
         return topic is None or self.topics is None or topic in self.topics

@@ -11,19 +11,27 @@ import asyncio
 import json
 import sys
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from aioproducer.testing import FakeCluster
+from aioproducer.testing import FakeCluster, FakeClusterOptions
 from tests.support.kio_client import KioClient, connected
 from tests.support.kio_messages import kio_class
 from tests.support.transactions import Pid, Steps, Where
 
-__all__ = ["CASES", "SLOW_CASES", "outcomes_of_kafka", "outcomes_of_the_fake", "recorded"]
+__all__ = [
+    "CASES",
+    "SLOW_CASES",
+    "V1_CASES",
+    "outcomes_of_kafka",
+    "outcomes_of_the_fake",
+    "recorded",
+    "topic_id_of",
+]
 
 Case: TypeAlias = Callable[[Steps], Awaitable[object]]
 
@@ -620,6 +628,27 @@ SLOW_CASES: dict[str, Case] = {
 """A real broker must be brought to the last epoch, one by one."""
 
 
+V1_CASES: dict[str, Case] = {
+    case.__name__: case
+    for case in (
+        commits_in_v1,
+        is_not_added_in_v1,
+        ends_again_in_v1,
+        adds_partitions,
+        is_fenced_in_a_transaction_of_v1,
+        bumps_its_epoch,
+        bumps_its_epoch_after_the_end_in_v1,
+        asks_for_impossible_timeouts,
+        commits_offsets_in_v1,
+        begins_in_the_middle_in_v1,
+        adds_offsets_without_committing_any,
+        is_fenced_and_nobody_follows_in_v1,
+        is_timed_out_in_v1,
+    )
+}
+"""Those that brokers without transactions v2 understand."""
+
+
 def recorded(case: Case) -> list[object]:
     """Return the outcomes of a case at Kafka 4.3.1."""
     return list(json.loads(_RECORDED.read_text())[case.__name__])
@@ -636,14 +665,18 @@ async def outcomes_of_kafka(bootstrap_servers: str, topic: str, case: Case) -> l
     return _plain(steps.outcomes)
 
 
-async def outcomes_of_the_fake(case: Case) -> list[object]:
+async def outcomes_of_the_fake(
+    case: Case,
+    features: Mapping[str, int] | None = None,
+) -> list[object]:
     """Return the outcomes of a case at a fake broker."""
 
     def state() -> str:
         transaction = cluster.transaction("tx")
         return "Empty" if transaction is None else transaction.state
 
-    async with FakeCluster(auto_create_topics=False) as cluster:
+    options: FakeClusterOptions = {} if features is None else {"features": features}
+    async with FakeCluster(**options) as cluster:
         topic_id = cluster.create_topic("t", 2)
         async with connected(cluster.bootstrap_servers) as client:
             steps = Steps(client, Where("t", topic_id, "tx", "g"), state)

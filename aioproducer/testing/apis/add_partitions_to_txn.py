@@ -109,6 +109,10 @@ class _AddPartitionsToTxn(PlainCall):
         names = (name for one in self._transactions for name, _ in one.partitions)
         return tuple(dict.fromkeys(names))
 
+    def partitions(self, state: ClusterState) -> tuple[tuple[str, int], ...]:
+        """Return its topics and partitions."""
+        return tuple(where for one in self._transactions for where in one.partitions)
+
     def respond(self, turn: Turn) -> AddPartitionsToTxnResponse:
         answer = AddPartitionsToTxnResponse(throttle_ms=turn.state.throttle_ms)
         for transaction in self._transactions:

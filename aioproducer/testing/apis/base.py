@@ -111,6 +111,10 @@ class Call(Protocol):
         """Return the names of the topics it is about; None for all."""
         ...
 
+    def partitions(self, state: ClusterState) -> tuple[tuple[str, int], ...]:
+        """Return the topics and partitions it is about, as far as a fault may choose them."""
+        ...
+
     def batches(self, state: ClusterState) -> tuple[SentBatch, ...]:
         """Return what it wants stored."""
         ...
@@ -140,6 +144,10 @@ class PlainCall:
     def topics(self, state: ClusterState) -> tuple[str, ...] | None:
         """Return no topic."""
         return ()
+
+    def partitions(self, state: ClusterState) -> tuple[tuple[str, int], ...]:
+        """Return no partition, or those of the batches."""
+        return tuple((batch.topic, batch.partition) for batch in self.batches(state))
 
     def batches(self, state: ClusterState) -> tuple[SentBatch, ...]:
         """Return no batch."""

@@ -63,6 +63,10 @@ class _OffsetCommit(PlainCall):
         """Return the names of its topics."""
         return tuple(dict.fromkeys(topic for (topic, _), _ in self._offsets))
 
+    def partitions(self, state: ClusterState) -> tuple[tuple[str, int], ...]:
+        """Return its topics and partitions."""
+        return tuple(where for where, _ in self._offsets)
+
     def respond(self, turn: Turn) -> OffsetCommitResponse:
         codes: dict[tuple[str, int], int] = {}
         for where, _ in self._offsets:

@@ -298,6 +298,18 @@ async def test_each_request_of_a_transaction_may_fail() -> None:
         assert transaction(cluster).state == "Ongoing"
 
 
+async def test_a_fault_waits_for_a_request_that_names_its_partition() -> None:
+    async with FakeCluster() as cluster, producing(cluster) as do:
+        pid = await do.init()
+        cluster.fail_next("add_partitions_to_txn", 29, topic="t", partition=1)
+        cluster.fail_next("txn_offset_commit", 29, partition=1)
+        assert await do.add(pid, 0) == [0]
+        assert await do.add(pid, 1) == [29]
+        await do.commit_offsets(pid, {0: 1})
+        await do.commit_offsets(pid, {1: 1})
+        assert do.outcomes[-2:] == [("commit_offsets", [0]), ("commit_offsets", [29])]
+
+
 async def test_a_request_may_be_carried_out_and_fail_all_the_same() -> None:
     async with FakeCluster() as cluster, producing(cluster) as do:
         cluster.fail_next("init_producer_id", 7, stored=True)

@@ -73,17 +73,18 @@ def test_an_old_epoch_commits_nothing() -> None:
         (Member(2, "n"), ErrorCode.ILLEGAL_GENERATION),
         (Member(3, "x"), ErrorCode.UNKNOWN_MEMBER_ID),
         (Member(3, "n", "i"), ErrorCode.FENCED_INSTANCE_ID),
-        (Member(3, "n", "j"), None),
+        (Member(3, "n", "j"), ErrorCode.UNKNOWN_MEMBER_ID),
         (Member(-1, "x"), ErrorCode.UNKNOWN_MEMBER_ID),
     ],
 )
 def test_a_group_with_members_takes_their_offsets(member: Member, code: ErrorCode | None) -> None:
     groups = Groups()
     groups.set_members("g", 3, {"m": "i", "n": None})
-    for commit in (
+    commits: list[Callable[[], None]] = [
         lambda: groups.commit("g", member, at(1)),
         lambda: groups.commit_in_transaction("g", PID, member, at(1)),
-    ):
+    ]
+    for commit in commits:
         if code is None:
             commit()
         else:
@@ -99,8 +100,8 @@ def test_with_members_nobody_in_particular_commits_in_transactions_only() -> Non
 
 def test_a_group_that_does_not_exist_has_no_generation() -> None:
     groups = Groups()
-    call = lambda: groups.commit("g", Member(0, "m"), at(1))  # noqa: E731
-    assert refusal(call) == ErrorCode.ILLEGAL_GENERATION
+    member = Member(0, "m")
+    assert refusal(lambda: groups.commit("g", member, at(1))) == ErrorCode.ILLEGAL_GENERATION
     assert refusal(lambda: groups.commit("", NOBODY, at(1))) == ErrorCode.INVALID_GROUP_ID
 
 

@@ -185,7 +185,11 @@ def test_only_an_idle_transactional_id_is_set_back_or_forgotten() -> None:
     ids = Ids()
     pid = ids.init()
     ids.add(pid, 0)
-    for call in (lambda: ids.all.forget("tx"), lambda: ids.all.set_next_epoch("tx", 5)):
+    calls: list[Callable[[], None]] = [
+        lambda: ids.all.forget("tx"),
+        lambda: ids.all.set_next_epoch("tx", 5),
+    ]
+    for call in calls:
         with pytest.raises(ValueError, match=r"open transaction \(Ongoing\)"):
             call()
     ids.end(pid)
