@@ -61,7 +61,7 @@ class FakeRequest:
     topics: tuple[str, ...] | None = ()
     """The topics it names; None for all (Metadata)."""
     partitions: tuple[tuple[str, int], ...] = ()
-    """The topics and partitions it names, but for Metadata and the requests of consumers."""
+    """The topics and partitions it names (AddPartitionsToTxn, TxnOffsetCommit, OffsetCommit)."""
     batches: tuple[SentBatch, ...] = ()
     """What it wants stored (Produce)."""
     acks: int | None = None

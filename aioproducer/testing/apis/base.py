@@ -112,7 +112,7 @@ class Call(Protocol):
         ...
 
     def partitions(self, state: ClusterState) -> tuple[tuple[str, int], ...]:
-        """Return the topics and partitions it is about, as far as a fault may choose them."""
+        """Return the topics and partitions it names beside those of its batches."""
         ...
 
     def batches(self, state: ClusterState) -> tuple[SentBatch, ...]:
@@ -146,8 +146,8 @@ class PlainCall:
         return ()
 
     def partitions(self, state: ClusterState) -> tuple[tuple[str, int], ...]:
-        """Return no partition, or those of the batches."""
-        return tuple((batch.topic, batch.partition) for batch in self.batches(state))
+        """Return no partition."""
+        return ()
 
     def batches(self, state: ClusterState) -> tuple[SentBatch, ...]:
         """Return no batch."""

@@ -119,14 +119,8 @@ class _Part(NamedTuple):
     topic_id: bytes
     partition: int
     records: memoryview | None
-
-    @property
-    def header(self) -> BatchHeader | None:
-        """The header of the batch, if there is one."""
-        try:
-            return BatchHeader.read(_bytes_of(self))
-        except WireError:
-            return None
+    header: BatchHeader | None
+    """The header of the batch, if there is one."""
 
     def find(self, state: ClusterState) -> TopicState | None:
         if self.topic is None:
@@ -145,9 +139,9 @@ class _Produce(PlainCall):
             topic_id = reader.uuid() if version >= 13 else _ZERO_UUID
 
             def one_partition() -> None:
-                part = _Part(name, topic_id, reader.int32(), reader.nullable_bytes())
+                index, records = reader.int32(), reader.nullable_bytes()
+                self._parts.append(_Part(name, topic_id, index, records, _header_of(records)))
                 reader.tags()
-                self._parts.append(part)
 
             reader.array(one_partition)
             reader.tags()
@@ -157,6 +151,8 @@ class _Produce(PlainCall):
         self.timeout_ms = reader.int32()
         reader.array(one_topic)
         reader.tags()
+        headers = (part.header for part in self._parts if part.header is not None)
+        self._has_transaction = any(header.transactional for header in headers)
 
     def topics(self, state: ClusterState) -> tuple[str, ...] | None:
         """Return the names of its topics, an unknown id in hex."""
@@ -238,7 +234,7 @@ class _Produce(PlainCall):
         def refuse(code: ErrorCode, reason: str) -> BatchRefusedError:
             return BatchRefusedError(code, reason, reached_log=False)
 
-        if self.transactional_id is None and any(_is_transactional(one) for one in self._parts):
+        if self.transactional_id is None and self._has_transaction:
             raise refuse(
                 ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "there is no transactional id"
             )
@@ -289,8 +285,11 @@ def _bytes_of(part: _Part) -> memoryview:
     return part.records if part.records is not None else memoryview(b"")
 
 
-def _is_transactional(part: _Part) -> bool:
-    return part.header is not None and part.header.transactional
+def _header_of(records: memoryview | None) -> BatchHeader | None:
+    try:
+        return None if records is None else BatchHeader.read(records)
+    except WireError:
+        return None
 
 
 def _fail(produced: ProducedPartition, failure: Fail) -> None:

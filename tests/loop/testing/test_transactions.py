@@ -92,7 +92,8 @@ async def test_requests_name_the_transaction() -> None:
         (end,) = cluster.requests_of("end_txn")
         named = (end.transactional_id, end.producer_id, end.producer_epoch, end.commit)
         assert named == ("tx", pid.id, 0, False)
-        assert cluster.requests_of("add_partitions_to_txn")[0].topics == ("t",)
+        (add,) = cluster.requests_of("add_partitions_to_txn")
+        assert (add.topics, add.partitions) == (("t",), (("t", 0),))
         assert cluster.requests_of("add_offsets_to_txn")[0].group == "g"
         assert cluster.requests_of("produce")[0].transactional_id == "tx"
         assert cluster.requests_of("produce")[0].batches[0].transactional
