@@ -40,6 +40,7 @@ from aioproducer.hooks import OAuthToken, UndeliveredRecord
 from aioproducer.producer import Producer
 from aioproducer.records import ProducerRecord, RecordMetadata, TopicPartition
 from aioproducer.sending.undelivered import UndeliveredRecords
+from aioproducer.telemetry.status import ProducerStatus
 from aioproducer.topic import Topic
 from aioproducer.version import __version__
 
@@ -69,6 +70,7 @@ __all__ = [
     "ProducerConfig",
     "ProducerNotStartedError",
     "ProducerRecord",
+    "ProducerStatus",
     "ProtocolError",
     "RecordListTooLargeError",
     "RecordMetadata",

@@ -4,7 +4,8 @@ The native `SendPath` has the calls that run once per record. Here is what runs 
 waiting caller, or per producer. Owns the sender, which owns everything below.
 
 States: created -> open -> closing -> closed. Only an open producer accepts records. A start that
-failed leaves it created. `close` works in every state and any number of times.
+failed leaves it created; `start(wait=False)` opens it at once, and its status is "starting" until
+the cluster is reached. `close` works in every state and any number of times.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ from aioproducer.sending.undelivered import UndeliveredRecords
 from aioproducer.sending.waiting_callers import Waiter
 from aioproducer.serialization import as_function, header_error, serialization_error
 from aioproducer.telemetry.metrics import metrics_of_nothing
+from aioproducer.telemetry.status import ProducerState, ProducerStatus, why_unhealthy
 
 if TYPE_CHECKING:
     from aioproducer.sending.record_sender import RecordSender
@@ -147,6 +149,7 @@ class Producer(SendPath[K, V]):
         self._from_thread: FromThread[K, V] | None = None
         self._starting: asyncio.Task[RecordSender] | None = None
         self._starters = 0
+        self._is_draining = False
         self._closing: asyncio.Task[UndeliveredRecords] | None = None
         self._close_deadline: float | None = None
         self._delivering_rest: asyncio.Timeout | None = None
@@ -173,22 +176,33 @@ class Producer(SendPath[K, V]):
 
     # ---- lifecycle
 
-    async def start(self, timeout: float | None = None) -> None:
+    async def start(self, timeout: float | None = None, *, wait: bool = True) -> None:
         """Connect to the cluster. Starting again does nothing; `async with` does it for you.
 
         Returns when one broker answered. Cancelling leaves the producer as it was.
 
+        With `wait=False` it returns at once, and connecting goes on until it succeeds or the
+        producer is closed: `status()` says `"starting"` and why. Records are accepted meanwhile;
+        each waits for `max_block_ms`, and then fails as not stored. `start()` may be called again
+        to wait.
+
         Args:
             timeout: Seconds to try; None for `max_block_ms`. A call during another caller's start
                 waits for that one.
+            wait: Whether to return only when a broker answered.
 
         Raises:
             KafkaConnectionError: No bootstrap server answered in time; the error names each
                 address and why.
+            ListenerMismatchError, AuthenticationError: The brokers refuse this client, or speak
+                another security protocol; raised as soon as that is certain.
             ProducerClosedError: The producer was closed, before or meanwhile.
         """
         if timeout is not None and timeout <= 0:
             raise ValueError(f"timeout must be more than 0 seconds, not {timeout}")
+        if timeout is not None and not wait:
+            raise ValueError("timeout is for wait=True: with wait=False there is no end of trying")
+        seconds = self.config.max_block_ms / 1000 if timeout is None else timeout
         while self._state is not _State.OPEN:
             if self._state is _State.FORKED:
                 self._refuse_call()
@@ -196,27 +210,40 @@ class Producer(SendPath[K, V]):
                 raise ProducerClosedError(
                     "A closed producer cannot be started again: make a new one"
                 )
-            starting = self._starting
-            if starting is None:
-                background = Background(asyncio.get_running_loop())
-                seconds = self.config.max_block_ms / 1000 if timeout is None else timeout
-                starting = self._starting = background.create_task(
-                    self._connect(background, seconds), name="aioproducer-start"
-                )
-            self._starters += 1
-            try:
-                await asyncio.wait([starting])
-            except asyncio.CancelledError:
-                # Before the await, so that a caller who comes meanwhile begins another start.
-                self._starters -= 1
-                if not self._starters:
-                    await self._stop_starting()
-                raise
-            self._starters -= 1
-            # A cancelled start means that the producer was closed.
-            if not starting.cancelled():
-                self._take_started(starting)
+            if wait or self._starting is not None:
+                await self._start_together(seconds)
+            else:
+                sender = self._new_sender(Background(asyncio.get_running_loop()))
+                self._open(sender)
+                sender.start_in_background()
         self._check_loop()
+        sender = self._open_sender()
+        if wait and not sender.is_reached:
+            await sender.wait_until_reached(seconds)
+            if not self._is_open():
+                raise self._closed_error()
+
+    async def _start_together(self, seconds: float) -> None:
+        """Begin a start, or join the one that another caller began."""
+        starting = self._starting
+        if starting is None:
+            background = Background(asyncio.get_running_loop())
+            starting = self._starting = background.create_task(
+                self._connect(background, seconds), name="aioproducer-start"
+            )
+        self._starters += 1
+        try:
+            await asyncio.wait([starting])
+        except asyncio.CancelledError:
+            # Before the await, so that a caller who comes meanwhile begins another start.
+            self._starters -= 1
+            if not self._starters:
+                await self._stop_starting()
+            raise
+        self._starters -= 1
+        # A cancelled start means that the producer was closed.
+        if not starting.cancelled():
+            self._take_started(starting)
 
     def _new_sender(self, background: Background) -> RecordSender:
         # The seam of `testing.MockProducer`, which needs no cluster.
@@ -270,6 +297,14 @@ class Producer(SendPath[K, V]):
         self._check_loop()
         await sender.flush()
 
+    def drain(self) -> None:
+        """Say by `status()` from now on that the process is about to end.
+
+        So a readiness probe turns traffic away, while records are accepted and sent as before:
+        requests in progress finish. `close` follows. May be called in any state, and again.
+        """
+        self._is_draining = True
+
     async def close(self, timeout: float | None = None) -> UndeliveredRecords:
         """Deliver what was accepted, then release everything. Closing again does nothing.
 
@@ -307,7 +342,11 @@ class Producer(SendPath[K, V]):
         return await asyncio.shield(self._closing)
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        if self._is_open():
+            # Started before, maybe with wait=False: that is not waited for here.
+            self._check_loop()
+        else:
+            await self.start()
         return self
 
     async def __aexit__(
@@ -525,11 +564,30 @@ class Producer(SendPath[K, V]):
             return self._sender.metrics()
         return metrics_of_nothing(self.config)
 
-    def status(self) -> dict[str, Any]:
-        """Return the state, the brokers, the buffer and the last error, for a health check."""
-        sender = self._sender
-        state = {"state": self._state.value, "client_id": self.config.client_id}
-        return state if sender is None else {**state, **sender.status()}
+    def status(self) -> ProducerStatus:
+        """Return how the producer is: healthy or why not, brokers, buffer, last error.
+
+        Works in every state, also before `start` and after `close`. Costs some microseconds for
+        each broker, topic in use and partition that has records without an outcome.
+
+        Example:
+            status = producer.status()
+            if not status.healthy:
+                print(status.reason)
+        """
+        state: ProducerState = self._state.value
+        if state == "created" and self._starting is not None:
+            state = "starting"
+        if state == "open" and self._is_draining:
+            state = "draining"
+        if self._sender is not None:
+            return self._sender.status(state)
+        return ProducerStatus(
+            healthy=False,
+            reason=why_unhealthy(state),
+            state=state,
+            client_id=self.config.client_id,
+        )
 
     # ---- called by the send path
 
@@ -687,6 +745,9 @@ class Producer(SendPath[K, V]):
     def _is_created(self) -> bool:
         # A method: a type checker assumes that an await leaves an attribute unchanged.
         return self._state is _State.CREATED
+
+    def _is_open(self) -> bool:
+        return self._state is _State.OPEN
 
     def _open_sender(self) -> RecordSender:
         if self._sender is None or self._state not in (_State.OPEN, _State.CLOSING):

@@ -5,50 +5,39 @@ Run by hand: KAFKA_BOOTSTRAP_SERVERS=localhost:9092 python -m examples.aiohttp_a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 from aiohttp import web
 
-from aioproducer import BufferExhaustedError, KafkaTimeoutError, Producer
-
-PRODUCER = web.AppKey("producer", Producer[bytes, bytes])
-
-
-async def open_producer(app: web.Application) -> AsyncIterator[None]:
-    """Open the producer before the first request; deliver what is left after the last one."""
-    async with Producer[bytes, bytes].from_env() as producer:
-        app[PRODUCER] = producer
-        yield
+from aioproducer import ProducerConfig
+from aioproducer.integrations.aiohttp import (
+    PRODUCER,
+    kafka_error_middleware,
+    producer_ctx,
+    readiness_handler,
+)
 
 
 async def pay(request: web.Request) -> web.Response:
     """Answer when the payment is stored, and say where."""
-    key = request.match_info["card"].encode()
-    try:
-        metadata = await request.app[PRODUCER].send_and_wait(
-            "payments", await request.read(), key=key, timeout=2
-        )
-    except KafkaTimeoutError as error:
-        if error.safe_to_resend:
-            raise web.HTTPServiceUnavailable(headers={"Retry-After": "1"}) from error
-        # It may be stored, now or in a while: a second try would be a second payment.
-        raise web.HTTPGatewayTimeout(text="ask what became of it before you pay again") from error
-    return web.json_response({"partition": metadata.partition, "offset": metadata.offset})
+    stored = await request.config_dict[PRODUCER].send_and_wait(
+        "payments", await request.read(), key=request.match_info["card"].encode(), deadline=2
+    )
+    return web.json_response({"partition": stored.partition, "offset": stored.offset})
 
 
 async def click(request: web.Request) -> web.Response:
     """Answer at once; the click is on its way."""
-    try:
-        request.app[PRODUCER].send_nowait("clicks", await request.read())
-    except BufferExhaustedError as error:
-        raise web.HTTPServiceUnavailable(headers={"Retry-After": "1"}) from error
+    request.config_dict[PRODUCER].send_nowait("clicks", await request.read())
     return web.Response(status=202)
 
 
 def make_app() -> web.Application:
     """Return the application."""
-    app = web.Application()
-    app.cleanup_ctx.append(open_producer)
+    # 503 with Retry-After where a second try is safe, 504 where it may store a record twice.
+    app = web.Application(middlewares=[kafka_error_middleware])
+    app.cleanup_ctx.append(
+        producer_ctx(ProducerConfig.from_env, start="background", close_timeout=10, drain_seconds=0)
+    )
+    app.router.add_get("/ready", readiness_handler())
     app.router.add_post("/payments/{card}", pay)
     app.router.add_post("/clicks", click)
     return app

@@ -5,57 +5,42 @@ Run by hand: KAFKA_BOOTSTRAP_SERVERS=localhost:9092 uvicorn examples.fastapi_app
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from typing import Annotated, TypedDict
+import os
 
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import FastAPI, Request
 
-from aioproducer import BufferExhaustedError, KafkaTimeoutError, Producer
+from aioproducer import KafkaError, ProducerConfig
+from aioproducer.integrations.fastapi import (
+    ProducerDep,
+    kafka_error_handler,
+    producer_lifespan,
+    readiness_endpoint,
+)
 
-
-class State(TypedDict):
-    """What lives as long as the application."""
-
-    producer: Producer[bytes, bytes]
-
-
-@asynccontextmanager
-async def lifespan(_app: FastAPI) -> AsyncGenerator[State]:
-    """Open the producer before the first request; deliver what is left after the last one."""
-    async with Producer[bytes, bytes].from_env() as producer:
-        yield {"producer": producer}
-
-
-def get_producer(request: Request) -> Producer[bytes, bytes]:
-    """Return the application's producer."""
-    producer: Producer[bytes, bytes] = request.state.producer
-    return producer
-
-
-app = FastAPI(lifespan=lifespan)
-KafkaProducer = Annotated[Producer[bytes, bytes], Depends(get_producer)]
+# For some seconds after SIGTERM requests are still served, while /ready turns them away.
+app = FastAPI(
+    lifespan=producer_lifespan(
+        ProducerConfig.from_env,
+        start="background",
+        close_timeout=10,
+        drain_seconds=float(os.environ.get("DRAIN_SECONDS", "5")),
+    )
+)
+# 503 with Retry-After where a second try is safe, 504 where it may store a record twice.
+app.add_exception_handler(KafkaError, kafka_error_handler)
+app.add_api_route("/ready", readiness_endpoint(), include_in_schema=False)
 
 
 @app.post("/payments/{card}")
-async def pay(card: str, request: Request, producer: KafkaProducer) -> dict[str, int]:
+async def pay(card: str, request: Request, producer: ProducerDep) -> dict[str, int]:
     """Answer when the payment is stored, and say where."""
-    try:
-        metadata = await producer.send_and_wait(
-            "payments", await request.body(), key=card.encode(), timeout=2
-        )
-    except KafkaTimeoutError as error:
-        if error.safe_to_resend:
-            raise HTTPException(503, "try again", headers={"Retry-After": "1"}) from error
-        # It may be stored, now or in a while: a second try would be a second payment.
-        raise HTTPException(504, "ask what became of it before you pay again") from error
-    return {"partition": metadata.partition, "offset": metadata.offset}
+    stored = await producer.send_and_wait(
+        "payments", await request.body(), key=card.encode(), deadline=2
+    )
+    return {"partition": stored.partition, "offset": stored.offset}
 
 
 @app.post("/clicks", status_code=202)
-async def click(request: Request, producer: KafkaProducer) -> None:
+async def click(request: Request, producer: ProducerDep) -> None:
     """Answer at once; the click is on its way."""
-    try:
-        producer.send_nowait("clicks", await request.body())
-    except BufferExhaustedError as error:
-        raise HTTPException(503, "try again", headers={"Retry-After": "1"}) from error
+    producer.send_nowait("clicks", await request.body())

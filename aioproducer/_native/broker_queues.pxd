@@ -23,6 +23,8 @@ cdef class Counters:
     cdef public int64_t requests_sent
     cdef public int64_t bytes_sent
     cdef public int64_t epochs_bumped
+    cdef readonly int64_t bytes_delivered   # of the buffer, as their batches were charged
+    cdef readonly double delivered_at
 
 
 cdef class BrokerQueues(RequestOwner):
@@ -58,6 +60,10 @@ cdef class BrokerQueues(RequestOwner):
     cdef int quiet_turns                  # turns in a row without a record
     cdef double crowd                     # records recently under way at once
     cdef RequestWriter writer
+    cdef double mark_at                   # two looks at what was delivered, for the rate
+    cdef int64_t mark_bytes
+    cdef double earlier_mark_at
+    cdef int64_t earlier_mark_bytes
 
     cdef bint _lacks_producer_id(self) except -1
     cdef BrokerQueue _broker_of(self, CorePartitionQueue queue)
@@ -79,5 +85,7 @@ cdef class BrokerQueues(RequestOwner):
     cdef bint _is_worth_native(self, SentRequest sent, CoreConnection connection) except -1
     cdef int _send(self, SentRequest sent, CoreConnection connection, double now) except -1
     cdef int _request_over(self, SentRequest sent, double now, bint has_response) except -1
+    cdef int _count_delivered(self, RecordBatch batch, double now) except -1
+    cdef int _mark(self, double now) except -1
     cpdef request_done(self, BrokerQueue broker, list queues)
     cpdef wake(self, list done, bint direct)

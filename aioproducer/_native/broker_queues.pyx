@@ -90,12 +90,22 @@ cdef double CROWD_IS_HERE = 0.9
 cdef double RESPONSE_WEIGHT = 0.1
 cdef double CROWD_WEIGHT = 0.05
 
+# Seconds between two looks at what was delivered; the rate is that of one to two such spans.
+cdef double MARK_EVERY = 0.25
+# Seconds without a request in flight to a broker after which the rate before says nothing.
+cdef double MARK_OUTDATED = 1.0
+
 cdef bytes NO_TOPIC_ID = bytes(TOPIC_ID_BYTES)
 
 
 @cython.final
 cdef class Counters:
-    """What happened since the start, for `Producer.metrics`."""
+    """What happened since the start, for `Producer.metrics`.
+
+    Attributes:
+        bytes_delivered: Bytes of the buffer that stored records gave back.
+        delivered_at: When the last record was stored, on the loop's clock; 0 if none was.
+    """
 
 
 @cython.final
@@ -643,6 +653,9 @@ cdef class BrokerQueues(RequestOwner):
         # Before it is sent: with acks=0 all is over on return.
         if broker.in_flight == 0:
             broker.heard_at = now
+            if now - self.mark_at > MARK_OUTDATED:
+                self._mark(now)
+                self._mark(now)
         broker.in_flight += 1
         broker.bytes_in_flight += sent.size
         try:
@@ -704,14 +717,40 @@ cdef class BrokerQueues(RequestOwner):
             queue._request_ended(batch)
             queue._acknowledged(batch)
             batch.complete(success.base_offset, success.log_append_time_ms)
-            self.counters.records_delivered += batch.record_count
-            self.accumulator.release(batch)
+            self._count_delivered(batch, now)
             done[position] = batch
         try:
             self.wake(done, True)
         finally:
             self.request_done(broker, queues)
         return 0
+
+    def count_delivered(self, RecordBatch batch):
+        """Count the records of a stored batch, and give its bytes back to the buffer."""
+        self._count_delivered(batch, self.clock.now())
+
+    cdef int _count_delivered(self, RecordBatch batch, double now) except -1:
+        self.counters.records_delivered += batch.record_count
+        self.counters.bytes_delivered += batch.charged_bytes
+        self.counters.delivered_at = now
+        self.accumulator.release(batch)
+        if now - self.mark_at >= MARK_EVERY:
+            self._mark(now)
+        return 0
+
+    cdef int _mark(self, double now) except -1:
+        self.earlier_mark_at, self.earlier_mark_bytes = self.mark_at, self.mark_bytes
+        self.mark_at, self.mark_bytes = now, self.counters.bytes_delivered
+        return 0
+
+    def lately_delivered(self):
+        """The bytes of the buffer that stored records gave back lately, since when, and until when.
+        """
+        return (
+            self.counters.bytes_delivered - self.earlier_mark_bytes,
+            self.earlier_mark_at,
+            self.counters.delivered_at,
+        )
 
     cpdef request_done(self, BrokerQueue broker, list queues):
         """Go on after a response was taken: with its partitions, and with its broker."""

@@ -10,12 +10,16 @@ Invariants
 from __future__ import annotations
 
 import copyreg
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Final, Self, TypedDict
 
 from aioproducer.records import TopicPartition
 
 __all__ = ["ErrorContext", "KafkaError"]
+
+_RETRY_AFTER: Final = 5
+_RETRY_AFTER_MOST: Final = 30
 
 # The function by which `pickle` makes an object; typeshed does not have it.
 _new_object: Final[Callable[..., Any]] = getattr(copyreg, "__newobj__")  # noqa: B009
@@ -53,6 +57,7 @@ class KafkaError(Exception):
         is_pending: True when only a wait is over (`send_and_wait(timeout=)`) and the record goes
             on: it may still be stored.
         safe_to_resend: True when sending the record again can help and cannot store it twice.
+        retry_after: In how many seconds to do that; None where it is not safe.
     """
 
     code: ClassVar[int | None] = None
@@ -64,6 +69,7 @@ class KafkaError(Exception):
     description: ClassVar[str] = "The producer failed."
     hint: str = ""
     is_pending: bool = False
+    _retry_after: int = _RETRY_AFTER
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -111,6 +117,21 @@ class KafkaError(Exception):
         already, or be on its way still.
         """
         return self.retriable and not self.possibly_persisted and not self.is_pending
+
+    @property
+    def retry_after(self) -> int | None:
+        """In how many seconds to send the record again, as HTTP's `Retry-After` wants it.
+
+        The time in which what the buffer holds is stored at the rate of the last second, from 1
+        to 30; 5 where nothing has been stored for two seconds, so that there is no rate. None where
+        sending again does not help or could store the record twice (`safe_to_resend`).
+        """
+        return self._retry_after if self.safe_to_resend else None
+
+    def suggest_retry_after(self, seconds: float | None) -> None:
+        """Set `retry_after` to a time, rounded up and bounded; None leaves it as it is."""
+        if seconds is not None:
+            self._retry_after = max(1, math.ceil(min(seconds, _RETRY_AFTER_MOST)))
 
     def again(self) -> Self:
         """Return a new exception that says the same, to be raised in another task."""

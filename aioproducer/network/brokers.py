@@ -34,6 +34,7 @@ from aioproducer.network.connecting import connect
 from aioproducer.network.connection import Connection, ConnectionOptions
 from aioproducer.network.diagnosis import Progress
 from aioproducer.network.metadata import BrokerAddress
+from aioproducer.telemetry.status import BrokerStatus
 
 __all__ = ["Broker", "Brokers", "ConnectionListener"]
 
@@ -81,6 +82,9 @@ class Broker:
         failures: Failed attempts to connect, in a row.
         retry_at: When to try again.
         last_error: The last failure, while it is not connected.
+        failed_at: When that was, on the loop's clock.
+        down_since: Since when it is known not to work: the last attempt to connect failed, or it
+            ended a connection without answering. None while it is connected, or nobody tries.
         is_down: The last attempt to connect failed.
         unreachable_since: When the first of the failures was.
         is_reported: The log says that it is unreachable.
@@ -90,6 +94,8 @@ class Broker:
         "address",
         "connecting",
         "connection",
+        "down_since",
+        "failed_at",
         "failures",
         "is_down",
         "is_reported",
@@ -112,6 +118,8 @@ class Broker:
         self.failures = 0
         self.retry_at = 0.0
         self.last_error: KafkaError | None = None
+        self.failed_at = 0.0
+        self.down_since: float | None = None
         self.is_down = False
         self.unreachable_since: float | None = None
 
@@ -120,6 +128,22 @@ class Broker:
         """Whether its connection takes new requests."""
         connection = self.connection
         return connection is not None and connection.is_open and not connection.is_leaving
+
+    def status(self, now: float, frozen_after: float) -> BrokerStatus:
+        """What it does; it is frozen if it owes a response for more than `frozen_after` seconds."""
+        if self.connection is not None and self.is_connected:
+            silent_for = self.connection.silent_for(now)
+            return "frozen" if silent_for > frozen_after else "connected"
+        if self.down_since is not None:
+            return "unreachable"
+        return "not connected" if self.connecting is None else "connecting"
+
+    def down_since_at(self, now: float, frozen_after: float) -> float | None:
+        """Since when it is frozen or unreachable; None while it is neither."""
+        if self.connection is not None and self.is_connected:
+            silent_for = self.connection.silent_for(now)
+            return now - silent_for if silent_for > frozen_after else None
+        return self.down_since
 
 
 class Brokers(Mapping[int, Broker]):
@@ -424,6 +448,9 @@ class Brokers(Mapping[int, Broker]):
             if broker.unreachable_since is None:
                 broker.unreachable_since = now
             broker.last_error = explained
+            broker.failed_at = now
+            if broker.down_since is None:
+                broker.down_since = now
             broker.is_down = True
             broker.failures += 1
             broker.retry_at = now + self._reconnect_backoff.after(broker.failures)
@@ -486,6 +513,7 @@ class Brokers(Mapping[int, Broker]):
         broker.is_down = False
         made_at = self._background.time()
         broker.unreachable_since = None
+        broker.down_since = None
         if broker.is_reported:
             broker.is_reported = False
             logger.info("Broker %s at %s is reached again", node_id, broker.address)
@@ -505,6 +533,9 @@ class Brokers(Mapping[int, Broker]):
                 broker.failures = 1 if now - made_at > _LASTED else broker.failures + 1
                 broker.retry_at = now + self._reconnect_backoff.after(broker.failures)
                 broker.unreachable_since = now
+                broker.failed_at = now
+                # An idle connection that it closes says nothing against it.
+                broker.down_since = connection.unanswered_since
                 if not self._is_closed:
                     logger.info("The connection to broker %s ended: %s", node_id, reason.what())
                     self._lost()

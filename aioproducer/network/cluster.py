@@ -35,7 +35,6 @@ from aioproducer.errors import (
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
-    ListenerMismatchError,
     NetworkError,
     RebootstrapRequiredError,
     broker_error,
@@ -47,6 +46,7 @@ from aioproducer.network.brokers import Brokers, ConnectionListener, leave_task_
 from aioproducer.network.connecting import connection_options, first_to_respond
 from aioproducer.network.connection import Connection
 from aioproducer.network.metadata import BrokerAddress, broker_address
+from aioproducer.network.starting import Attempts
 from aioproducer.protocol.init_producer_id import INIT_PRODUCER_ID, InitProducerIdRequest
 from aioproducer.protocol.metadata import (
     METADATA,
@@ -70,10 +70,6 @@ _SILENT_AFTER: Final = 1.0
 _SLOW_AFTER: Final = 3.0
 """The same for a producer id. Brokers get it from the controller, so all may be slow, and the
 requests behind it on their connections wait."""
-
-_MISMATCHED_FOR: Final = 3.0
-"""Seconds of hanging up after which `start` takes a listener for one of another security protocol,
-and no longer for one that is about to come up."""
 
 _MOST_ASKED: Final = 3
 """Brokers that get the same request at the same time, at most."""
@@ -137,6 +133,10 @@ class Cluster:
         cluster_id: The cluster's id; None until a broker gives it.
         metadata_at: When the last metadata response came, on the loop's clock.
         last_metadata_error: Why the last refresh failed; None after a success.
+        metadata_failed_at: When it failed, on the loop's clock.
+        silent_since: Since when brokers are asked for metadata and none has answered; None while
+            nobody asks.
+        is_reached: Whether any broker has answered since the start.
     """
 
     def __init__(
@@ -152,8 +152,10 @@ class Cluster:
         self.cluster_id: str | None = None
         self.metadata_at = background.time()
         self.last_metadata_error: KafkaError | None = None
+        self.metadata_failed_at = self.metadata_at
+        self.silent_since: float | None = None
+        self.is_reached = False
         self._config = config
-        self._reconnect_backoff = Backoff.of_reconnects(config)
         self._retry_backoff = Backoff.of_retries(config)
         self._background = background
         self._listener = listener
@@ -168,8 +170,9 @@ class Cluster:
         self._topic_requests = float(_TOPIC_REQUESTS)
         self._topic_requests_at = self.metadata_at
         self._has_lost_all = False
-        self._silent_since: float | None = None
         self._wake = asyncio.Event()
+        self._attempted = asyncio.Event()
+        self._is_stopped = False
         self._refreshing: asyncio.Task[None] | None = None
 
     # ---- lifecycle
@@ -186,27 +189,16 @@ class Cluster:
         self._topics = topics
         started_at = self._background.time()
         deadline = started_at + timeout
-        failures = 0
-        mismatch_since: float | None = None
+        attempts = Attempts(self._config)
         while True:
             try:
                 async with async_timeout.timeout_at(deadline):
                     await self._ask_seeds()
                 break
             except (TimeoutError, KafkaError) as error:
-                now = self._background.time()
-                if isinstance(error, ListenerMismatchError):
-                    mismatch_since = mismatch_since or now
-                    if error.is_certain or now - mismatch_since >= _MISMATCHED_FOR:
-                        raise
-                elif isinstance(error, KafkaError) and not (
-                    error.retriable or isinstance(error, RebootstrapRequiredError)
-                ):
+                if attempts.failed(error, self._background.time()):
                     raise
-                else:
-                    mismatch_since = None
-                failures += 1
-                delay = self._reconnect_backoff.after(failures)
+                delay = attempts.pause(is_hopeless=False)
                 if self._background.time() + delay >= deadline:
                     raise KafkaConnectionError(
                         "No bootstrap server could be reached within"
@@ -214,18 +206,87 @@ class Cluster:
                         reasons=self._bootstrap.reasons(),
                         hint="Check bootstrap_servers and that the brokers are up.",
                     ) from error
-                if failures == 1:
+                if attempts.failures == 1:
                     logger.warning(
                         "No bootstrap server answers yet, trying for %s: %s",
                         seconds(timeout),
                         error,
                     )
                 await asyncio.sleep(delay)
-        self._full_at = self.metadata_at + self._max_age
-        self.brokers.start()
+        self._serve()
         self._refreshing = self._background.create_task(
             self._keep_fresh(), name="aioproducer-metadata"
         )
+
+    def start_in_background(self, topics: TopicsInUse, reached: Callable[[], None]) -> None:
+        """Try to reach a bootstrap server until one answers or the producer is closed.
+
+        Args:
+            topics: The owner of the topics.
+            reached: Called when a server has answered.
+        """
+        self._topics = topics
+        self._refreshing = self._background.create_task(
+            self._reach_and_keep_fresh(reached), name="aioproducer-metadata"
+        )
+
+    async def _reach_and_keep_fresh(self, reached: Callable[[], None]) -> None:
+        attempts = Attempts(self._config)
+        self.silent_since = self._background.time()
+        reported: type[KafkaError] | None = None
+        while not self.is_reached:
+            try:
+                await self._ask_seeds()
+            except KafkaError as error:
+                is_hopeless = attempts.failed(error, self._background.time())
+                self._metadata_failed(error)
+                if type(error) is not reported:
+                    reported = type(error)
+                    _report_start(error, is_hopeless=is_hopeless)
+                self._attempted.set()
+                await asyncio.sleep(attempts.pause(is_hopeless=is_hopeless))
+            except Exception as error:
+                # A defect of ours must not end this task, for which records wait.
+                attempts.failed(error, self._background.time())
+                logger.exception("The cluster could not be looked for")
+                await asyncio.sleep(attempts.pause(is_hopeless=False))
+        if reported is not None:
+            logger.info("The cluster is reached")
+        self._attempted.set()
+        self._serve()
+        reached()
+        await self._keep_fresh()
+
+    async def wait_until_reached(self, timeout: float) -> None:
+        """Wait until `start_in_background` has reached a server, or the producer is closed.
+
+        Raises:
+            KafkaError: As `start` does.
+        """
+        started_at = self._background.time()
+        attempts = Attempts(self._config)
+        try:
+            async with async_timeout.timeout(timeout):
+                while not (self.is_reached or self._is_stopped):
+                    error = self.last_metadata_error
+                    if error is not None and attempts.failed(error, self.metadata_failed_at):
+                        raise error.again()
+                    self._attempted.clear()
+                    await self._attempted.wait()
+        except TimeoutError as error:
+            if isinstance(error, KafkaError):
+                raise
+            raise KafkaConnectionError(
+                "No bootstrap server could be reached within"
+                f" {seconds(self._background.time() - started_at)}",
+                reasons=self._bootstrap.reasons(),
+                hint="Check bootstrap_servers and that the brokers are up.",
+            ) from self.last_metadata_error
+
+    def _serve(self) -> None:
+        """The brokers are known: look after their connections."""
+        self._full_at = self.metadata_at + self._max_age
+        self.brokers.start()
 
     async def finish(self) -> None:
         """Wait, before `close`, until brokers have read the requests with acks=0."""
@@ -233,6 +294,8 @@ class Cluster:
         await self.brokers.finish()
 
     async def _stop_refreshing(self) -> None:
+        self._is_stopped = True
+        self._attempted.set()
         if self._refreshing is not None:
             self._refreshing.cancel()
             await asyncio.gather(self._refreshing, return_exceptions=True)
@@ -331,12 +394,12 @@ class Cluster:
             names = self._topics.all_names() if is_full else due
             if not is_full and not names:
                 continue
-            if self._silent_since is None:
-                self._silent_since = self._background.time()
+            if self.silent_since is None:
+                self.silent_since = self._background.time()
             try:
                 await self._refresh(names, is_full=is_full)
             except KafkaError as error:
-                self.last_metadata_error = error
+                self._metadata_failed(error)
                 logger.debug("Metadata could not be refreshed: %s", error)
                 if self._needs_bootstrap(error):
                     self._forget_brokers()
@@ -350,6 +413,10 @@ class Cluster:
             self._topics.metadata_missed(names)
             self._failures += 1
             await asyncio.sleep(self._retry_backoff.after(self._failures))
+
+    def _metadata_failed(self, error: KafkaError) -> None:
+        self.last_metadata_error = error
+        self.metadata_failed_at = self._background.time()
 
     async def _until_due(self) -> None:
         while True:
@@ -411,8 +478,9 @@ class Cluster:
 
     def _take(self, response: MetadataResponse, names: Sequence[str], broker: str) -> bool:
         """Take a metadata response; returns whether it changes anything."""
+        self.is_reached = True
         self.last_metadata_error = None
-        self._silent_since = None
+        self.silent_since = None
         if self.brokers.open_connections():
             self._has_lost_all = False
         self.metadata_at = self._background.time()
@@ -619,7 +687,7 @@ class Cluster:
         if self._config.metadata_recovery_strategy != "rebootstrap":
             return False
         trigger = self._config.metadata_recovery_rebootstrap_trigger_ms / 1000
-        since = self._silent_since
+        since = self.silent_since
         is_lost = since is not None and self._background.time() - since >= trigger
         return is_lost or isinstance(error, RebootstrapRequiredError)
 
@@ -657,6 +725,15 @@ async def _first_result(
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+def _report_start(error: KafkaError, *, is_hopeless: bool) -> None:
+    if is_hopeless:
+        logger.error(
+            "The cluster cannot be reached, and it is tried again until that is mended: %s", error
+        )
+    else:
+        logger.warning("No bootstrap server answers yet, and it is tried again: %s", error)
 
 
 def _collect_reasons(reasons: dict[str, str], error: Exception) -> None:

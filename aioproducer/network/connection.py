@@ -185,6 +185,8 @@ class Connection(CoreConnection, asyncio.Protocol):
         on_drained: Called whenever the last request in flight has its response.
         on_unneeded_response: Called with each response to a request that expects none (`acks=0`).
         closed: Done when the connection has ended.
+        unanswered_since: Since when the broker had owed a response when the connection ended; None
+            if it owed none.
     """
 
     def __init__(
@@ -212,6 +214,7 @@ class Connection(CoreConnection, asyncio.Protocol):
         self._versions: dict[int, tuple[int, int]] = {}
         self._end_reason: KafkaError | None = None
         self.closed: asyncio.Future[None] = loop.create_future()
+        self.unanswered_since: float | None = None
         self._waiting: list[_Waiting] = []
         """The requests that came while it re-authenticates."""
         self._is_full = False
@@ -590,6 +593,9 @@ class Connection(CoreConnection, asyncio.Protocol):
             self._end_reason = self._network_error(said)
             self._end_reason.__cause__ = exc
         reason = self._end_reason
+        if self.pending:
+            now = self._background.time()
+            self.unanswered_since = now - self.silent_for(now)
         if not self.closed.done():
             self.closed.set_result(None)
         try:

@@ -12,9 +12,10 @@ from aioproducer.errors import AuthenticationError
 from aioproducer.network.backoff import Backoff
 from aioproducer.network.metadata import BrokerAddress
 
-__all__ = ["Refusals"]
+__all__ = ["PAUSE", "Refusals"]
 
-_PAUSE: Final = Backoff(1_000, 10_000)
+PAUSE: Final = Backoff(1_000, 10_000)
+"""The pauses after refusals in a row."""
 
 
 class _Refusal(NamedTuple):
@@ -39,7 +40,7 @@ class Refusals:
         """An address refused us."""
         known = self._by_address.get(_place(address))
         times = 1 if known is None else known.times + 1
-        self._by_address[_place(address)] = _Refusal(error, times, now + _PAUSE.after(times))
+        self._by_address[_place(address)] = _Refusal(error, times, now + PAUSE.after(times))
 
     def forget(self, address: BrokerAddress) -> None:
         """An address took us."""

@@ -18,7 +18,7 @@ Admission and cancellation, step by step:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from aioproducer._native.accumulator import RecordAccumulator
 from aioproducer._native.queues import BufferShare, CoreTopic
@@ -51,6 +51,10 @@ class QueuesOfBrokers(Protocol):
         """Requests that have no response yet."""
         ...
 
+    def lately_delivered(self) -> tuple[int, float, float]:
+        """The bytes that stored records gave back lately, since when, and until when."""
+        ...
+
     def end_all_lingering(self) -> None:
         """Send the batches that wait for more records."""
         ...
@@ -75,6 +79,13 @@ class BrokersInErrors(Protocol):
     def any_connect_error(self) -> KafkaError | None:
         """Why a broker cannot be reached, if one cannot."""
         ...
+
+
+_RATE_LASTS: Final = 2.0
+"""Seconds without a stored record after which the rate before says nothing."""
+
+_LEAST_SPAN: Final = 0.001
+"""Seconds that a rate spans at least: a loop's clock may stand still."""
 
 
 class Backpressure:
@@ -184,7 +195,7 @@ class Backpressure:
             if waiter is None
             else (waiter.line, waiter.share)
         )
-        return BufferExhaustedError(
+        error = BufferExhaustedError(
             self._full_share(*refused),
             requested_bytes=accumulator.refused_bytes if waiter is None else waiter.size,
             available_bytes=max(0, accumulator.buffer_memory - accumulator.buffer_used),
@@ -197,6 +208,20 @@ class Backpressure:
             last_connect_error=self._brokers.any_connect_error() if bound else None,
             hint=hint,
         )
+        if not isinstance(refused[1], BufferShare):
+            error.suggest_retry_after(self.seconds_to_empty())
+        return error
+
+    def seconds_to_empty(self) -> float | None:
+        """In how many seconds what the buffer holds is stored, at the rate of late.
+
+        None where nothing was stored lately, so that there is no rate.
+        """
+        delivered, since, until = self._broker_queues.lately_delivered()
+        now = self._clock()
+        if not delivered or now - until > _RATE_LASTS:
+            return None
+        return self._accumulator.buffer_used * max(now - since, _LEAST_SPAN) / delivered
 
     def _full_share(self, line: object, share: object) -> str:
         """Which share of the buffer is full, in words; empty when the whole buffer is."""

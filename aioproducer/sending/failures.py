@@ -40,6 +40,8 @@ class Failures:
 
     Attributes:
         undelivered: Takes every record that fails from now on, while the producer closes.
+        last_error: Of the last failed record or attempt; None if there was none.
+        last_error_at: When that was, on the loop's clock.
     """
 
     def __init__(
@@ -50,6 +52,10 @@ class Failures:
         decompress: Callable[..., bytes],
     ) -> None:
         self.undelivered: UndeliveredRecords | None = None
+        self.last_error: KafkaError | None = None
+        self.last_error_at = 0.0
+        self._failing_since = 0.0
+        self._delivered_before = 0
         self._background = background
         self._counters = counters
         self._on_error = on_error
@@ -61,6 +67,22 @@ class Failures:
         """Failed attempts not logged yet, by kind of error and what comes next."""
         self._recovered: list[PartitionQueue] = []
 
+    @property
+    def failing_since(self) -> float | None:
+        """When the first failure was that no stored record has followed; None if one has."""
+        if self.last_error is None or self._counters.records_delivered > self._delivered_before:
+            return None
+        return self._failing_since
+
+    def _note(self, error: KafkaError) -> None:
+        now = self._background.time()
+        if self.failing_since is None:
+            self._failing_since = now
+        self.last_error = error
+        self.last_error_at = now
+        # Not its time: a loop's clock may stand still between a failure and a success.
+        self._delivered_before = self._counters.records_delivered
+
     # ---- what failed
 
     def records_failed(self, topic: str, error: KafkaError, count: int) -> None:
@@ -68,6 +90,7 @@ class Failures:
         self._counters.records_failed += count
         if not isinstance(error, ProducerClosedError):
             # `close` has a line of its own for those.
+            self._note(error)
             key = (topic, type(error).__name__)
             self._records.setdefault(key, []).append((error, count))
         if self._on_error is not None:
@@ -104,6 +127,7 @@ class Failures:
         self, queue: PartitionQueue, batch: RecordBatch, error: KafkaError, step: Step
     ) -> None:
         """Count an attempt that failed, and that another one follows."""
+        self._note(error)
         queue.failures_logged = True
         key = (type(error).__name__, step)
         self._attempts.setdefault(key, []).append((batch, batch.attempts, error))

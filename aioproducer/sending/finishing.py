@@ -67,8 +67,7 @@ class Finisher:
             finished: Takes the batch.
         """
         batch.complete(base_offset, log_append_time_ms)
-        self.broker_queues.counters.records_delivered += batch.record_count
-        self._accumulator.release(batch)
+        self.broker_queues.count_delivered(batch)
         finished.batches.append(batch)
 
     def fail(self, batch: RecordBatch, error: KafkaError, finished: Finished) -> None:

@@ -71,6 +71,12 @@ class PartitionQueue(CorePartitionQueue):
         waiting = [*self.closed] if self.open is None else [*self.closed, self.open]
         return [batch for batch in self.in_flight if not batch.is_done] + waiting
 
+    def oldest_batches(self) -> list[RecordBatch]:
+        """Batches among which the oldest is: those in flight that are not done, and the head."""
+        head = self.head
+        in_flight = [batch for batch in self.in_flight if not batch.is_done]
+        return in_flight if head is None else [*in_flight, head]
+
     @property
     def is_sent_around(self) -> bool:
         """Whether brokers name each other as the leader, so that a new one ends no backoff."""

@@ -14,7 +14,7 @@ from typing import Final
 
 from aioproducer._native.broker_queues import Counters
 from aioproducer._native.queues import CoreProducerId
-from aioproducer.background import Background
+from aioproducer.background import Background, Timer
 from aioproducer.errors import ClusterAuthorizationFailedError, KafkaError, UnsupportedVersionError
 from aioproducer.network.backoff import Backoff
 from aioproducer.network.cluster import Cluster
@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 _REPORTED_AFTER: Final = 3
 """Failures in a row before a warning: a broker that starts may refuse once or twice."""
+
+_ASK_AGAIN_AFTER: Final = 10.0
+"""Seconds after a refusal until it is asked again, if no record needs it earlier."""
 
 _HINTS: Final[dict[type[KafkaError], str]] = {
     # KIP-679: since 2.8 whoever may write to any topic gets a producer id.
@@ -50,6 +53,9 @@ class ProducerId(CoreProducerId):
     Attributes:
         current: The id and epoch; None while there is none.
         last_error: Why there is none, if a request failed.
+        failed_at: When that was, on the loop's clock.
+        needed_since: When it was first asked for; None while there is one, or nobody needs it.
+        is_refused: The last request was refused for good.
     """
 
     def __init__(
@@ -64,6 +70,9 @@ class ProducerId(CoreProducerId):
     ) -> None:
         self.current: ProducerIdAndEpoch | None = None
         self.last_error: KafkaError | None = None
+        self.failed_at = 0.0
+        self.needed_since: float | None = None
+        self.is_refused = False
         self._cluster = cluster
         self._background = background
         self._backoff = backoff
@@ -74,10 +83,14 @@ class ProducerId(CoreProducerId):
         self._retry_at = 0.0
         self._obtaining: asyncio.Task[None] | None = None
         self._is_closed = False
+        self._ask_again = Timer(background, self.need)
 
     def need(self) -> None:
         """Request an id, unless there is one or a request is under way."""
         if self.current is None and self._obtaining is None and not self._is_closed:
+            self._ask_again.cancel()
+            if self.needed_since is None:
+                self.needed_since = self._background.time()
             self._obtaining = self._background.create_task(
                 self._obtain(), name="aioproducer-producer-id"
             )
@@ -117,6 +130,7 @@ class ProducerId(CoreProducerId):
     async def close(self) -> None:
         """End the task."""
         self._is_closed = True
+        self._ask_again.cancel()
         if self._obtaining is not None:
             self._obtaining.cancel()
             await asyncio.gather(self._obtaining, return_exceptions=True)
@@ -130,12 +144,16 @@ class ProducerId(CoreProducerId):
                 self.current = ProducerIdAndEpoch(*await self._cluster.init_producer_id())
             except KafkaError as error:
                 self.last_error = error
+                self.is_refused = not error.retriable
                 self._failed()
                 if not error.retriable:
                     # First: failing the records admits callers, whose records may call `need`
                     # while this task still runs.
                     self._obtaining = None
                     explain_refusal(error)
+                    # Also when no record comes: a readiness probe may keep them away until the
+                    # right is granted.
+                    self._ask_again.set(self._background.time() + _ASK_AGAIN_AFTER)
                     self._refused(error)
                     return
                 level = logging.WARNING if self._failures == _REPORTED_AFTER else logging.DEBUG
@@ -146,13 +164,16 @@ class ProducerId(CoreProducerId):
                 logger.exception("A producer id could not be asked for")
         logger.info("Got producer id %s", self.current.producer_id)
         self.last_error = None
+        self.is_refused = False
+        self.needed_since = None
         self._failures = 0
         self._obtaining = None
         self._obtained()
 
     def _failed(self) -> None:
         self._failures += 1
-        self._retry_at = self._background.time() + self._backoff.after(self._failures)
+        self.failed_at = self._background.time()
+        self._retry_at = self.failed_at + self._backoff.after(self._failures)
 
 
 def explain_refusal(error: KafkaError) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from aioproducer.errors import KafkaError
     from aioproducer.sending.backpressure import Backpressure
     from aioproducer.sending.undelivered import UndeliveredRecords
+    from aioproducer.telemetry.status import ProducerState, ProducerStatus
 
 __all__ = ["RecordSender"]
 
@@ -39,6 +40,19 @@ class RecordSender(Protocol):
 
     async def start(self, timeout: float) -> None:
         """Reach the cluster within `timeout` seconds."""
+        ...
+
+    def start_in_background(self) -> None:
+        """Try to reach the cluster until that succeeds, or the sender is closed."""
+        ...
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the cluster has been reached once."""
+        ...
+
+    async def wait_until_reached(self, timeout: float) -> None:
+        """Wait `timeout` seconds at most until the cluster is reached."""
         ...
 
     async def flush(self) -> None:
@@ -73,8 +87,8 @@ class RecordSender(Protocol):
         """Counters since the start, and current gauges."""
         ...
 
-    def status(self) -> dict[str, object]:
-        """The cluster, the buffer and the last error, for a health check."""
+    def status(self, state: ProducerState) -> ProducerStatus:
+        """How the producer is, in a state of its lifecycle."""
         ...
 
     def look_at_deadlines(self) -> None:

@@ -54,6 +54,7 @@ from aioproducer.sending.epochs import Epochs
 from aioproducer.sending.failures import Failures
 from aioproducer.sending.finishing import Finished, Finisher
 from aioproducer.sending.flush import Flushes
+from aioproducer.sending.health import Health
 from aioproducer.sending.partition_queue import PartitionQueue
 from aioproducer.sending.partitioner import RoundRobinPartitioner
 from aioproducer.sending.producer_id import ProducerId
@@ -66,6 +67,7 @@ from aioproducer.sending.undelivered import UndeliveredRecords
 from aioproducer.sending.unneeded_responses import UnneededResponses
 from aioproducer.sending.withdrawals import Withdrawals
 from aioproducer.telemetry.metrics import METRICS
+from aioproducer.telemetry.status import ProducerState, ProducerStatus
 
 if TYPE_CHECKING:
     from aioproducer._native.queues import WaitingRecord
@@ -178,6 +180,16 @@ class Sender:
             results=self._results,
             finisher=self._finisher,
         )
+        self._health = Health(
+            config,
+            background.time,
+            cluster=self.cluster,
+            broker_queues=self.broker_queues,
+            topics=self.topics,
+            backpressure=self.backpressure,
+            producer_id=self._producer_id,
+            failures=self._failures,
+        )
         self._unneeded_responses = UnneededResponses(self.topics, self.cluster.refresh)
 
     # ---- lifecycle
@@ -185,6 +197,22 @@ class Sender:
     async def start(self, timeout: float) -> None:
         """Reach the cluster within `timeout` seconds."""
         await self.cluster.start(self.topics, timeout)
+        self._reached()
+
+    def start_in_background(self) -> None:
+        """Try to reach the cluster until it answers; meanwhile records wait for metadata."""
+        self.cluster.start_in_background(self.topics, self._reached)
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the cluster has been reached once."""
+        return self.cluster.is_reached
+
+    async def wait_until_reached(self, timeout: float) -> None:
+        """Wait `timeout` seconds at most until the cluster is reached."""
+        await self.cluster.wait_until_reached(timeout)
+
+    def _reached(self) -> None:
         if self._config.enable_idempotence:
             self._producer_id.need()
 
@@ -307,25 +335,9 @@ class Sender:
             )
         )
 
-    def status(self) -> dict[str, object]:
-        """The cluster, the producer id, the buffer and the last error, for a health check."""
-        cluster = self.cluster
-        last_error = cluster.last_metadata_error or cluster.brokers.any_connect_error()
-        id_and_epoch = self._producer_id.current
-        return {
-            "cluster_id": cluster.cluster_id,
-            "brokers": {
-                cluster.brokers.name(node_id): (
-                    "connected" if broker.is_connected else "not connected"
-                )
-                for node_id, broker in cluster.brokers.items()
-            },
-            "producer_id": None if id_and_epoch is None else id_and_epoch.producer_id,
-            "buffer_used_ratio": self.accumulator.buffer_used / self.accumulator.buffer_memory,
-            "requests_in_flight": self.broker_queues.requests_in_flight,
-            "waiting_callers": len(self.backpressure),
-            "last_error": None if last_error is None else str(last_error),
-        }
+    def status(self, state: ProducerState) -> ProducerStatus:
+        """How the producer is, in a state of its lifecycle."""
+        return self._health.status(state)
 
     def look_at_deadlines(self) -> None:
         """End everything that is due now."""
@@ -361,7 +373,7 @@ class Sender:
         if waited is None:
             # Not the option: a blocked loop makes it longer.
             waited = self.background.time() - batch.created_at
-        return delivery_timeout_error(
+        error = delivery_timeout_error(
             batch,
             waited=waited,
             bound=bound,
@@ -371,6 +383,10 @@ class Sender:
             producer_id_error=self._producer_id.last_error,
             throttled_for=self.cluster.throttled_for(leader),
         )
+        if error.last_connect_error is None:
+            # Else the rate is that of before the leader was lost.
+            error.suggest_retry_after(self.backpressure.seconds_to_empty())
+        return error
 
     # ---- news from native code (Decisions)
 

@@ -158,10 +158,10 @@ class MockProducer(Producer[K, V]):
 
     # ---- lifecycle
 
-    async def start(self, timeout: float | None = None) -> None:
+    async def start(self, timeout: float | None = None, *, wait: bool = True) -> None:
         """Start at once; from then on the producer belongs to this loop."""
         self._follows_loops = False
-        await super().start(timeout)
+        await super().start(timeout, wait=wait)
 
     async def close(self, timeout: float | None = None) -> UndeliveredRecords:
         """Close as `Producer.close` does; records that are held fail when `timeout` is over."""

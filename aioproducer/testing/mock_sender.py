@@ -32,6 +32,7 @@ from aioproducer.sending.partitioner import RoundRobinPartitioner
 from aioproducer.sending.topics import check_topic_name, routing_error
 from aioproducer.sending.undelivered import UndeliveredRecords
 from aioproducer.telemetry.metrics import metrics_of_nothing
+from aioproducer.telemetry.status import ProducerState, ProducerStatus, why_unhealthy
 from aioproducer.testing.mock_broker import Given, MockBroker, SentRecord
 from aioproducer.testing.mock_space import BROKER, MockSpace
 
@@ -107,6 +108,17 @@ class MockSender:
     async def start(self, timeout: float) -> None:
         """Start at once."""
 
+    def start_in_background(self) -> None:
+        """Nothing is to be reached."""
+
+    @property
+    def is_reached(self) -> bool:
+        """Nothing is to be reached."""
+        return True
+
+    async def wait_until_reached(self, timeout: float) -> None:
+        """Nothing is to be reached."""
+
     async def flush(self) -> None:
         """Wait until every record accepted so far is delivered or failed."""
         await self._flushes.wait_for([pending.batch for pending in self._pending])
@@ -153,17 +165,23 @@ class MockSender:
             "waiting_callers": len(self.space),
         }
 
-    def status(self) -> dict[str, object]:
+    def status(self, state: ProducerState) -> ProducerStatus:
         """What a producer whose only broker is well tells a health check."""
-        return {
-            "cluster_id": BROKER,
-            "brokers": {BROKER: "connected"},
-            "producer_id": 0 if self._config.enable_idempotence else None,
-            "buffer_used_ratio": self.accumulator.buffer_used / self.accumulator.buffer_memory,
-            "requests_in_flight": len(self._pending),
-            "waiting_callers": len(self.space),
-            "last_error": None,
-        }
+        reason = why_unhealthy(state)
+        return ProducerStatus(
+            healthy=not reason,
+            reason=reason,
+            state=state,
+            client_id=self._config.client_id,
+            cluster_id=BROKER,
+            brokers={BROKER: "connected"},
+            brokers_connected=1,
+            brokers_known=1,
+            producer_id=0 if self._config.enable_idempotence else None,
+            buffer_used_ratio=self.accumulator.buffer_used / self.accumulator.buffer_memory,
+            requests_in_flight=len(self._pending),
+            waiting_callers=len(self.space),
+        )
 
     def look_at_deadlines(self) -> None:
         """End the waits that are due now; records are sent in the turn of their call, in time."""

@@ -39,6 +39,9 @@ class _NoBrokers:
     def requests_in_flight(self) -> int:
         return len(self._pending)
 
+    def lately_delivered(self) -> tuple[int, float, float]:
+        return 0, 0.0, 0.0
+
     def end_all_lingering(self) -> None:
         """Nothing lingers."""
 

@@ -212,7 +212,7 @@ async def test_a_whole_cluster_that_goes_away_comes_back_without_a_new_producer(
         for node in (1, 2, 3):
             await asyncio.to_thread(kafka3.kill, node)
         held = producer.send_nowait(replicated, b"meanwhile", partition=0)
-        await until(lambda: "not connected" in str(producer.status()["brokers"]), within=5)
+        await until(lambda: "unreachable" in str(producer.status()["brokers"]), within=5)
         with pytest.raises(KafkaError, match="timeout of the call"):
             await producer.send_and_wait(replicated, b"late", partition=0, timeout=0.5)
         starts: list[asyncio.Future[None]] = []

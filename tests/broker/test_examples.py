@@ -31,7 +31,9 @@ def stored_where(kafka: Kafka, topic: str, place: Mapping[str, int]) -> StoredRe
 @asynccontextmanager
 async def fastapi_app(kafka: Kafka) -> AsyncGenerator[str]:
     async with serving(
-        "examples.fastapi_app:app", KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap_servers
+        "examples.fastapi_app:app",
+        KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap_servers,
+        DRAIN_SECONDS="0",
     ) as url:
         yield url
 

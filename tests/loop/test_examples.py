@@ -17,28 +17,40 @@ from examples.aiohttp_app import make_app
 from examples.card_payments import Audit, PaymentService, StoredRecord, audit
 from tests.support.programs import run, serving
 
+
+def environ(cluster: FakeCluster) -> dict[str, str]:
+    return {
+        "KAFKA_BOOTSTRAP_SERVERS": cluster.bootstrap_servers,
+        "KAFKA_BUFFER_MEMORY": "1000",
+        "DRAIN_SECONDS": "0",
+    }
+
+
 App: TypeAlias = Callable[[FakeCluster], AbstractAsyncContextManager[str]]
 
 
 @asynccontextmanager
 async def fastapi_app(cluster: FakeCluster) -> AsyncGenerator[str]:
-    servers = cluster.bootstrap_servers
-    async with serving(
-        "examples.fastapi_app:app", KAFKA_BOOTSTRAP_SERVERS=servers, KAFKA_BUFFER_MEMORY="1000"
-    ) as url:
+    async with serving("examples.fastapi_app:app", **environ(cluster)) as url:
+        yield url
+
+
+@asynccontextmanager
+async def litestar_app(cluster: FakeCluster) -> AsyncGenerator[str]:
+    async with serving("examples.litestar_app:app", **environ(cluster)) as url:
         yield url
 
 
 @asynccontextmanager
 async def aiohttp_app(cluster: FakeCluster) -> AsyncGenerator[str]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KAFKA_BOOTSTRAP_SERVERS", cluster.bootstrap_servers)
-        patch.setenv("KAFKA_BUFFER_MEMORY", "1000")
+        for name, value in environ(cluster).items():
+            patch.setenv(name, value)
         async with TestServer(make_app()) as server:
             yield str(server.make_url(""))
 
 
-@pytest.mark.parametrize("app", [fastapi_app, aiohttp_app])
+@pytest.mark.parametrize("app", [fastapi_app, aiohttp_app, litestar_app])
 async def test_a_payment_is_to_be_tried_again_only_where_it_cannot_be_stored_twice(
     app: App,
 ) -> None:
@@ -51,13 +63,13 @@ async def test_a_payment_is_to_be_tried_again_only_where_it_cannot_be_stored_twi
             in_doubt = await paying
             cluster.release()
         assert without_room.status_code == 503
-        assert without_room.headers["Retry-After"] == "1"
+        assert without_room.headers["Retry-After"] == "5"
         assert in_doubt.status_code == 504
         assert "Retry-After" not in in_doubt.headers
         assert [one.value for one in cluster.records("payments")] == [b"1" * 600]
 
 
-@pytest.mark.parametrize("app", [fastapi_app, aiohttp_app])
+@pytest.mark.parametrize("app", [fastapi_app, aiohttp_app, litestar_app])
 async def test_a_click_that_finds_no_buffer_space_is_answered_at_once(app: App) -> None:
     async with FakeCluster() as cluster:
         async with app(cluster) as url, httpx.AsyncClient(base_url=url) as client:
@@ -65,8 +77,21 @@ async def test_a_click_that_finds_no_buffer_space_is_answered_at_once(app: App) 
             answers = [await client.post("/clicks", content=b"x" * 600) for _ in range(2)]
             cluster.release()
         assert [answer.status_code for answer in answers] == [202, 503]
-        assert answers[1].headers["Retry-After"] == "1"
+        assert answers[1].headers["Retry-After"] == "5"
         assert len(cluster.records("clicks")) == 1
+
+
+@pytest.mark.parametrize("app", [fastapi_app, aiohttp_app, litestar_app])
+async def test_an_application_is_ready_while_its_brokers_answer(app: App) -> None:
+    async with (
+        FakeCluster() as cluster,
+        app(cluster) as url,
+        httpx.AsyncClient(base_url=url) as client,
+    ):
+        while (ready := await client.get("/ready")).status_code != 200:
+            assert ready.json() == {"status": "starting"}
+            await asyncio.sleep(0.01)
+        assert ready.json() == {"status": "ready"}
 
 
 async def test_card_payments_runs_without_a_real_kafka_and_says_so() -> None:

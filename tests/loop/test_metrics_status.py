@@ -71,7 +71,7 @@ async def test_status_names_a_broker_that_is_gone_and_why() -> None:
         cluster.cut(1)
         await failure(producer.send_nowait(TOPIC, b"42", partition=1))
         status = producer.status()
-        assert status["brokers"][f"1 at 127.0.0.1:{cluster.ports[1]}"] == "not connected"
+        assert status["brokers"][f"1 at 127.0.0.1:{cluster.ports[1]}"] == "unreachable"
         assert "connection refused" in status["last_error"]
 
 
@@ -91,7 +91,7 @@ async def test_metrics_and_status_work_in_every_state() -> None:
         starting = asyncio.create_task(producer.start())
         await cluster.received("api_versions")
         assert list(producer.metrics()) == names
-        assert producer.status()["state"] == "created"
+        assert producer.status()["state"] == "starting"
         cluster.release()
         await starting
         await producer.send_and_wait(TOPIC, b"42")

@@ -13,14 +13,12 @@ import os
 import re
 import sys
 import textwrap
-from contextlib import asynccontextmanager
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 from unittest.mock import Mock
 
-import httpx
 import pytest
 from fastapi import FastAPI, Request
 
@@ -30,6 +28,7 @@ from aioproducer.config import SaslMechanism
 from aioproducer.network.connecting import connection_options
 from aioproducer.testing import FakeCluster
 from tests.support.certificates import Authority
+from tests.support.web import client_of
 from tools.options_table import PAGE, with_table
 
 ROOT = PAGE.parent.parent
@@ -77,21 +76,15 @@ async def test_the_route_of_a_service_stores_what_is_posted(
     async with FakeCluster(topics={"payments": 1}) as cluster:
         monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", cluster.bootstrap_servers)
         names: dict[str, Any] = {
-            "asynccontextmanager": asynccontextmanager,
             "FastAPI": FastAPI,
-            "Producer": Producer,
+            "KafkaError": KafkaError,
+            "ProducerConfig": ProducerConfig,
             "Request": Request,
         }
-        exec(compile(ROUTE, "README.md", "exec"), names)
-        app = names["app"]
-        async with app.router.lifespan_context(app) as state:
-
-            async def with_state(scope: Any, receive: Any, send: Any) -> None:
-                await app({**scope, "state": dict(state)}, receive, send)
-
-            transport = httpx.ASGITransport(with_state)
-            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-                answer = await client.post("/payments/card-1", content=b"12.50")
+        exec(compile(ROUTE, "README.md", "exec", dont_inherit=True), names)
+        async with client_of(names["app"]) as client:
+            answer = await client.post("/payments/card-1", content=b"12.50")
+            assert (await client.get("/ready")).json() == {"status": "ready"}
         assert answer.json() == {"partition": 0, "offset": 0}
         assert [record.key for record in cluster.records("payments")] == [b"card-1"]
 

@@ -102,7 +102,7 @@ async def test_a_login_where_none_is_taken_is_said() -> None:
 async def test_no_login_where_one_is_asked_for_ends_the_start_within_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("aioproducer.network.cluster._MISMATCHED_FOR", 0.1)
+    monkeypatch.setattr("aioproducer.network.starting._MISMATCHED_FOR", 0.1)
     async with FakeCluster(sasl=sasl()) as cluster:
         with pytest.raises(ListenerMismatchError, match="is SASL missing"):
             await producer_of(cluster).start()
@@ -111,7 +111,7 @@ async def test_no_login_where_one_is_asked_for_ends_the_start_within_seconds(
 async def test_a_broker_that_hangs_up_in_the_exchange_is_given_some_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("aioproducer.network.cluster._MISMATCHED_FOR", 0.1)
+    monkeypatch.setattr("aioproducer.network.starting._MISMATCHED_FOR", 0.1)
     async with FakeCluster(sasl=sasl()) as cluster:
         cluster.cut_next("sasl_authenticate", count=1)
         async with producer_of(cluster, **login()) as producer:
@@ -150,7 +150,7 @@ async def test_challenges_without_end_are_given_up(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("size", [300 * 1024, 600 * 1024])
 async def test_a_huge_challenge_is_refused(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aioproducer.network.cluster._MISMATCHED_FOR", 0.1)
+    monkeypatch.setattr("aioproducer.network.starting._MISMATCHED_FOR", 0.1)
     async with FakeCluster(sasl=sasl()) as cluster:
 
         def swell(answer: Any) -> None:

@@ -232,7 +232,7 @@ async def test_metrics_and_status_are_those_of_a_producer() -> None:
             mock.fail_next(MessageTooLargeError)
             await mock.send_many("t", [b"2"], return_exceptions=True)
             assert list(mock.metrics()) == list(producer.metrics())
-            assert list(mock.status()) == list(producer.status())
+            assert mock.status().healthy == producer.status().healthy
             found = mock.metrics()
     assert found["record_accepted_total"] == 2
     assert found["record_delivered_total"] == 1

@@ -121,3 +121,14 @@ def test_every_name_of_the_package_is_there_and_listed() -> None:
 
 def test_every_class_says_that_it_is_of_the_package() -> None:
     assert {cls.__module__ for cls in all_classes()} == {"aioproducer.errors"}
+
+
+def test_retry_after_is_whole_seconds_within_bounds() -> None:
+    error = errors.KafkaTimeoutError("late")
+    assert error.retry_after == 5
+    for given, told in [(0.0, 1), (1.2, 2), (1e9, 30), (None, 30)]:
+        error.suggest_retry_after(given)
+        assert error.retry_after == told
+    assert pickle.loads(pickle.dumps(error)).retry_after == 30
+    error.possibly_persisted = True
+    assert error.retry_after is None

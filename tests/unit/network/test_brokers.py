@@ -40,6 +40,7 @@ class Wire:
         self.on_drained: Callable[[], None] | None = None
         self.on_unneeded_response: Callable[[Any], None] | None = None
         self.reason: KafkaError | None = None
+        self.unanswered_since: float | None = None
 
     def abort(self, reason: KafkaError) -> None:
         if self.is_open:

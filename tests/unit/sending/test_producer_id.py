@@ -158,11 +158,24 @@ async def test_refusals_in_a_row_are_logged_once(
     assert message.startswith("No producer id yet, and records wait for one: ")
 
 
-async def test_a_denial_is_reported_and_ends_the_asking(harness: Owner) -> None:
+async def test_a_denial_is_reported_and_ends_the_asking_for_ten_seconds(harness: Owner) -> None:
     harness.producer_id.need()
     await harness.answer(ClusterAuthorizationFailedError("no"))
-    await asyncio.sleep(100)
+    await asyncio.sleep(9)
     assert harness.heard == ["ClusterAuthorizationFailedError"]
+    assert len(harness.cluster.questions) == 1
+    # Without a record that needs it: a readiness probe may keep all of them away.
+    await harness.answer(ME)
+    assert harness.heard == ["ClusterAuthorizationFailedError", ME]
+    assert not harness.producer_id.is_refused
+    assert harness.producer_id.needed_since is None
+
+
+async def test_after_the_close_a_denied_id_is_not_asked_for_again(harness: Owner) -> None:
+    harness.producer_id.need()
+    await harness.answer(ClusterAuthorizationFailedError("no"))
+    await harness.producer_id.close()
+    await asyncio.sleep(100)
     assert len(harness.cluster.questions) == 1
 
 
