@@ -122,9 +122,13 @@ class DeliveryFuture(HandedOver, concurrent.futures.Future[RecordMetadata]):
             KafkaError: It was not stored, or it is not known whether it was.
         """
         error = self.exception(timeout)
-        if error is not None:
+        if error is None:
+            return self._metadata()
+        try:
             raise error
-        return self._metadata()
+        finally:
+            # Its traceback holds this frame: without this they would keep each other.
+            error = None
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the outcome; return the record's error, None if it is stored.

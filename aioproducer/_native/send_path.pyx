@@ -427,15 +427,15 @@ cdef class SendPath:
                 topic, value, key, partition, headers, timestamp_ms = self._unpack(
                     topic, value, key, partition, headers, timestamp_ms
                 )
-            if isinstance(topic, TypedTopicType):
-                of_topic = topic._serializers
+            of_topic = serializers_of(topic)
+            if of_topic is None:
+                topic = self._plain_topic(topic)
+            else:
                 topic = of_topic.name
                 if of_topic.key is not None:
                     serialize_key = of_topic.key
                 if of_topic.value is not None:
                     serialize_value = of_topic.value
-            elif type(topic) is not str:
-                topic = self._plain_topic(topic)
         if self.accumulator is None or PyThread_get_thread_ident() != self.thread_id:
             self._refuse_call()
         # Another loop runs in another context. So the running loop is checked once per context:
@@ -449,16 +449,8 @@ cdef class SendPath:
             on_delivery = self._with_context(on_delivery)
         if headers is not None:
             headers = self._check_headers(topic, headers)
-        if serialize_value is None:
-            if type(value) is not bytes and value is not None:
-                value = self._to_bytes(topic, "value", value, None)
-        elif value is not None:
-            value = self._serialize(topic, "value", value, headers, serialize_value)
-        if serialize_key is None:
-            if type(key) is not bytes and key is not None:
-                key = self._to_bytes(topic, "key", key, None)
-        elif key is not None:
-            key = self._serialize(topic, "key", key, headers, serialize_key)
+        value = bytes_of(self, topic, "value", value, headers, serialize_value)
+        key = bytes_of(self, topic, "key", key, headers, serialize_key)
         if partition is not None and not is_whole(partition, MAX_PARTITION):
             self._refuse_partition(topic, partition)
         if timestamp_ms is not None:
@@ -566,10 +558,28 @@ cdef class SendPath:
         )
 
     cdef str _plain_topic(self, topic):
-        """The text of a topic of a subclass of str, such as a StrEnum's."""
+        """The text of a topic, also of a subclass of str, such as a StrEnum's."""
+        if type(topic) is str:
+            return topic
         if isinstance(topic, str):
             return str.__str__(topic)
         self._refuse_topic(topic)
+
+
+cdef TopicSerializers serializers_of(object topic):
+    """The serializers of a `Topic`; None of a name."""
+    return topic._serializers if isinstance(topic, TypedTopicType) else None
+
+
+cdef inline object bytes_of(
+    SendPath path, topic, str field, value, headers, SerializerCall serialize
+):
+    """A key or value as it is to be stored; None for none."""
+    if serialize is None:
+        if type(value) is bytes or value is None:
+            return value
+        return path._to_bytes(topic, field, value, None)
+    return None if value is None else path._serialize(topic, field, value, headers, serialize)
 
 
 include "threads.pxi"

@@ -203,33 +203,26 @@ cdef class ThreadPath:
         cdef SerializerCall serialize_key = path.serialize_key
         cdef SerializerCall serialize_value = path.serialize_value
         cdef TopicSerializers of_topic
-        if type(topic) is ProducerRecordType:
-            topic, value, key, partition, headers, timestamp_ms = path._unpack(
-                topic, value, key, partition, headers, timestamp_ms
-            )
-        if isinstance(topic, TypedTopicType):
-            of_topic = topic._serializers
-            topic = of_topic.name
-            if of_topic.key is not None:
-                serialize_key = of_topic.key
-            if of_topic.value is not None:
-                serialize_value = of_topic.value
-        elif type(topic) is not str:
-            topic = path._plain_topic(topic)
+        if type(topic) is not str:
+            if type(topic) is ProducerRecordType:
+                topic, value, key, partition, headers, timestamp_ms = path._unpack(
+                    topic, value, key, partition, headers, timestamp_ms
+                )
+            of_topic = serializers_of(topic)
+            if of_topic is None:
+                topic = path._plain_topic(topic)
+            else:
+                topic = of_topic.name
+                if of_topic.key is not None:
+                    serialize_key = of_topic.key
+                if of_topic.value is not None:
+                    serialize_value = of_topic.value
         if path.accumulator is None or PyThread_get_thread_ident() == path.thread_id:
             self._refuse_send()
         if headers is not None:
             headers = path._check_headers(topic, headers)
-        if serialize_value is None:
-            if type(value) is not bytes and value is not None:
-                value = path._to_bytes(topic, "value", value, None)
-        elif value is not None:
-            value = path._serialize(topic, "value", value, headers, serialize_value)
-        if serialize_key is None:
-            if type(key) is not bytes and key is not None:
-                key = path._to_bytes(topic, "key", key, None)
-        elif key is not None:
-            key = path._serialize(topic, "key", key, headers, serialize_key)
+        value = bytes_of(path, topic, "value", value, headers, serialize_value)
+        key = bytes_of(path, topic, "key", key, headers, serialize_key)
         if partition is not None and not is_whole(partition, MAX_PARTITION):
             path._refuse_partition(topic, partition)
         if timestamp_ms is not None:
@@ -349,10 +342,12 @@ cdef class ThreadPath:
                 future.topic, future.key, future.value, future.partition, future.headers,
                 future.timestamp_ms, None,
             )
+        except (KeyboardInterrupt, SystemExit) as interrupt:
+            # From a partitioner: it ends the loop's program, and is no outcome for a thread.
+            self._reject(future, KafkaError(f"The partitioner raised {type(interrupt).__name__}"))
+            raise
         except BaseException as error:
             self._reject(future, error)
-            if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                raise
             return 0
         if delivery is not None:
             if future.span:

@@ -168,6 +168,7 @@ class MockSender:
     def status(self, state: ProducerState) -> ProducerStatus:
         """What a producer whose only broker is well tells a health check."""
         reason = why_unhealthy(state)
+        oldest = self._pending[0].batch.created_at if self._pending else None
         return ProducerStatus(
             healthy=not reason,
             reason=reason,
@@ -178,6 +179,7 @@ class MockSender:
             brokers_connected=1,
             brokers_known=1,
             producer_id=0 if self._config.enable_idempotence else None,
+            oldest_record_age=None if oldest is None else self.background.time() - oldest,
             buffer_used_ratio=self.accumulator.buffer_used / self.accumulator.buffer_memory,
             requests_in_flight=len(self._pending),
             waiting_callers=len(self.space),

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -417,6 +417,47 @@ async def test_a_partitioner_that_raises_fails_the_future() -> None:
         assert isinstance(error.__cause__, LookupError)
 
 
+def test_a_partitioner_that_exits_fails_its_own_record_and_the_loop_takes_the_others() -> None:
+    def exit_at_once(
+        _topic: str, key: bytes | None, partitions: Sequence[int], _: Sequence[int]
+    ) -> int:
+        if key == b"exit":
+            raise SystemExit
+        return partitions[0]
+
+    async def begin() -> tuple[AnyProducer, FakeCluster]:
+        cluster = await stack.enter_async_context(FakeCluster(topics={TOPIC: 1}))
+        options = fast(partitioner=exit_at_once)
+        producer = await stack.enter_async_context(producing(cluster, options))
+        await prove(producer)
+        return producer, cluster
+
+    async def hand_over() -> None:
+        futures.extend(
+            while_the_loop_is_held(
+                lambda: [
+                    *send_all(producer, [b"42"], key=b"exit"),
+                    *send_all(producer, [b"43"], key=b"other"),
+                ]
+            )
+        )
+        await asyncio.sleep(5)
+
+    async def end() -> None:
+        assert await in_thread(futures[1].exception, 5) is None
+        await stack.aclose()
+
+    futures: list[Metadata] = []
+    stack = contextlib.AsyncExitStack()
+    with asyncio.Runner() as runner:
+        producer, cluster = runner.run(begin())
+        with pytest.raises(SystemExit):
+            runner.run(hand_over())
+        runner.run(end())
+    assert "The partitioner raised SystemExit" in str(futures[0].exception())
+    assert values(cluster) == [b"first", b"43"]
+
+
 # ---- buffer space
 
 
@@ -747,8 +788,7 @@ async def test_a_deadline_that_is_none_is_refused(deadline: Any) -> None:
 
 
 async def test_a_typed_topic_brings_its_serializers_along() -> None:
-    orders = Topic("payments", key=str, value=dict)
-    wrong: Any = b"bytes"
+    orders = Topic("payments", key=str, value=dict[str, int])
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         future = await in_thread(
             producer.from_thread.send, orders, {"books": 2}, key="c-1", headers={"h": b"x"}
@@ -756,5 +796,6 @@ async def test_a_typed_topic_brings_its_serializers_along() -> None:
         await asyncio.wrap_future(future)
         (record,) = cluster.records(TOPIC)
         assert (record.key, record.value) == (b"c-1", b'{"books":2}')
+        wrong: Any = b"bytes"
         with pytest.raises(SerializationError, match="dict"):
-            await in_thread(lambda: producer.from_thread.send(orders, wrong))
+            await in_thread(producer.from_thread.send, orders, wrong)

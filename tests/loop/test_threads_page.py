@@ -109,4 +109,5 @@ async def test_an_executor_of_a_program_with_a_loop_sends(
     async with Producer[bytes, bytes](bootstrap_servers=cluster.bootstrap_servers) as producer:
         names = execute(EXECUTOR, cluster, {"producer": producer})
         assert await asyncio.wait_for(names["load"](str(lines)), 10) == 3
-    assert values(cluster, "lines") == [b"one", b"two", b"three"]
+    stored = await asyncio.to_thread(values, cluster, "lines")
+    assert stored == [b"one", b"two", b"three"]

@@ -63,9 +63,21 @@ async def send_many_records(producer: AnyProducer) -> None:
     await producer.send_many(ORDERS, [ProducerRecord(ORDERS, ORDER, key="c-1")])
 
 
+async def send_from_a_thread(producer: AnyProducer) -> None:
+    send_there = producer.from_thread.send
+    await asyncio.wrap_future(await asyncio.to_thread(send_there, ORDERS, ORDER, key="c-1"))
+
+
+async def send_a_record_from_a_thread(producer: AnyProducer) -> None:
+    record = ProducerRecord(ORDERS, ORDER, "c-1")
+    await asyncio.wrap_future(await asyncio.to_thread(producer.from_thread.send, record))
+
+
 @pytest.mark.parametrize(
     "way",
     [
+        send_from_a_thread,
+        send_a_record_from_a_thread,
         send,
         send_nowait,
         send_and_wait,

@@ -233,9 +233,15 @@ async def test_metrics_and_status_are_those_of_a_producer() -> None:
             await mock.send_many("t", [b"2"], return_exceptions=True)
             assert list(mock.metrics()) == list(producer.metrics())
             assert mock.status().healthy == producer.status().healthy
+            assert mock.status().oldest_record_age is None
+            mock.hold()
+            held = await mock.send("t", b"3")
+            assert mock.status().oldest_record_age is not None
+            mock.release()
+            await held
             found = mock.metrics()
-    assert found["record_accepted_total"] == 2
-    assert found["record_delivered_total"] == 1
+    assert found["record_accepted_total"] == 3
+    assert found["record_delivered_total"] == 2
     assert found["record_error_total"] == 1
     assert found["buffer_available_bytes"] == found["buffer_total_bytes"]
 

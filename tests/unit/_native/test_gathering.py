@@ -301,9 +301,9 @@ async def test_asyncio_gathers_it_with_others() -> None:
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has no eager tasks")
 async def test_an_eager_task_waits_too() -> None:
     loop = asyncio.get_running_loop()
-    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]  # pyright: ignore
+    eager: dict[str, Any] = {"eager_start": True}
     ((deliveries, batch),) = batches(2)
-    task = loop.create_task(gather(deliveries))
+    task: asyncio.Task[list[RecordMetadata]] = asyncio.Task(gather(deliveries), loop=loop, **eager)
     assert batch.waiter_count == 1
     from_the_loop(lambda: end(batch, 1))
     assert offsets(await task) == [1, 2]

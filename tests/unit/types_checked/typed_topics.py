@@ -119,6 +119,7 @@ async def what_is_sent(producer: Producer[Any, Any], order: Order) -> None:
     await producer.send(Topic("keys", key=str), b"anything", key="c-1")
     await producer.send(Topic("both", value=Order | Refund), Refund(1))
     await producer.partitions_for(orders)
+    producer.from_thread.send(orders, order, key="c-1").result(timeout=2)
 
 
 async def what_is_refused(producer: Producer[Any, Any], order: Order) -> None:
@@ -132,6 +133,7 @@ async def what_is_refused(producer: Producer[Any, Any], order: Order) -> None:
     await producer.send_and_wait(orders, order, key=uuid.uuid4())  # type: ignore[misc]
     await producer.send_many(orders, [b"order"])  # type: ignore[misc]
     await producer.send_many(orders, [order, 5], return_exceptions=True)  # type: ignore[misc]
+    producer.from_thread.send(orders, b"order")  # type: ignore[misc]
     ProducerRecord(orders, b"order")  # type: ignore[misc]
     ProducerRecord(orders, order, key=1)  # type: ignore[misc]
     await producer.send(Topic("both", value=Order | Refund), Click("/"))  # type: ignore[misc]
