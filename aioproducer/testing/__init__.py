@@ -13,7 +13,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aioproducer.testing.apis.add_offsets_to_txn import AddOffsetsToTxnResponse
+    from aioproducer.testing.apis.add_partitions_to_txn import (
+        AddedPartition,
+        AddPartitionsToTxnResponse,
+    )
     from aioproducer.testing.apis.api_versions import ApiVersionsResponse
+    from aioproducer.testing.apis.end_txn import EndTxnResponse
+    from aioproducer.testing.apis.find_coordinator import Coordinator, FindCoordinatorResponse
     from aioproducer.testing.apis.init_producer_id import InitProducerIdResponse
     from aioproducer.testing.apis.metadata import (
         MetadataResponse,
@@ -23,6 +30,10 @@ if TYPE_CHECKING:
     from aioproducer.testing.apis.produce import ProducedPartition, ProduceResponse
     from aioproducer.testing.apis.sasl_authenticate import SaslAuthenticateResponse
     from aioproducer.testing.apis.sasl_handshake import SaslHandshakeResponse
+    from aioproducer.testing.apis.txn_offset_commit import (
+        CommittedPartition,
+        TxnOffsetCommitResponse,
+    )
     from aioproducer.testing.batch import FakeRecord
     from aioproducer.testing.cluster import FakeCluster
     from aioproducer.testing.controls import FakeClusterOptions
@@ -40,17 +51,24 @@ if TYPE_CHECKING:
     from aioproducer.testing.mock_broker import SentRecord
     from aioproducer.testing.observed import ApiName, FakeRequest, SentBatch
     from aioproducer.testing.sasl import FakeSasl
+    from aioproducer.testing.transaction_values import FakeTransaction
 
 __all__ = [
     "EVENT_HUBS",
     "KROXYLICIOUS",
     "LIBRDKAFKA_MOCK",
     "TANSU",
+    "AddOffsetsToTxnResponse",
+    "AddPartitionsToTxnResponse",
+    "AddedPartition",
     "ApiName",
     "ApiVersionsResponse",
+    "CommittedPartition",
+    "Coordinator",
     "Cut",
     "Delay",
     "Edit",
+    "EndTxnResponse",
     "ErrorCode",
     "Fail",
     "FakeCluster",
@@ -60,6 +78,8 @@ __all__ = [
     "FakeRequest",
     "FakeResponse",
     "FakeSasl",
+    "FakeTransaction",
+    "FindCoordinatorResponse",
     "Habits",
     "Hang",
     "InitProducerIdResponse",
@@ -74,6 +94,7 @@ __all__ = [
     "SentBatch",
     "SentRecord",
     "TopicMetadata",
+    "TxnOffsetCommitResponse",
 ]
 
 _MODULES = {
@@ -83,6 +104,21 @@ _MODULES = {
     "apis.produce": ("ProduceResponse", "ProducedPartition"),
     "apis.sasl_authenticate": ("SaslAuthenticateResponse",),
     "apis.sasl_handshake": ("SaslHandshakeResponse",),
+    "apis.add_offsets_to_txn": ("AddOffsetsToTxnResponse",),
+    "apis.add_partitions_to_txn": (
+        "AddPartitionsToTxnResponse",
+        "AddedPartition",
+    ),
+    "apis.end_txn": ("EndTxnResponse",),
+    "apis.find_coordinator": (
+        "Coordinator",
+        "FindCoordinatorResponse",
+    ),
+    "apis.txn_offset_commit": (
+        "CommittedPartition",
+        "TxnOffsetCommitResponse",
+    ),
+    "transaction_values": ("FakeTransaction",),
     "batch": ("FakeRecord",),
     "cluster": ("FakeCluster",),
     "controls": ("FakeClusterOptions",),

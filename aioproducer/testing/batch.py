@@ -27,6 +27,8 @@ __all__ = [
     "FakeRecord",
     "TimestampType",
     "checksum",
+    "is_commit",
+    "marker_batch",
     "records_of",
 ]
 
@@ -40,6 +42,10 @@ _CRC_FROM: Final = 21
 HEADER_SIZE: Final = _HEADER.size
 MAX_SEQUENCE: Final = 2**31 - 1
 _COMPRESSIONS: Final[tuple[Compression, ...]] = ("none", "gzip", "snappy", "lz4", "zstd")
+_MARKER: Final = struct.Struct(">BbbbBhhBhiB")
+"""The one record of a control batch: its length, attributes, deltas of timestamp and offset; the
+key with a version and what the marker says; the value with a version and the coordinator's epoch;
+no header. The lengths and deltas are varints of a byte."""
 _LOG_APPEND_TIME: Final = 0x08
 _TRANSACTIONAL: Final = 0x10
 _CONTROL: Final = 0x20
@@ -167,6 +173,34 @@ class BatchHeader(NamedTuple):
 def checksum(raw: memoryview) -> int:
     """Return the CRC-32C that the header of this batch should hold."""
     return crc32c(raw[_CRC_FROM:])
+
+
+def marker_batch(
+    base_offset: int,
+    *,
+    leader_epoch: int,
+    producer_id: int,
+    producer_epoch: int,
+    commit: bool,
+    timestamp_ms: int,
+) -> bytes:
+    """Return the control batch that ends a transaction, as a broker stores it."""
+    record = _MARKER.pack(
+        _MARKER.size - 1 << 1, 0, 0, 0, 4 << 1, 0, 1 if commit else 0, 6 << 1, 0, 0, 0
+    )
+    length = HEADER_SIZE - 12 + len(record)
+    fields = (
+        base_offset, length, leader_epoch, 2, 0, _TRANSACTIONAL | _CONTROL, 0, timestamp_ms,
+        timestamp_ms, producer_id, producer_epoch, -1, 1,
+    )  # fmt: skip
+    header = BatchHeader._make(fields)
+    header = header._replace(crc=crc32c(record, crc32c(_HEADER.pack(*header)[_CRC_FROM:])))
+    return _HEADER.pack(*header) + record
+
+
+def is_commit(body: memoryview) -> bool:
+    """Return whether the records of a control batch say that a transaction was committed."""
+    return bool(_MARKER.unpack_from(body)[6])
 
 
 def records_of(

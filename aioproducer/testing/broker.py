@@ -30,6 +30,7 @@ from aioproducer.testing.apis.base import (
     CloseConnectionError,
     Later,
     ResetError,
+    Response,
     Turn,
 )
 from aioproducer.testing.error_codes import ErrorCode
@@ -76,6 +77,8 @@ class _Pending:
     idempotent: bool
     treatment: Treatment = field(default_factory=Treatment)
     waited: bool = False
+    response: Response | None = None
+    """What is sent, if it is that of the API."""
 
 
 class _Unreadable(Exception):
@@ -281,6 +284,11 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Drop what has not been taken yet."""
         self._transport = None
+        transactions = self._shared.watch.transactions
+        for pending in (*self._pending, *((self._taken,) if self._busy else ())):
+            if isinstance(pending, _Pending):
+                transactions.over(pending.request)
+        transactions.closed(self._number)
         self._pending.clear()
         self._buffer.clear()
         self._broker.left(self)
@@ -360,13 +368,20 @@ class Connection(asyncio.Protocol):
             received_at=self._broker.loop.time(),
             size=size,
             topics=call.topics(state),
+            partitions=call.partitions(state),
             batches=batches,
             acks=call.acks,
+            transactional_id=call.transactional_id,
+            producer_id=call.pid.producer_id,
+            producer_epoch=call.pid.epoch,
+            group=call.group,
+            commit=call.commit,
         )
         self._watch_exchange(api, header)
         idempotent = any(batch.producer_id >= 0 for batch in batches)
+        where = self._where((api.name, header.version, header.correlation_id))
+        self._shared.watch.transactions.arrived(where, request)
         if api.name == "produce":
-            where = self._where((api.name, header.version, header.correlation_id))
             self._shared.watch.produce(where, request, call.records())
             self._idempotent_in_flight += idempotent
             if idempotent and self._idempotent_in_flight > MAX_IDEMPOTENT_IN_FLIGHT:
@@ -464,6 +479,8 @@ class Connection(asyncio.Protocol):
             return
         for edit in treatment.edits:
             edit.edit(response)
+        if not treatment.mutations:
+            pending.response = response
         version = pending.call.response_version(pending.header.version)
         writer = Writer(flexible=pending.api.flexible(version))
         response.encode(writer, version)
@@ -526,6 +543,7 @@ class Connection(asyncio.Protocol):
             return
         if frame:
             self._transport.write(frame)
+        self._shared.watch.transactions.answered(pending.request, pending.response)
         self._idempotent_in_flight -= pending.idempotent
         self._busy = False
         self._advance()

@@ -83,7 +83,8 @@ class FakeCluster(ClusterControls):
 
         Connections stay, and a producer may go on: as after `forget_producers`, each partition
         takes whatever sequence comes next. But what it has in flight may be stored a second time,
-        or after this call: let it `flush` first.
+        or after this call: let it `flush` first, and end its transaction. One that is open stays
+        open, and its end takes an offset.
         """
         await self._clear()
 

@@ -11,6 +11,7 @@ Invariants
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import uuid
 from collections.abc import Mapping, Sequence
@@ -22,10 +23,9 @@ from aioproducer.testing.arrivals import Arrivals
 from aioproducer.testing.batch import FakeRecord, TimestampType
 from aioproducer.testing.broker import Broker, Shared
 from aioproducer.testing.habits import KAFKA, Habits
-from aioproducer.testing.log import LogLimits
+from aioproducer.testing.log import Isolation, LogLimits
 from aioproducer.testing.loop_bound import on_loop
 from aioproducer.testing.observed import ApiName, FakeRequest
-from aioproducer.testing.orders import FaultOrders
 from aioproducer.testing.sasl import FakeSasl
 from aioproducer.testing.state import (
     Address,
@@ -33,6 +33,8 @@ from aioproducer.testing.state import (
     PartitionState,
     TopicState,
 )
+from aioproducer.testing.transaction_controls import TransactionControls
+from aioproducer.testing.transactions import Schedule
 from aioproducer.testing.violations import Watch
 from aioproducer.testing.wire import WireError
 
@@ -56,7 +58,8 @@ class FakeClusterOptions(TypedDict, total=False):
             `KROXYLICIOUS`, `LIBRDKAFKA_MOCK`, `TANSU`, or some `Habits` of your own.
         message_max_bytes: The largest record batch that is stored; Kafka's limit by default.
         throttle_ms: The throttle time in all responses.
-        features: Finalized features and their levels, as ApiVersions has them.
+        features: Finalized features and their levels, as ApiVersions has them;
+            `{"transaction.version": 2}` by default; `{}` for brokers without transactions v2.
         request_history: How many requests `requests` remembers; 100,000 by default.
         ssl_context: A server's TLS settings; the brokers then speak TLS only.
         sasl: Who may log in; every connection then has to.
@@ -77,7 +80,7 @@ class FakeClusterOptions(TypedDict, total=False):
     sasl: FakeSasl | None
 
 
-class ClusterControls(FaultOrders):
+class ClusterControls(TransactionControls):
     """The observing and ordering half of a fake cluster.
 
     Args:
@@ -137,6 +140,7 @@ class ClusterControls(FaultOrders):
                 self._state.alive.add(node_id)
             for name, partitions in self._initial_topics.items():
                 self.create_topic(name, partitions)
+            self._state.transactions.schedule = _scheduler(asyncio.get_running_loop())
         except BaseException:
             await self._close()
             raise
@@ -144,6 +148,7 @@ class ClusterControls(FaultOrders):
     async def _close(self) -> None:
         for broker in self._brokers.values():
             await broker.aclose()
+        self._state.transactions.stop_timers()
         self._state.alive.clear()
         self._arrivals.close()
 
@@ -153,8 +158,11 @@ class ClusterControls(FaultOrders):
         for broker in self._brokers.values():
             broker.recover()
             broker.release()
+        self._state.transactions.holds_markers = False
+        self._state.transactions.write_markers()
         for partition in self._state.partitions():
             partition.log.clear()
+        self._state.groups.clear()
         self._arrivals.clear()
         self._state.violations.clear()
         self._state.throttle_ms = self._throttle_ms
@@ -206,12 +214,21 @@ class ClusterControls(FaultOrders):
         self._state.throttle_ms = value
 
     @on_loop
-    def records(self, topic: str, partition: int | None = None) -> list[FakeRecord]:
+    def records(
+        self,
+        topic: str,
+        partition: int | None = None,
+        *,
+        isolation: Isolation = "read_uncommitted",
+    ) -> list[FakeRecord]:
         """Return what is stored, partition by partition in the order of offsets.
 
         Args:
             topic: The topic; one that does not exist has no records.
             partition: The only partition to look at; None for all.
+            isolation: What of transactions is seen, as a consumer's `isolation.level`; with
+                "read_committed" neither aborted records nor those from the first open
+                transaction on.
 
         Raises:
             WireError: A stored batch cannot be read; `violations` says so too.
@@ -220,12 +237,17 @@ class ClusterControls(FaultOrders):
         if found is None:
             return []
         partitions = found.partitions if partition is None else [self._find(topic, partition)]
-        return [record for each in partitions for record in each.log.records()]
+        return [record for each in partitions for record in each.log.records(isolation)]
 
     @on_loop
     def next_offset(self, topic: str, partition: int) -> int:
         """Return the offset that the next record of a partition will get."""
         return self._find(topic, partition).log.next_offset
+
+    @on_loop
+    def last_stable_offset(self, topic: str, partition: int) -> int:
+        """Return where readers of committed records end: at the first open transaction."""
+        return self._find(topic, partition).log.last_stable_offset
 
     # Topics and leaders.
 
@@ -301,6 +323,7 @@ class ClusterControls(FaultOrders):
         found = self._find(topic, partition)
         found.leader = node_id
         found.leader_epoch += 1
+        self._state.transactions.write_markers()
 
     @on_loop
     def truncate(self, topic: str, partition: int, next_offset: int) -> None:
@@ -421,7 +444,10 @@ class ClusterControls(FaultOrders):
         Among them: more than five requests of an idempotent producer in flight on a connection,
         a partition twice in a request, a wrong CRC, a sequence used again for other records, an
         epoch that goes back, requests that cannot be read or were not offered, and batches whose
-        records do not match their header.
+        records do not match their header. Of a transactional producer also a partition or group
+        that was not added to the transaction (v1), a commit before the response to a record, a
+        gap in the sequences of an epoch, an epoch used after the next one was returned to it, and
+        transactions v2 where the brokers have not finalized them.
         """
         found = list(self._state.violations)
         for topic in self._state.topics.values():
@@ -464,6 +490,10 @@ class ClusterControls(FaultOrders):
         if found is None:
             raise LookupError(f"the topic {topic!r} has no partition {partition}")
         return found
+
+
+def _scheduler(loop: asyncio.AbstractEventLoop) -> Schedule:
+    return lambda seconds, callback: loop.call_later(seconds, callback).cancel
 
 
 def _check_records(partition: PartitionState) -> None:

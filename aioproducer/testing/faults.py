@@ -36,7 +36,7 @@ class Fail:
 
     code: int
     stored: bool = False
-    """Whether the records are stored first (Produce)."""
+    """Whether the request is carried out first (Produce, and what changes a transaction)."""
     message: str | None = None
     topic: str | None = None
     partition: int | None = None

@@ -63,7 +63,17 @@ KROXYLICIOUS: Final = Habits(max_versions={"api_versions": 3}, refusal="in_versi
 """Kroxylicious 0.9, a proxy."""
 
 LIBRDKAFKA_MOCK: Final = Habits(
-    max_versions={"api_versions": 2, "find_coordinator": 3, "init_producer_id": 4, "produce": 10},
+    max_versions={
+        "add_offsets_to_txn": 1,
+        "add_partitions_to_txn": 1,
+        "api_versions": 2,
+        "end_txn": 1,
+        "find_coordinator": 3,
+        "init_producer_id": 4,
+        "offset_fetch": 6,
+        "produce": 10,
+        "txn_offset_commit": 3,
+    },
     refusal="in_form_of_librdkafka",
 )
 """The mock cluster in librdkafka 2.16."""

@@ -12,63 +12,42 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from aioproducer.testing.batch import (
     HEADER_SIZE,
-    MAX_SEQUENCE,
     BatchHeader,
     FakeRecord,
     TimestampType,
     checksum,
+    is_commit,
+    marker_batch,
     records_of,
 )
 from aioproducer.testing.error_codes import ErrorCode
+from aioproducer.testing.producer_state import BatchRefusedError, ProducerStates
+from aioproducer.testing.transaction_values import Marker
 from aioproducer.testing.wire import WireError
 
-__all__ = ["Appended", "BatchRefusedError", "LogLimits", "PartitionLog", "StoredBatch"]
+__all__ = [
+    "Appended",
+    "BatchRefusedError",
+    "Isolation",
+    "LogLimits",
+    "PartitionLog",
+    "StoredBatch",
+]
+
+Isolation: TypeAlias = Literal["read_uncommitted", "read_committed"]
+"""What a reader sees of transactions, as a consumer's `isolation.level`."""
 
 _LENGTH: Final = struct.Struct(">i")
 _LENGTH_AT: Final = 8
 _MAGIC_AT: Final = 16
 _MIN_LENGTH: Final = 14
 """The least length that a record or batch of any magic can have."""
-
-BATCHES_REMEMBERED: Final = 5
-"""How many batches of a producer a broker knows again; thus how many may be in flight."""
-
-
-class BatchRefusedError(Exception):
-    """A batch was not stored; carries what the answer says about it."""
-
-    def __init__(
-        self,
-        code: ErrorCode,
-        reason: str,
-        *,
-        record_errors: Mapping[int, str | None] | None = None,
-        told: bool = False,
-        reached_log: bool = True,
-    ) -> None:
-        """Describe the refusal.
-
-        Args:
-            code: The error code.
-            reason: What is wrong.
-            record_errors: What is wrong with single records, by index.
-            told: Whether the broker tells the reason; most of the time it tells the code alone.
-            reached_log: Whether the batch got as far as the log, so that the answer tells where
-                the log starts.
-        """
-        super().__init__(code, reason)
-        self.code = code
-        self.reason = reason
-        self.record_errors: Mapping[int, str | None] = record_errors or {}
-        self.told = told
-        self.reached_log = reached_log
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,22 +86,6 @@ class Appended(NamedTuple):
     """Whether a duplicate's bytes differ from those stored: records are lost, unseen."""
 
 
-class _Remembered(NamedTuple):
-    base_sequence: int
-    last_sequence: int
-    base_offset: int
-    timestamp_ms: int
-    crc: int
-
-
-@dataclass(slots=True)
-class _ProducerEntry:
-    epoch: int
-    batches: deque[_Remembered] = field(
-        default_factory=lambda: deque[_Remembered](maxlen=BATCHES_REMEMBERED)
-    )
-
-
 class PartitionLog:
     """The batches of one partition and the state of the producers that wrote them."""
 
@@ -132,33 +95,58 @@ class PartitionLog:
         self.limits = limits
         self.start_offset = 0
         self.next_offset = 0
+        self.producers = ProducerStates(f"{topic}-{partition}")
         self._batches: list[StoredBatch] = []
-        self._producers: dict[int, _ProducerEntry] = {}
 
     @property
     def batches(self) -> list[StoredBatch]:
         """The batches in the order of their offsets."""
         return list(self._batches)
 
-    def records(self) -> Iterator[FakeRecord]:
-        """Yield the records in the order of their offsets."""
+    @property
+    def last_stable_offset(self) -> int:
+        """Where a reader of committed records ends: at the first open transaction."""
+        unstable = self.producers.first_unstable_offset
+        return self.next_offset if unstable is None else unstable
+
+    def records(self, isolation: Isolation = "read_uncommitted") -> Iterator[FakeRecord]:
+        """Yield the records in the order of their offsets; markers are none."""
+        end = self.end_offset(isolation)
         for batch in self._batches:
+            if batch.header.control or batch.header.base_offset >= end:
+                continue
+            if isolation == "read_committed" and self.producers.is_aborted(batch.header):
+                continue
             for record in records_of(
                 batch.header, batch.body, topic=self.topic, partition=self.partition
             ):
                 if record.offset >= self.start_offset:
                     yield record
 
-    def read(self, offset: int, max_bytes: int) -> bytes:
-        """Return whole batches from the one that holds `offset`; one even if it is too large."""
+    def end_offset(self, isolation: Isolation) -> int:
+        """Return where a reader ends."""
+        return self.last_stable_offset if isolation == "read_committed" else self.next_offset
+
+    def read(
+        self, offset: int, max_bytes: int, isolation: Isolation = "read_uncommitted"
+    ) -> tuple[bytes, int]:
+        """Return whole batches from the one that holds `offset`, and the offset after them.
+
+        There is one even if it is too large. Aborted batches are among them at either isolation: a
+        reader leaves them out.
+        """
+        end = self.end_offset(isolation)
         first = bisect_right(self._batches, offset, key=lambda batch: batch.next_offset)
         data = bytearray()
         for batch in self._batches[first:]:
+            if batch.header.base_offset >= end:
+                break
             if data and len(data) + batch.header.size > max_bytes:
                 break
             data += batch.header_bytes
             data += batch.body
-        return bytes(data)
+            offset = batch.next_offset
+        return bytes(data), offset
 
     def append(self, raw: memoryview, *, version: int, leader_epoch: int, now_ms: int) -> Appended:
         """Store a batch, or know it again.
@@ -173,13 +161,13 @@ class PartitionLog:
             BatchRefusedError: It was not stored.
         """
         header = self._checked(raw, version, now_ms)
-        if (known := self._duplicate_of(header)) is not None:
+        if (known := self.producers.duplicate_of(header)) is not None:
             # UnifiedLog answers a duplicate with the batch's highest timestamp as its append
             # time, also for CreateTime topics.
             return Appended(
                 known.base_offset, known.timestamp_ms, True, reused_sequence=known.crc != header.crc
             )
-        self._check_sequence(header)
+        self.producers.check(header)
         append_time_ms = now_ms if self.limits.timestamp_type == "LogAppendTime" else None
         stored, header_bytes = header.stamped(
             raw,
@@ -190,11 +178,26 @@ class PartitionLog:
         self._store(StoredBatch(stored, header_bytes, raw[HEADER_SIZE:], header.crc))
         return Appended(stored.base_offset, -1 if append_time_ms is None else append_time_ms, False)
 
+    def write_marker(self, marker: Marker, *, leader_epoch: int, now_ms: int) -> None:
+        """Store the marker that ends a producer's transaction; it takes an offset."""
+        raw = memoryview(
+            marker_batch(
+                self.next_offset,
+                leader_epoch=leader_epoch,
+                producer_id=marker.producer_id,
+                producer_epoch=marker.epoch,
+                commit=marker.commit,
+                timestamp_ms=now_ms,
+            )
+        )
+        header = BatchHeader.read(raw)
+        self._store(StoredBatch(header, bytes(raw[:HEADER_SIZE]), raw[HEADER_SIZE:], header.crc))
+
     def truncate(self, next_offset: int) -> None:
         """Forget every batch that reaches beyond an offset, and what its producer did."""
         kept = [batch for batch in self._batches if batch.next_offset <= next_offset]
         self._batches = []
-        self._producers = {}
+        self.producers.clear()
         self.next_offset = min(self.start_offset, next_offset)
         for batch in kept:
             self._store(batch)
@@ -209,30 +212,19 @@ class PartitionLog:
         """Forget the batches and the producers; offsets begin at 0 again."""
         self.start_offset = self.next_offset = 0
         self._batches = []
-        self._producers = {}
+        self.producers.clear()
 
     def forget_producers(self) -> None:
         """Forget every producer, as a broker does after `producer.id.expiration.ms`."""
-        self._producers = {}
+        self.producers.forget_producers()
 
     def _store(self, batch: StoredBatch) -> None:
         self._batches.append(batch)
         self.next_offset = batch.next_offset
-        header = batch.header
-        if header.producer_id < 0:
-            return
-        entry = self._producers.get(header.producer_id)
-        if entry is None or entry.epoch != header.producer_epoch:
-            entry = self._producers[header.producer_id] = _ProducerEntry(header.producer_epoch)
-        entry.batches.append(
-            _Remembered(
-                header.base_sequence,
-                header.last_sequence,
-                header.base_offset,
-                header.max_timestamp_ms,
-                batch.sent_crc,
-            )
-        )
+        if batch.header.control:
+            self.producers.ended(batch.header, commit=is_commit(batch.body))
+        else:
+            self.producers.stored(batch.header, batch.sent_crc)
 
     def _checked(self, raw: memoryview, version: int, now_ms: int) -> BatchHeader:
         header = _only_batch(raw)
@@ -279,10 +271,6 @@ class PartitionLog:
                 f"a batch of producer {header.producer_id} has the base sequence "
                 f"{header.base_sequence}",
             )
-        if header.transactional:
-            raise BatchRefusedError(
-                ErrorCode.INVALID_TXN_STATE, "FakeCluster knows no transactions yet"
-            )
 
     def _check_records(self, header: BatchHeader, raw: memoryview, now_ms: int) -> None:
         """Look into the records only where the header cannot rule out that one is refused."""
@@ -312,39 +300,6 @@ class PartitionLog:
             raise BatchRefusedError(ErrorCode.INVALID_RECORD, str(error)) from error
         if refused:
             raise BatchRefusedError(code, _summary(code, refused), record_errors=refused, told=True)
-
-    def _duplicate_of(self, header: BatchHeader) -> _Remembered | None:
-        entry = self._producers.get(header.producer_id)
-        if entry is None or entry.epoch != header.producer_epoch:
-            return None
-        wanted = (header.base_sequence, header.last_sequence)
-        for known in entry.batches:
-            if (known.base_sequence, known.last_sequence) == wanted:
-                return known
-        return None
-
-    def _check_sequence(self, header: BatchHeader) -> None:
-        entry = self._producers.get(header.producer_id)
-        # A producer the broker does not know may begin anywhere (outside transactions).
-        if header.producer_id < 0 or entry is None:
-            return
-        if header.producer_epoch < entry.epoch:
-            raise BatchRefusedError(
-                ErrorCode.INVALID_PRODUCER_EPOCH,
-                f"the epoch {header.producer_epoch} of producer {header.producer_id} is behind "
-                f"{entry.epoch}, its last one in {self.topic}-{self.partition}",
-            )
-        if header.producer_epoch > entry.epoch:
-            expected = 0
-        else:
-            last = entry.batches[-1].last_sequence
-            expected = 0 if last == MAX_SEQUENCE else last + 1
-        if header.base_sequence != expected:
-            raise BatchRefusedError(
-                ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
-                f"producer {header.producer_id} (epoch {header.producer_epoch}) sent the sequence "
-                f"{header.base_sequence} to {self.topic}-{self.partition}, expected {expected}",
-            )
 
 
 def _summary(code: ErrorCode, refused: Mapping[int, str | None]) -> str:

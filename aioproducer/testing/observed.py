@@ -15,6 +15,12 @@ ApiName: TypeAlias = Literal[
     "find_coordinator",
     "api_versions",
     "init_producer_id",
+    "add_partitions_to_txn",
+    "add_offsets_to_txn",
+    "end_txn",
+    "txn_offset_commit",
+    "offset_commit",
+    "offset_fetch",
     "sasl_handshake",
     "sasl_authenticate",
 ]
@@ -33,6 +39,7 @@ class SentBatch:
     producer_id: int
     producer_epoch: int
     base_sequence: int
+    transactional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +60,26 @@ class FakeRequest:
     """Bytes of the request, header included."""
     topics: tuple[str, ...] | None = ()
     """The topics it names; None for all (Metadata)."""
+    partitions: tuple[tuple[str, int], ...] = ()
+    """The topics and partitions it names (AddPartitionsToTxn, TxnOffsetCommit, OffsetCommit)."""
     batches: tuple[SentBatch, ...] = ()
     """What it wants stored (Produce)."""
     acks: int | None = None
     """The acks it asks for (Produce)."""
+    transactional_id: str | None = None
+    """The transactional id it names."""
+    producer_id: int = -1
+    """The producer id it names; for Produce see `batches`."""
+    producer_epoch: int = -1
+    """The epoch that goes with the producer id."""
+    group: str | None = None
+    """The consumer group it names."""
+    commit: bool | None = None
+    """Whether it commits or aborts (EndTxn)."""
 
     def concerns(self, topic: str | None, partition: int | None) -> bool:
         """Return whether it names a topic and partition; None stands for any."""
-        if partition is not None and self.batches:
-            return any(
-                batch.partition == partition and topic in (None, batch.topic)
-                for batch in self.batches
-            )
+        named = self.partitions or tuple((one.topic, one.partition) for one in self.batches)
+        if partition is not None and named:
+            return any(index == partition and topic in (None, name) for name, index in named)
         return topic is None or self.topics is None or topic in self.topics

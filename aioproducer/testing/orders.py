@@ -10,12 +10,17 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Literal, cast, overload
 
+from aioproducer.testing.apis.add_offsets_to_txn import AddOffsetsToTxnResponse
+from aioproducer.testing.apis.add_partitions_to_txn import AddPartitionsToTxnResponse
 from aioproducer.testing.apis.api_versions import ApiVersionsResponse
+from aioproducer.testing.apis.end_txn import EndTxnResponse
+from aioproducer.testing.apis.find_coordinator import FindCoordinatorResponse
 from aioproducer.testing.apis.init_producer_id import InitProducerIdResponse
 from aioproducer.testing.apis.metadata import MetadataResponse
 from aioproducer.testing.apis.produce import ProduceResponse
 from aioproducer.testing.apis.sasl_authenticate import SaslAuthenticateResponse
 from aioproducer.testing.apis.sasl_handshake import SaslHandshakeResponse
+from aioproducer.testing.apis.txn_offset_commit import TxnOffsetCommitResponse
 from aioproducer.testing.errors_to_order import OrderedError, as_error_code
 from aioproducer.testing.faults import Cut, Delay, Edit, Fail, FaultPlan, Hang, Hook, Mutate, Rule
 from aioproducer.testing.loop_bound import LoopBound, on_loop
@@ -48,8 +53,8 @@ class FaultOrders(LoopBound):
     ) -> None:
         """Fail the next requests.
 
-        In Produce and Metadata it is the error of the partitions and topics chosen, all of them
-        unless `topic` and `partition` say otherwise.
+        In Produce, Metadata, AddPartitionsToTxn and TxnOffsetCommit it is the error of the
+        partitions and topics chosen, all of them unless `topic` and `partition` say otherwise.
 
         Args:
             api: The API.
@@ -59,7 +64,8 @@ class FaultOrders(LoopBound):
             node_id: Only those to this broker.
             topic: Only those that name this topic.
             partition: Only those that name this partition.
-            stored: Whether the records are stored before the error is told (Produce).
+            stored: Whether the request is carried out before the error is told (Produce, and what
+                changes a transaction).
             message: What the broker says about it (Produce, version 8 and later).
             record_errors: What is wrong with single records, by index in the batch (KIP-467).
             current_leader: The leader and epoch to hint at (KIP-951); None for the true ones,
@@ -218,6 +224,51 @@ class FaultOrders(LoopBound):
         self,
         api: Literal["sasl_authenticate"],
         edit: Callable[[SaslAuthenticateResponse], object],
+        *,
+        count: int | None = 1,
+        node_id: int | None = None,
+    ) -> None: ...
+    @overload
+    def edit_next(
+        self,
+        api: Literal["find_coordinator"],
+        edit: Callable[[FindCoordinatorResponse], object],
+        *,
+        count: int | None = 1,
+        node_id: int | None = None,
+    ) -> None: ...
+    @overload
+    def edit_next(
+        self,
+        api: Literal["add_partitions_to_txn"],
+        edit: Callable[[AddPartitionsToTxnResponse], object],
+        *,
+        count: int | None = 1,
+        node_id: int | None = None,
+    ) -> None: ...
+    @overload
+    def edit_next(
+        self,
+        api: Literal["add_offsets_to_txn"],
+        edit: Callable[[AddOffsetsToTxnResponse], object],
+        *,
+        count: int | None = 1,
+        node_id: int | None = None,
+    ) -> None: ...
+    @overload
+    def edit_next(
+        self,
+        api: Literal["end_txn"],
+        edit: Callable[[EndTxnResponse], object],
+        *,
+        count: int | None = 1,
+        node_id: int | None = None,
+    ) -> None: ...
+    @overload
+    def edit_next(
+        self,
+        api: Literal["txn_offset_commit"],
+        edit: Callable[[TxnOffsetCommitResponse], object],
         *,
         count: int | None = 1,
         node_id: int | None = None,

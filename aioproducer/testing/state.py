@@ -1,7 +1,8 @@
-"""What all brokers of the cluster agree on: topics, leaders, logs, producer ids. No I/O.
+"""What all brokers agree on: topics, leaders, logs, producer ids, transactions, groups. No I/O.
 
 Owned by FakeCluster; the API handlers read it and append to its logs, on the loop. Every replica
-is in sync at all times: what one broker has stored, the next leader has.
+is in sync at all times: what one broker has stored, the next leader has, and what one coordinator
+knows, the next one does.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
+from aioproducer.testing.coordinators import Coordinators
+from aioproducer.testing.groups import Groups
 from aioproducer.testing.habits import KAFKA, Habits
 from aioproducer.testing.log import LogLimits, PartitionLog
 from aioproducer.testing.observed import ApiName
+from aioproducer.testing.transaction_values import Marker
+from aioproducer.testing.transactions import Transactions
 
 __all__ = ["Address", "ClusterState", "PartitionState", "Supported", "TopicState"]
 
@@ -88,6 +93,18 @@ class ClusterState:
     wall_clock: Callable[[], float] = time.time
     violations: list[str] = field(default_factory=list[str])
     on_append: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    groups: Groups = field(default_factory=Groups)
+    transactions: Transactions = field(init=False)
+    coordinators: Coordinators = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.coordinators = Coordinators(self.alive)
+        self.transactions = Transactions(
+            new_producer_id=self.new_producer_id,
+            write_partition=self._write_marker,
+            write_group=self._write_group_marker,
+            has_v2=lambda: self.features.get("transaction.version", 0) >= 2,
+        )
 
     def now_ms(self) -> int:
         """Return the time of day, as brokers write it into logs."""
@@ -103,6 +120,11 @@ class ClusterState:
             if topic.topic_id == topic_id:
                 return topic
         return None
+
+    def find(self, topic: str, partition: int) -> PartitionState | None:
+        """Return a partition, or None if there is none of this name and number."""
+        found = self.topics.get(topic)
+        return found.partition(partition) if found else None
 
     def create_topic(self, name: str, partitions: int, limits: LogLimits) -> TopicState:
         """Make a topic whose partitions are spread over the brokers, from the first one on."""
@@ -139,6 +161,8 @@ class ClusterState:
             if leader != partition.leader:
                 partition.leader = leader
                 partition.leader_epoch += 1
+        self.coordinators.elect()
+        self.transactions.write_markers()
 
     def living(self) -> list[Address]:
         """Return the brokers that are up."""
@@ -158,3 +182,21 @@ class ClusterState:
         waiting, self.on_append = self.on_append, []
         for wake in waiting:
             wake()
+
+    def _write_marker(self, topic: str, index: int, marker: Marker) -> bool:
+        partition = self.find(topic, index)
+        if partition is None:
+            return True  # The topic was deleted; nobody waits for its marker.
+        if partition.leader not in self.alive:
+            return False
+        partition.log.write_marker(
+            marker, leader_epoch=partition.leader_epoch, now_ms=self.now_ms()
+        )
+        self.appended()
+        return True
+
+    def _write_group_marker(self, group: str, marker: Marker) -> bool:
+        if self.coordinators.node_of("group", group) == -1:
+            return False
+        self.groups.write_marker(group, marker)
+        return True

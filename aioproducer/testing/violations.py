@@ -12,6 +12,7 @@ from typing import Final
 from aioproducer.testing.batch import HEADER_SIZE, BatchHeader, checksum
 from aioproducer.testing.observed import FakeRequest, SentBatch
 from aioproducer.testing.state import ClusterState
+from aioproducer.testing.transaction_watch import TransactionWatch
 from aioproducer.testing.wire import WireError
 
 __all__ = ["MAX_IDEMPOTENT_IN_FLIGHT", "Watch"]
@@ -24,6 +25,7 @@ class Watch:
 
     def __init__(self, state: ClusterState) -> None:
         self._state = state
+        self.transactions = TransactionWatch(state, self.request)
         self._epochs: dict[tuple[int, str, int], tuple[int, int]] = {}
         """The highest epoch of a producer in a partition, and the connection that brought it."""
 
@@ -98,8 +100,13 @@ class Watch:
         highest, connection = self._epochs.get(key, (-1, -1))
         if batch.producer_epoch > highest:
             self._epochs[key] = batch.producer_epoch, request.connection
-        elif batch.producer_epoch < highest and request.connection >= connection:
-            # On an earlier connection it is late, and was sent before the producer went on.
+        elif batch.producer_epoch < highest and (
+            request.connection == connection
+            if batch.transactional
+            else request.connection >= connection
+        ):
+            # On an earlier connection it is late, and was sent before the producer went on. With a
+            # transactional id, it comes from a producer that was fenced and has not noticed.
             self.request(
                 place,
                 f"producer {batch.producer_id} went back from epoch {highest} to "

@@ -115,6 +115,7 @@ def produce_request(
     *,
     version: int | None = None,
     acks: int = -1,
+    transactional_id: str | None = None,
 ) -> Any:
     """Return a Produce request, by default of the highest version that takes what is given."""
     by_id = isinstance(next(iter(batches))[0], uuid.UUID)
@@ -127,7 +128,10 @@ def produce_request(
         name = {"topic_id": topic} if by_id else {"name": topic}
         entries.append(of_topic(**name, partition_data=(part,)))
     return _kind("produce", version)(
-        transactional_id=None, acks=acks, timeout=_seconds(10), topic_data=tuple(entries)
+        transactional_id=transactional_id,
+        acks=acks,
+        timeout=_seconds(10),
+        topic_data=tuple(entries),
     )
 
 

@@ -6,15 +6,21 @@ from collections.abc import Mapping
 from typing import Final
 
 from aioproducer.testing.apis import (
+    add_offsets_to_txn,
+    add_partitions_to_txn,
     api_versions,
+    end_txn,
     fetch,
     find_coordinator,
     init_producer_id,
     list_offsets,
     metadata,
+    offset_commit,
+    offset_fetch,
     produce,
     sasl_authenticate,
     sasl_handshake,
+    txn_offset_commit,
 )
 from aioproducer.testing.apis.base import Api
 from aioproducer.testing.observed import ApiName
@@ -29,9 +35,15 @@ APIS: Final[Mapping[int, Api]] = {
         fetch,
         list_offsets,
         metadata,
+        offset_commit,
+        offset_fetch,
         find_coordinator,
         api_versions,
         init_producer_id,
+        add_partitions_to_txn,
+        add_offsets_to_txn,
+        end_txn,
+        txn_offset_commit,
         sasl_handshake,
         sasl_authenticate,
     )

@@ -50,7 +50,8 @@ class ApiVersionsResponse:
                 part.int16(level if lowest_first else 1)
                 part.tags()
 
-            part.array(self.features.items(), one_feature)
+            # Level 0 is that of a feature that is not finalized: no broker tells it.
+            part.array([one for one in self.features.items() if one[1] > 0], one_feature)
             return part.data
 
         epoch = Writer()

@@ -10,10 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from aioproducer.testing.error_codes import ErrorCode
 from aioproducer.testing.faults import Fail
 from aioproducer.testing.observed import ApiName, SentBatch
 from aioproducer.testing.sasl import Session
 from aioproducer.testing.state import ClusterState
+from aioproducer.testing.transaction_values import Pid
 from aioproducer.testing.wire import Reader, Writer
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "ResetError",
     "Response",
     "Turn",
+    "fenced_as",
 ]
 
 
@@ -57,6 +60,13 @@ class Turn:
         return None
 
 
+def fenced_as(code: int, version: int, *, told_from: int) -> int:
+    """Return a code as a version of a request knows it: PRODUCER_FENCED came late (KIP-588)."""
+    if code == ErrorCode.PRODUCER_FENCED and version < told_from:
+        return ErrorCode.INVALID_PRODUCER_EPOCH
+    return code
+
+
 class Later(NamedTuple):
     """Ask the call again when records have been stored, and for the last time after a while."""
 
@@ -77,8 +87,32 @@ class Call(Protocol):
     acks: int | None
     """The acks of a Produce request."""
 
+    @property
+    def transactional_id(self) -> str | None:
+        """The transactional id it names."""
+        ...
+
+    @property
+    def pid(self) -> Pid:
+        """The producer id and epoch it names."""
+        ...
+
+    @property
+    def group(self) -> str | None:
+        """The consumer group it names."""
+        ...
+
+    @property
+    def commit(self) -> bool | None:
+        """Whether an EndTxn request commits."""
+        ...
+
     def topics(self, state: ClusterState) -> tuple[str, ...] | None:
         """Return the names of the topics it is about; None for all."""
+        ...
+
+    def partitions(self, state: ClusterState) -> tuple[tuple[str, int], ...]:
+        """Return the topics and partitions it names beside those of its batches."""
         ...
 
     def batches(self, state: ClusterState) -> tuple[SentBatch, ...]:
@@ -102,9 +136,17 @@ class PlainCall:
     """A call that is about no topic."""
 
     acks: int | None = None
+    transactional_id: str | None = None
+    pid: Pid = Pid(-1, -1)
+    group: str | None = None
+    commit: bool | None = None
 
     def topics(self, state: ClusterState) -> tuple[str, ...] | None:
         """Return no topic."""
+        return ()
+
+    def partitions(self, state: ClusterState) -> tuple[tuple[str, int], ...]:
+        """Return no partition."""
         return ()
 
     def batches(self, state: ClusterState) -> tuple[SentBatch, ...]:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from aioproducer.testing.apis.base import Api, Later, PlainCall, Turn
 from aioproducer.testing.error_codes import ErrorCode
+from aioproducer.testing.log import Isolation
+from aioproducer.testing.producer_state import Aborted
 from aioproducer.testing.state import ClusterState
 from aioproducer.testing.wire import Reader, Writer
 
@@ -21,7 +23,10 @@ class FetchedPartition:
     partition: int
     error_code: int = 0
     high_watermark: int = -1
+    last_stable_offset: int = -1
     log_start_offset: int = -1
+    aborted: list[Aborted] | None = None
+    """The aborted transactions whose records a reader of committed ones must leave out."""
     records: bytes = b""
 
 
@@ -39,13 +44,18 @@ class FetchResponse:
             writer.int32(partition.partition)
             writer.int16(partition.error_code)
             writer.int64(partition.high_watermark)
-            writer.int64(partition.high_watermark)  # nothing waits for a transaction's end
+            writer.int64(partition.last_stable_offset)
             if version >= 5:
                 writer.int64(partition.log_start_offset)
-            writer.array(None, writer.int64)  # no aborted transactions
+            writer.array(partition.aborted, one_aborted)
             if version >= 11:
                 writer.int32(-1)  # read from the leader
             writer.bytes_(partition.records)
+            writer.tags()
+
+        def one_aborted(aborted: Aborted) -> None:
+            writer.int64(aborted.producer_id)
+            writer.int64(aborted.first_offset)
             writer.tags()
 
         def one_topic(entry: tuple[str, list[FetchedPartition]]) -> None:
@@ -102,7 +112,8 @@ class _Fetch(PlainCall):
         self._max_wait_ms = reader.int32()
         self._min_bytes = reader.int32()
         self._max_bytes = reader.int32()
-        reader.int8()  # the isolation level
+        is_committed_only = reader.int8() == 1
+        self._isolation: Isolation = "read_committed" if is_committed_only else "read_uncommitted"
         if version >= 7:
             reader.int32()  # session id
             reader.int32()  # session epoch
@@ -120,7 +131,7 @@ class _Fetch(PlainCall):
         answer = FetchResponse(throttle_ms=turn.state.throttle_ms)
         left = self._max_bytes
         for wanted in self._wanted:
-            fetched = _fetched(wanted, left, turn)
+            fetched = _fetched(wanted, left, self._isolation, turn)
             left -= len(fetched.records)
             answer.partitions.append(fetched)
         enough = self._max_bytes - left >= self._min_bytes
@@ -130,10 +141,9 @@ class _Fetch(PlainCall):
         return Later(self._max_wait_ms / 1000)
 
 
-def _fetched(wanted: _Wanted, left: int, turn: Turn) -> FetchedPartition:
+def _fetched(wanted: _Wanted, left: int, isolation: Isolation, turn: Turn) -> FetchedPartition:
     fetched = FetchedPartition(wanted.topic, wanted.partition)
-    topic = turn.state.topics.get(wanted.topic)
-    partition = topic.partition(wanted.partition) if topic else None
+    partition = turn.state.find(wanted.topic, wanted.partition)
     if (failure := turn.failure(wanted.topic, wanted.partition)) is not None:
         fetched.error_code = failure.code
         return fetched
@@ -144,12 +154,18 @@ def _fetched(wanted: _Wanted, left: int, turn: Turn) -> FetchedPartition:
         fetched.error_code = ErrorCode.NOT_LEADER_OR_FOLLOWER
         return fetched
     log = partition.log
-    fetched.high_watermark = log.next_offset
-    fetched.log_start_offset = log.start_offset
     if not log.start_offset <= wanted.offset <= log.next_offset:
         fetched.error_code = ErrorCode.OFFSET_OUT_OF_RANGE
-    elif left > 0:
-        fetched.records = log.read(wanted.offset, min(left, wanted.max_bytes))
+        return fetched
+    fetched.high_watermark = log.next_offset
+    fetched.last_stable_offset = log.last_stable_offset
+    fetched.log_start_offset = log.start_offset
+    if left > 0:
+        fetched.records, end = log.read(wanted.offset, min(left, wanted.max_bytes), isolation)
+        if isolation == "read_committed":
+            fetched.aborted = log.producers.aborted(wanted.offset, end)
+    elif isolation == "read_committed":
+        fetched.aborted = []
     return fetched
 
 

@@ -1,21 +1,23 @@
-"""FindCoordinator, versions 0 to 6: names the broker with the lowest node id that is up.
-
-Nothing can be done with a coordinator yet. But librdkafka compresses with lz4 only for brokers
-that offer this, and its consumer asks for one whatever it is used for.
-"""
+"""FindCoordinator, versions 0 to 6: which broker coordinates a group or a transactional id."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from aioproducer.testing.apis.base import Api, PlainCall, Turn
+from aioproducer.testing.coordinators import CoordinatorKind
 from aioproducer.testing.error_codes import ErrorCode
 from aioproducer.testing.state import Address
 from aioproducer.testing.wire import Reader, Writer
 
 __all__ = ["API", "Coordinator", "FindCoordinatorResponse"]
 
-_NOBODY = Address(-1, "", -1)
+_NOBODY: Final = Address(-1, "", -1)
+_GROUP: Final = 0
+_TRANSACTION: Final = 1
+_KINDS: Final[Mapping[int, CoordinatorKind]] = {_GROUP: "group", _TRANSACTION: "transaction"}
 
 
 @dataclass(slots=True)
@@ -64,20 +66,29 @@ class FindCoordinatorResponse:
 class _FindCoordinator(PlainCall):
     def __init__(self, reader: Reader, version: int) -> None:
         self._keys = [] if version >= 4 else [reader.string()]
-        if version >= 1:
-            reader.int8()  # a group, or a transactional id
+        self._kind = reader.int8() if version >= 1 else _GROUP
         if version >= 4:
             self._keys = reader.array(reader.string)
         reader.tags()
+        if len(self._keys) == 1 and self._kind == _TRANSACTION:
+            self.transactional_id = self._keys[0]
+        elif len(self._keys) == 1:
+            self.group = self._keys[0]
 
     def respond(self, turn: Turn) -> FindCoordinatorResponse:
-        failure = turn.failure()
-        living = turn.state.living()
-        code = failure.code if failure else 0 if living else ErrorCode.COORDINATOR_NOT_AVAILABLE
-        address = living[0] if living and not code else _NOBODY
         return FindCoordinatorResponse(
-            [Coordinator(key, address, code) for key in self._keys], turn.state.throttle_ms
+            [self._found(key, turn) for key in self._keys], turn.state.throttle_ms
         )
+
+    def _found(self, key: str, turn: Turn) -> Coordinator:
+        if (failure := turn.failure()) is not None:
+            return Coordinator(key, error_code=failure.code)
+        if self._kind not in _KINDS:
+            return Coordinator(key, error_code=ErrorCode.INVALID_REQUEST)
+        node_id = turn.state.coordinators.node_of(_KINDS[self._kind], key)
+        if node_id == -1:
+            return Coordinator(key, error_code=ErrorCode.COORDINATOR_NOT_AVAILABLE)
+        return Coordinator(key, turn.state.addresses[node_id])
 
 
 API = Api("find_coordinator", 10, 0, 6, 3, _FindCoordinator)

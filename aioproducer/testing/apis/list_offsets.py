@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from aioproducer.testing.apis.base import Api, PlainCall, Turn
 from aioproducer.testing.error_codes import ErrorCode
-from aioproducer.testing.log import PartitionLog
+from aioproducer.testing.log import Isolation, PartitionLog
 from aioproducer.testing.state import ClusterState
 from aioproducer.testing.wire import Reader, Writer
 
@@ -87,8 +87,8 @@ class _ListOffsets(PlainCall):
             reader.tags()
 
         reader.int32()  # the id of a follower
-        if version >= 2:
-            reader.int8()  # the isolation level
+        is_committed_only = version >= 2 and reader.int8() == 1
+        self._isolation: Isolation = "read_committed" if is_committed_only else "read_uncommitted"
         reader.array(one_topic)
         reader.tags()
 
@@ -97,14 +97,14 @@ class _ListOffsets(PlainCall):
 
     def respond(self, turn: Turn) -> ListOffsetsResponse:
         return ListOffsetsResponse(
-            [_listed(wanted, turn) for wanted in self._wanted], turn.state.throttle_ms
+            [_listed(wanted, self._isolation, turn) for wanted in self._wanted],
+            turn.state.throttle_ms,
         )
 
 
-def _listed(wanted: _Wanted, turn: Turn) -> ListedOffset:
+def _listed(wanted: _Wanted, isolation: Isolation, turn: Turn) -> ListedOffset:
     listed = ListedOffset(wanted.topic, wanted.partition)
-    topic = turn.state.topics.get(wanted.topic)
-    partition = topic.partition(wanted.partition) if topic else None
+    partition = turn.state.find(wanted.topic, wanted.partition)
     if (failure := turn.failure(wanted.topic, wanted.partition)) is not None:
         listed.error_code = failure.code
     elif partition is None:
@@ -113,14 +113,14 @@ def _listed(wanted: _Wanted, turn: Turn) -> ListedOffset:
         listed.error_code = ErrorCode.NOT_LEADER_OR_FOLLOWER
     else:
         listed.leader_epoch = partition.leader_epoch
-        listed.timestamp_ms, listed.offset = _place(partition.log, wanted.timestamp_ms)
+        listed.timestamp_ms, listed.offset = _place(partition.log, wanted.timestamp_ms, isolation)
     return listed
 
 
-def _place(log: PartitionLog, timestamp_ms: int) -> tuple[int, int]:
+def _place(log: PartitionLog, timestamp_ms: int, isolation: Isolation) -> tuple[int, int]:
     """Return the timestamp and offset that a consumer asks for; -1 where there is none."""
     if timestamp_ms == _LATEST:
-        return -1, log.next_offset
+        return -1, log.end_offset(isolation)
     if timestamp_ms == _EARLIEST:
         return -1, log.start_offset
     if timestamp_ms == _MAX_TIMESTAMP:

@@ -7,12 +7,13 @@ from itertools import groupby
 from typing import NamedTuple
 
 from aioproducer.testing.apis.base import Api, CloseConnectionError, PlainCall, Turn
+from aioproducer.testing.apis.verification import verify
 from aioproducer.testing.batch import BatchHeader
 from aioproducer.testing.error_codes import ErrorCode
 from aioproducer.testing.faults import Fail
 from aioproducer.testing.log import Appended, BatchRefusedError
 from aioproducer.testing.observed import SentBatch
-from aioproducer.testing.state import Address, ClusterState, PartitionState, TopicState
+from aioproducer.testing.state import Address, ClusterState, TopicState
 from aioproducer.testing.wire import Reader, WireError, Writer
 
 __all__ = ["API", "ProduceResponse", "ProducedPartition"]
@@ -118,6 +119,8 @@ class _Part(NamedTuple):
     topic_id: bytes
     partition: int
     records: memoryview | None
+    header: BatchHeader | None
+    """The header of the batch, if there is one."""
 
     def find(self, state: ClusterState) -> TopicState | None:
         if self.topic is None:
@@ -136,9 +139,9 @@ class _Produce(PlainCall):
             topic_id = reader.uuid() if version >= 13 else _ZERO_UUID
 
             def one_partition() -> None:
-                part = _Part(name, topic_id, reader.int32(), reader.nullable_bytes())
+                index, records = reader.int32(), reader.nullable_bytes()
+                self._parts.append(_Part(name, topic_id, index, records, _header_of(records)))
                 reader.tags()
-                self._parts.append(part)
 
             reader.array(one_partition)
             reader.tags()
@@ -148,6 +151,8 @@ class _Produce(PlainCall):
         self.timeout_ms = reader.int32()
         reader.array(one_topic)
         reader.tags()
+        headers = (part.header for part in self._parts if part.header is not None)
+        self._has_transaction = any(header.transactional for header in headers)
 
     def topics(self, state: ClusterState) -> tuple[str, ...] | None:
         """Return the names of its topics, an unknown id in hex."""
@@ -161,21 +166,21 @@ class _Produce(PlainCall):
             if name is None:
                 topic = part.find(state)
                 name = topic.name if topic else part.topic_id.hex()
-            raw = _bytes_of(part)
-            try:
-                header = BatchHeader.read(raw)
-            except WireError:
-                found.append(SentBatch(name, part.partition, len(raw), -1, -1, -1, -1))
+            size = len(_bytes_of(part))
+            header = part.header
+            if header is None:
+                found.append(SentBatch(name, part.partition, size, -1, -1, -1, -1))
                 continue
             found.append(
                 SentBatch(
                     name,
                     part.partition,
-                    len(raw),
+                    size,
                     header.record_count,
                     header.producer_id,
                     header.producer_epoch,
                     header.base_sequence,
+                    header.transactional,
                 )
             )
         return tuple(found)
@@ -229,6 +234,10 @@ class _Produce(PlainCall):
         def refuse(code: ErrorCode, reason: str) -> BatchRefusedError:
             return BatchRefusedError(code, reason, reached_log=False)
 
+        if self.transactional_id is None and self._has_transaction:
+            raise refuse(
+                ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "there is no transactional id"
+            )
         if self.acks not in (-1, 0, 1):
             raise refuse(ErrorCode.INVALID_REQUIRED_ACKS, f"acks is {self.acks}")
         if topic is None:
@@ -240,6 +249,8 @@ class _Produce(PlainCall):
             raise refuse(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "there is no such partition")
         if partition.leader != turn.node_id:
             raise refuse(ErrorCode.NOT_LEADER_OR_FOLLOWER, f"the leader is {partition.leader}")
+        if part.header is not None and self.transactional_id is not None:
+            verify(part.header, self.transactional_id, partition.log, turn)
         appended = partition.log.append(
             _bytes_of(part),
             version=turn.version,
@@ -259,7 +270,7 @@ class _Produce(PlainCall):
         if failure is not None and failure.current_leader is not None:
             produced.current_leader = failure.current_leader
         elif produced.error_code in _LEADER_ERRORS:
-            partition = _partition(turn.state, produced)
+            partition = turn.state.find(produced.topic, produced.partition)
             if partition is None:
                 return
             produced.current_leader = (partition.leader, partition.leader_epoch)
@@ -274,9 +285,11 @@ def _bytes_of(part: _Part) -> memoryview:
     return part.records if part.records is not None else memoryview(b"")
 
 
-def _partition(state: ClusterState, produced: ProducedPartition) -> PartitionState | None:
-    topic = state.topics.get(produced.topic)
-    return topic.partition(produced.partition) if topic else None
+def _header_of(records: memoryview | None) -> BatchHeader | None:
+    try:
+        return None if records is None else BatchHeader.read(records)
+    except WireError:
+        return None
 
 
 def _fail(produced: ProducedPartition, failure: Fail) -> None:

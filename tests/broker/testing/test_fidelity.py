@@ -17,7 +17,7 @@ import pytest
 from aioproducer.testing import FakeCluster
 from tests.support.kafka import create_topic
 from tests.support.kio_client import KioClient, batch, connected, init_producer_id_request
-from tests.support.kio_messages import kio_class
+from tests.support.transaction_cases import topic_id_of
 from tools.kafka import Kafka
 
 NOW_MS = 1_700_000_000_000
@@ -170,20 +170,6 @@ def _outcome_of(answer: Any) -> dict[str, object]:
     return outcome
 
 
-async def _id_of(client: KioClient, topic: str) -> uuid.UUID:
-    asked = kio_class(
-        "metadata", 12, "MetadataRequestTopic", kio_class("metadata", 12, "MetadataRequest")
-    )
-    request = kio_class("metadata", 12, "MetadataRequest")(
-        topics=(asked(topic_id=None, name=topic),),
-        allow_auto_topic_creation=False,
-        include_topic_authorized_operations=False,
-    )
-    (found,) = (await client.ask(request)).topics
-    assert isinstance(found.topic_id, uuid.UUID)
-    return found.topic_id
-
-
 @pytest.mark.parametrize(
     ("config", "case"),
     [
@@ -197,7 +183,7 @@ async def test_the_fake_answers_as_kafka_does(
 ) -> None:
     topic = create_topic(kafka, partitions=1, config=config)
     async with connected(kafka.bootstrap_servers) as client:
-        real = await _responses(client, topic, await _id_of(client, topic), case)
+        real = await _responses(client, topic, await topic_id_of(client, topic), case)
     async with FakeCluster(brokers=1, auto_create_topics=False) as cluster:
         topic_id = cluster.create_topic(
             topic,

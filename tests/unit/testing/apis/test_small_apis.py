@@ -67,15 +67,6 @@ def test_each_producer_gets_another_id_and_the_epoch_0(version: int) -> None:
     assert not state.gave_out(second.producer_id + 1)
 
 
-def test_a_transactional_producer_is_refused() -> None:
-    message = request_class("init_producer_id", 5)(
-        transactional_id="tx",
-        transaction_timeout=init_producer_id_request().transaction_timeout,
-    )
-    response = answered(state_of(), message)
-    assert (response.error_code, response.producer_id) == (42, -1)
-
-
 def test_init_producer_id_may_fail() -> None:
     response = answered(state_of(), init_producer_id_request(), failures=[Fail(31)])
     assert (response.error_code, response.producer_id) == (31, -1)
