@@ -76,8 +76,8 @@ from aioproducer.transactions.offsets import (
 if TYPE_CHECKING:
     from aioproducer.sending.record_sender import RecordSender
     from aioproducer.sending.sender import Sender
-    from aioproducer.transactions.transactions import Transactions
     from aioproducer.threads import FromThread
+    from aioproducer.transactions.transactions import Transactions
 
 __all__ = ["Producer", "UndeliveredRecord", "UndeliveredRecords"]
 

@@ -227,6 +227,8 @@ class Sender:
 
     def start_in_background(self) -> None:
         """Try to reach the cluster until it answers; meanwhile records wait for metadata."""
+        if self.transactions is not None:
+            self.transactions.start_in_background()
         self.cluster.start_in_background(self.topics, self._reached)
 
     @property
@@ -240,7 +242,7 @@ class Sender:
 
     def _reached(self) -> None:
         if self.transactions is not None:
-            self.transactions.start_in_background()
+            self.transactions.reached.set()
         elif self._config.enable_idempotence:
             self._producer_id.need()
 
@@ -453,7 +455,7 @@ class Sender:
         batch = delivery._record_batch()  # pyright: ignore[reportPrivateUsage]
         topic = self.topics.by_name.get(batch.topic)
         if batch.partition < 0 or topic is None:
-            error = self.topics.not_yet_known(batch.topic, waited)
+            error = self.topics.not_yet_known(batch.topic, waited, "timeout of the call")
         else:
             queue = cast("PartitionQueue", topic.queue(batch.partition))
             error = self._timeout_error(queue, batch, waited, "timeout of the call")

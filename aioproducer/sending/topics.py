@@ -407,10 +407,10 @@ class Topics:
                 topic.watchers.remove(seen)
         return tuple(range(topic.partition_count))
 
-    def not_yet_known(self, name: str, waited: float) -> KafkaError:
+    def not_yet_known(self, name: str, waited: float, bound: str) -> KafkaError:
         """Why a record waits for a topic's metadata, for a caller who waits no longer for it."""
         topic = self.by_name.get(name) or TopicInUse(name, self._background.time())
-        return self._not_known(topic, waited, "timeout of the call")
+        return self._not_known(topic, waited, bound)
 
     # ---- asking about topics
 

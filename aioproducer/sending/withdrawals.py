@@ -44,6 +44,8 @@ _PAUSE: Final = 10
 _LEAST_PAUSE: Final = 0.002
 """Seconds between two passes at least: deadlines that are so close to each other are due as one."""
 
+_BOUND: Final = "deadline of the call"
+
 _Late: TypeAlias = list[tuple[int, float]]
 """The index of each late record in its batch, and its deadline in seconds."""
 
@@ -116,7 +118,7 @@ class Withdrawals:
             topic = self._topics.by_name[batch.topic]
             queue = cast("PartitionQueue", topic.queue(batch.partition))
             errors = {
-                index: never_sent(self._timeout_error(queue, batch, span, "deadline of the call"))
+                index: never_sent(self._timeout_error(queue, batch, span, _BOUND))
                 for index, span in records
             }
             self._results.withdraw(queue, batch, errors, finished)
@@ -127,7 +129,7 @@ class Withdrawals:
 
     def _withdraw_waiting(self, batch: RecordBatch, records: _Late, finished: Finished) -> None:
         late = [
-            (index, never_sent(self._topics.not_yet_known(batch.topic, span)))
+            (index, never_sent(self._topics.not_yet_known(batch.topic, span, _BOUND)))
             for index, span in records
         ]
         finished.batches.extend(self._topics.withdraw_waiting(batch, late))

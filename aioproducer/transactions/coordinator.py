@@ -56,8 +56,8 @@ _MOVED: Final = (
 """Errors after which the coordinator is looked for again."""
 
 _REPEATED_TOO: Final = (UnknownServerError, AuthenticationError)
-"""Not retriable by their kind: of the first the outcome is unknown, and a repetition tells it; after
-the second, credentials may be mended on either side."""
+"""Not retriable by their kind: of the first the outcome is unknown, and a repetition tells it;
+after the second, credentials may be mended on either side."""
 
 _CONCURRENT_PAUSE: Final = 0.02
 """Seconds before a request that came while the last transaction was still being ended is repeated:

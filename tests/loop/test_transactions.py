@@ -1,0 +1,492 @@
+"""Transactions against FakeCluster of both protocols: what brokers, coordinators and networks do.
+
+Each test ends with what a read_committed reader sees, and with `expect_clean`: no request that a
+correct transactional producer never sends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final, Unpack
+
+import pytest
+
+from aioproducer import KafkaError, KafkaTimeoutError, Producer
+from aioproducer.config import ProducerOptions
+from aioproducer.errors import (
+    ProducerFencedError,
+    TopicAuthorizationFailedError,
+    TransactionAbortedError,
+    TransactionalIdAuthorizationFailedError,
+    TransactionFailedError,
+    TransactionStateError,
+)
+from aioproducer.testing import ApiName, ErrorCode, FakeCluster
+from tests.support.producing import TOPIC, fast, until
+
+ID: Final = "transfer-1"
+PROTOCOLS: Final[Mapping[str, Mapping[str, int]]] = {"v2": {"transaction.version": 2}, "v1": {}}
+
+
+@pytest.fixture(params=PROTOCOLS)
+def protocol(request: pytest.FixtureRequest) -> Mapping[str, int]:
+    """The features of a cluster of each protocol."""
+    return PROTOCOLS[request.param]
+
+
+@asynccontextmanager
+async def transacting(
+    cluster: FakeCluster, **options: Unpack[ProducerOptions]
+) -> AsyncGenerator[Producer[Any, Any]]:
+    """Open a producer with transactions; close it and see that it did nothing wrong."""
+    with_id: ProducerOptions = {"transactional_id": ID, **options}
+    producer: Producer[Any, Any] = Producer(
+        bootstrap_servers=cluster.bootstrap_servers, **fast(**with_id)
+    )
+    await producer.start()
+    try:
+        yield producer
+    except BaseException:
+        await producer.close(0)
+        raise
+    await producer.close(5)
+    cluster.expect_clean()
+
+
+def cluster_of(features: Mapping[str, int], **options: Any) -> FakeCluster:
+    return FakeCluster(topics={TOPIC: 2, "audit": 1}, features=features, **options)
+
+
+def committed(cluster: FakeCluster, topic: str = TOPIC) -> list[bytes]:
+    return [record.value or b"" for record in cluster.records(topic, isolation="read_committed")]
+
+
+def stored(cluster: FakeCluster, topic: str = TOPIC) -> list[bytes]:
+    return [record.value or b"" for record in cluster.records(topic)]
+
+
+async def transfer(producer: Producer[Any, Any], value: bytes) -> None:
+    async with producer.transaction():
+        await producer.send(TOPIC, value, partition=0)
+        await producer.send(TOPIC, value, partition=1)
+        await producer.send("audit", value)
+
+
+async def test_all_or_nothing(protocol: Mapping[str, int]) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
+        await transfer(producer, b"1")
+        with pytest.raises(ZeroDivisionError):
+            async with producer.transaction():
+                await producer.send_and_wait(TOPIC, b"never")
+                raise ZeroDivisionError
+        await transfer(producer, b"2")
+        assert committed(cluster) == [b"1", b"2", b"1", b"2"]
+        assert committed(cluster, "audit") == [b"1", b"2"]
+        assert b"never" in stored(cluster)
+
+
+CUTS: Final[list[tuple[ApiName, str]]] = [
+    ("end_txn", "before"),
+    ("end_txn", "after"),
+    ("produce", "before"),
+    ("produce", "after"),
+    ("find_coordinator", "before"),
+    ("init_producer_id", "after"),
+]
+
+
+@pytest.mark.parametrize(("api", "when"), CUTS)
+@pytest.mark.parametrize("is_commit", [True, False], ids=["commit", "abort"])
+async def test_a_connection_cut_at_any_request_leaves_a_transaction_whole(
+    protocol: Mapping[str, int], api: ApiName, when: Any, is_commit: bool
+) -> None:
+    async with cluster_of(protocol, brokers=2) as cluster, transacting(cluster) as producer:
+        await transfer(producer, b"1")
+        cluster.cut_next(api, when=when)
+        try:
+            async with producer.transaction():
+                await producer.send(TOPIC, b"2", partition=0)
+                await producer.send(TOPIC, b"2", partition=1)
+                await producer.flush()
+                if not is_commit:
+                    raise ZeroDivisionError
+        except ZeroDivisionError:
+            assert not is_commit
+        await transfer(producer, b"3")
+        middle = [b"2"] if is_commit else []
+        assert committed(cluster) == [b"1", *middle, b"3", b"1", *middle, b"3"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
+        ErrorCode.COORDINATOR_NOT_AVAILABLE,
+        ErrorCode.NOT_COORDINATOR,
+        ErrorCode.CONCURRENT_TRANSACTIONS,
+        ErrorCode.UNKNOWN_SERVER_ERROR,
+    ],
+    ids=lambda code: code.name,
+)
+@pytest.mark.parametrize("api", ["end_txn", "init_producer_id"])
+async def test_what_passes_is_asked_again(
+    protocol: Mapping[str, int], api: ApiName, code: ErrorCode
+) -> None:
+    async with cluster_of(protocol) as cluster:
+        if api == "init_producer_id":
+            cluster.fail_next(api, code, count=2)
+        async with transacting(cluster) as producer:
+            if api == "end_txn":
+                cluster.fail_next(api, code, count=2)
+            await transfer(producer, b"1")
+            assert committed(cluster) == [b"1", b"1"]
+
+
+async def test_a_coordinator_that_moves_is_found_again(protocol: Mapping[str, int]) -> None:
+    async with cluster_of(protocol, brokers=3) as cluster, transacting(cluster) as producer:
+        for number in range(4):
+            before = cluster.coordinator(ID)
+            async with producer.transaction():
+                await producer.send(TOPIC, b"%d" % number, partition=0)
+                await producer.flush()
+                cluster.move_coordinator(ID, (before + 1) % 3, loading=number)
+        assert committed(cluster) == [b"0", b"1", b"2", b"3"]
+
+
+async def test_a_coordinator_that_dies_is_found_again(protocol: Mapping[str, int]) -> None:
+    async with cluster_of(protocol, brokers=3) as cluster, transacting(cluster) as producer:
+        await transfer(producer, b"1")
+        await producer.begin_transaction()
+        await producer.send(TOPIC, b"2", partition=0)
+        await producer.flush()
+        gone = cluster.coordinator(ID)
+        await cluster.stop_broker(gone)
+        await producer.commit_transaction()
+        await cluster.start_broker(gone)
+        assert committed(cluster) == [b"1", b"2", b"1"]
+
+
+# ---- a record that failed
+
+
+async def test_a_failed_record_fails_the_commit_and_drops_the_rest(
+    protocol: Mapping[str, int],
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
+        await producer.begin_transaction()
+        cluster.fail_next("produce", ErrorCode.INVALID_RECORD)
+        refused = await producer.send(TOPIC, b"refused", partition=0)
+        with pytest.raises(KafkaError):
+            await refused
+        with pytest.raises(TransactionFailedError):
+            await producer.send(TOPIC, b"late")
+        with pytest.raises(TransactionFailedError) as caught:
+            await producer.commit_transaction()
+        assert caught.value.requires_abort
+        assert caught.value.__cause__ is not None
+        with pytest.raises(TransactionFailedError):
+            await producer.begin_transaction()
+        await producer.abort_transaction()
+        await transfer(producer, b"next")
+        assert committed(cluster) == [b"next", b"next"]
+
+
+async def test_what_waits_is_dropped_when_the_transaction_fails(
+    protocol: Mapping[str, int],
+) -> None:
+    async with (
+        cluster_of(protocol) as cluster,
+        transacting(cluster, linger_ms=2_500) as producer,
+    ):
+        await producer.begin_transaction()
+        lingering = await producer.send(TOPIC, b"lingers", partition=0)
+        with pytest.raises(KafkaError):
+            await producer.send(TOPIC, 5)
+        with pytest.raises(TransactionAbortedError, match="which failed"):
+            await lingering
+        await producer.abort_transaction()
+        assert stored(cluster) == []
+
+
+async def test_a_record_whose_deadline_is_over_fails_the_commit(
+    protocol: Mapping[str, int],
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
+        await transfer(producer, b"1")
+        await producer.begin_transaction()
+        cluster.hang("metadata")
+        late = await producer.send("unknown", b"late", deadline=0.02)
+        with pytest.raises(KafkaTimeoutError):
+            await late
+        with pytest.raises(TransactionFailedError, match="deadline of the call"):
+            await producer.commit_transaction()
+        await producer.abort_transaction()
+        cluster.release()
+        await transfer(producer, b"2")
+
+
+async def test_a_batch_out_of_order_fails_the_transaction_and_the_next_one_works(
+    protocol: Mapping[str, int],
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
+        await transfer(producer, b"1")
+        cluster.fail_next("produce", ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, partition=0)
+        with pytest.raises(TransactionFailedError):
+            async with producer.transaction():
+                await producer.send(TOPIC, b"2", partition=0)
+        await transfer(producer, b"3")
+        assert committed(cluster) == [b"1", b"3", b"1", b"3"]
+
+
+@pytest.mark.parametrize(
+    "code", [ErrorCode.INVALID_PRODUCER_EPOCH, ErrorCode.INVALID_TXN_STATE], ids=lambda c: c.name
+)
+async def test_what_says_that_the_transaction_is_over_fails_it_and_the_next_one_works(
+    protocol: Mapping[str, int], code: ErrorCode
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
+        await transfer(producer, b"1")
+        cluster.fail_next("produce", code)
+        with pytest.raises(TransactionFailedError):
+            async with producer.transaction():
+                await producer.send(TOPIC, b"2", partition=0)
+        await transfer(producer, b"3")
+        assert committed(cluster) == [b"1", b"3", b"1", b"3"]
+
+
+async def test_a_partition_that_may_not_be_written_fails_the_transaction() -> None:
+    async with cluster_of(PROTOCOLS["v1"]) as cluster, transacting(cluster) as producer:
+        cluster.fail_next("add_partitions_to_txn", ErrorCode.TOPIC_AUTHORIZATION_FAILED)
+        with pytest.raises(TransactionFailedError) as caught:
+            await transfer(producer, b"1")
+        assert isinstance(caught.value.__cause__, TopicAuthorizationFailedError)
+        await transfer(producer, b"2")
+        assert committed(cluster) == [b"2", b"2"]
+
+
+async def test_several_partitions_are_added_by_one_request() -> None:
+    async with cluster_of(PROTOCOLS["v1"]) as cluster, transacting(cluster) as producer:
+        await transfer(producer, b"1")
+        cluster.delay("add_partitions_to_txn", 0.02)
+        before = len(cluster.requests_of("add_partitions_to_txn"))
+        await transfer(producer, b"2")
+        assert len(cluster.requests_of("add_partitions_to_txn")) - before <= 2
+
+
+async def test_version_two_adds_nothing_by_requests_of_its_own() -> None:
+    async with cluster_of(PROTOCOLS["v2"]) as cluster, transacting(cluster) as producer:
+        for number in range(3):
+            await transfer(producer, b"%d" % number)
+        assert cluster.requests_of("add_partitions_to_txn") == []
+        assert len(cluster.requests_of("init_producer_id")) == 1
+        assert producer.metrics()["epoch_bump_total"] == 3
+
+
+# ---- other producers, and brokers that end transactions
+
+
+async def test_a_fenced_producer_can_do_nothing_more(protocol: Mapping[str, int]) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as zombie:
+        await zombie.begin_transaction()
+        await zombie.send(TOPIC, b"left open", partition=0)
+        await zombie.flush()
+        async with transacting(cluster) as successor:
+            await transfer(successor, b"1")
+            with pytest.raises(ProducerFencedError, match=ID) as caught:
+                await zombie.commit_transaction()
+            assert caught.value.fatal
+            for call in (zombie.begin_transaction, zombie.abort_transaction):
+                with pytest.raises(ProducerFencedError):
+                    await call()
+            await transfer(successor, b"2")
+        assert committed(cluster) == [b"1", b"2", b"1", b"2"]
+
+
+async def test_a_transaction_that_was_timed_out_is_aborted_and_the_next_one_works() -> None:
+    async with cluster_of(PROTOCOLS["v2"]) as cluster, transacting(cluster) as producer:
+        with pytest.raises(TransactionFailedError, match="transaction_timeout_ms"):
+            async with producer.transaction():
+                await producer.send(TOPIC, b"late", partition=0)
+                await producer.flush()
+                cluster.time_out_transaction(ID)
+        await transfer(producer, b"next")
+        assert committed(cluster) == [b"next", b"next"]
+
+
+async def test_an_id_that_the_brokers_have_forgotten_is_gotten_again(
+    protocol: Mapping[str, int],
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
+        await transfer(producer, b"1")
+        cluster.forget_transactional_id(ID)
+        with pytest.raises(TransactionFailedError):
+            await transfer(producer, b"2")
+        await transfer(producer, b"3")
+        assert committed(cluster) == [b"1", b"3", b"1", b"3"]
+
+
+async def test_a_producer_goes_on_when_its_epochs_are_used_up(protocol: Mapping[str, int]) -> None:
+    async with cluster_of(protocol) as cluster:
+        async with transacting(cluster) as producer:
+            await transfer(producer, b"0")
+        cluster.set_next_epoch(ID, 32_764)
+        async with transacting(cluster) as producer:
+            for number in range(1, 6):
+                await transfer(producer, b"%d" % number)
+        assert committed(cluster, "audit") == [b"%d" % number for number in range(6)]
+
+
+async def test_markers_that_are_written_late_delay_the_next_transaction(
+    protocol: Mapping[str, int],
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
+        cluster.hold_markers()
+        await transfer(producer, b"1")
+        next_one = asyncio.create_task(transfer(producer, b"2"))
+        await until(lambda: len(stored(cluster, "audit")) >= 1)
+        cluster.write_markers()
+        await next_one
+        assert committed(cluster, "audit") == [b"1", b"2"]
+
+
+# ---- timeouts
+
+
+@pytest.mark.parametrize("end", ["commit", "abort"])
+async def test_an_end_that_timed_out_is_joined_by_the_same_call_again(
+    protocol: Mapping[str, int], end: str
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster, max_block_ms=50) as producer:
+        call = producer.commit_transaction if end == "commit" else producer.abort_transaction
+        await producer.begin_transaction()
+        await producer.send_and_wait(TOPIC, b"1", partition=0)
+        cluster.hang("end_txn")
+        with pytest.raises(KafkaTimeoutError, match=f"{end}_transaction\\(\\) again"):
+            await call()
+        with pytest.raises(TransactionStateError, match="timed out"):
+            await producer.begin_transaction()
+        cluster.release()
+        await call()
+        assert committed(cluster) == ([b"1"] if end == "commit" else [])
+        await producer.begin_transaction()
+        await producer.abort_transaction()
+
+
+async def test_a_start_without_an_answering_coordinator_times_out() -> None:
+    async with cluster_of(PROTOCOLS["v2"]) as cluster:
+        cluster.fail_next("find_coordinator", ErrorCode.COORDINATOR_NOT_AVAILABLE, count=None)
+        producer: Producer[Any, Any] = Producer(
+            bootstrap_servers=cluster.bootstrap_servers, **fast(transactional_id=ID)
+        )
+        with pytest.raises(KafkaTimeoutError, match="transaction coordinator") as caught:
+            await producer.start(timeout=0.1)
+        assert "COORDINATOR_NOT_AVAILABLE" in str(caught.value)
+        cluster.clear_faults()
+        await producer.start()
+        await transfer(producer, b"1")
+        await producer.close()
+
+
+async def test_a_transactional_id_that_may_not_be_used_is_said_at_the_start() -> None:
+    async with cluster_of(PROTOCOLS["v2"]) as cluster:
+        cluster.fail_next("init_producer_id", ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+        producer: Producer[Any, Any] = Producer(
+            bootstrap_servers=cluster.bootstrap_servers, **fast(transactional_id=ID)
+        )
+        with pytest.raises(TransactionalIdAuthorizationFailedError):
+            await producer.start()
+        # Granted meanwhile.
+        await producer.start()
+        await transfer(producer, b"1")
+        await producer.close()
+
+
+async def test_a_producer_that_starts_in_the_background_waits_with_its_first_transaction() -> None:
+    async with cluster_of(PROTOCOLS["v2"]) as cluster:
+        producer: Producer[Any, Any] = Producer(
+            bootstrap_servers=cluster.bootstrap_servers, **fast(transactional_id=ID)
+        )
+        await producer.start(wait=False)
+        await transfer(producer, b"1")
+        await producer.close()
+        assert committed(cluster) == [b"1", b"1"]
+
+
+async def test_an_abort_that_is_refused_is_fatal(protocol: Mapping[str, int]) -> None:
+    async with cluster_of(protocol) as cluster:
+        producer: Producer[Any, Any] = Producer(
+            bootstrap_servers=cluster.bootstrap_servers, **fast(transactional_id=ID)
+        )
+        await producer.start()
+        await producer.begin_transaction()
+        await producer.send_and_wait(TOPIC, b"1")
+        cluster.fail_next("end_txn", ErrorCode.INVALID_REQUEST)
+        with pytest.raises(KafkaError):
+            await producer.abort_transaction()
+        with pytest.raises(KafkaError):
+            await producer.begin_transaction()
+        await producer.close()
+
+
+# ---- offsets
+
+
+async def test_offsets_are_committed_with_the_records_or_not_at_all(
+    protocol: Mapping[str, int],
+) -> None:
+    async with cluster_of(protocol, brokers=2) as cluster, transacting(cluster) as producer:
+        async with producer.transaction():
+            await producer.send(TOPIC, b"1", partition=0)
+            await producer.send_offsets_to_transaction({("audit", 0): 5}, "readers")
+            assert cluster.committed("readers") == {}
+        assert cluster.committed("readers") == {("audit", 0): 5}
+        with pytest.raises(ZeroDivisionError):
+            async with producer.transaction():
+                await producer.send_offsets_to_transaction({("audit", 0): 9}, "readers")
+                raise ZeroDivisionError
+        assert cluster.committed("readers") == {("audit", 0): 5}
+
+
+async def test_several_groups_commit_in_one_transaction(protocol: Mapping[str, int]) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
+        async with producer.transaction():
+            await producer.send_offsets_to_transaction({("audit", 0): 5}, "a")
+            await producer.send_offsets_to_transaction({("audit", 0): 7}, "b")
+        assert cluster.committed("a") == {("audit", 0): 5}
+        assert cluster.committed("b") == {("audit", 0): 7}
+
+
+async def test_a_group_coordinator_that_moves_is_found_again(protocol: Mapping[str, int]) -> None:
+    async with cluster_of(protocol, brokers=3) as cluster, transacting(cluster) as producer:
+        for offset in range(3):
+            async with producer.transaction():
+                await producer.send_offsets_to_transaction({("audit", 0): offset}, "readers")
+            before = cluster.coordinator("readers", kind="group")
+            cluster.move_coordinator("readers", (before + 1) % 3, kind="group")
+        assert cluster.committed("readers") == {("audit", 0): 2}
+
+
+async def test_offsets_that_the_group_refuses_fail_the_transaction(
+    protocol: Mapping[str, int],
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
+        cluster.fail_next("txn_offset_commit", ErrorCode.ILLEGAL_GENERATION)
+        with pytest.raises(KafkaError, match="ILLEGAL_GENERATION"):
+            async with producer.transaction():
+                await producer.send_offsets_to_transaction({("audit", 0): 5}, "readers")
+        await transfer(producer, b"next")
+        assert cluster.committed("readers") == {}
+
+
+async def test_a_commit_waits_for_offsets_whose_caller_is_gone(protocol: Mapping[str, int]) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
+        async with producer.transaction():
+            cluster.delay("txn_offset_commit", 0.05)
+            sending = asyncio.create_task(
+                producer.send_offsets_to_transaction({("audit", 0): 5}, "readers")
+            )
+            await cluster.received("txn_offset_commit")
+            sending.cancel()
+        assert cluster.committed("readers") == {("audit", 0): 5}
