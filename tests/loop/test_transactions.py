@@ -222,8 +222,8 @@ async def test_a_record_whose_deadline_is_over_fails_the_commit(
             await late
         with pytest.raises(TransactionFailedError, match="deadline of the call"):
             await producer.commit_transaction()
-        await producer.abort_transaction()
         cluster.release()
+        await producer.abort_transaction()
         await transfer(producer, b"2")
 
 
@@ -358,7 +358,7 @@ async def test_markers_that_are_written_late_delay_the_next_transaction(
 async def test_an_end_that_timed_out_is_joined_by_the_same_call_again(
     protocol: Mapping[str, int], end: str
 ) -> None:
-    async with cluster_of(protocol) as cluster, transacting(cluster, max_block_ms=50) as producer:
+    async with cluster_of(protocol) as cluster, transacting(cluster, max_block_ms=400) as producer:
         call = producer.commit_transaction if end == "commit" else producer.abort_transaction
         await producer.begin_transaction()
         await producer.send_and_wait(TOPIC, b"1", partition=0)
