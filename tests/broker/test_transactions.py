@@ -6,6 +6,7 @@ The readers are librdkafka's: read_committed sees what is promised, read_uncommi
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import Iterable
 from typing import Any, Unpack
@@ -28,6 +29,7 @@ from aioproducer.errors import (
     TransactionStateError,
 )
 from aioproducer.transactions.offsets import ConsumerGroupMetadata
+from examples import transfer
 from tests.broker.helpers import producer_for
 from tests.support.kafka import consume, create_topic
 from tools.kafka import Kafka
@@ -473,3 +475,17 @@ async def test_group_metadata_of_a_confluent_consumer_is_understood(broker: Kafk
     finally:
         await in_thread(consumer.close)
     assert await in_thread(offsets_of, broker, group, source) == {0: 4}
+
+
+async def test_each_transfer_of_the_example_is_there_as_a_whole_or_not_at_all(
+    broker: Kafka,
+) -> None:
+    debits, credits = create_topic(broker), create_topic(broker)
+    made = await transfer.run(broker.bootstrap_servers, debits, credits, 60)
+    debited = [json.loads(value or b"") for value in await in_thread(committed, broker, debits)]
+    credited = [json.loads(value or b"") for value in await in_thread(committed, broker, credits)]
+    assert 0 < made < 60
+    assert len(debited) == made
+    assert sorted(debited, key=str) == sorted(credited, key=str)
+    # Of a transfer that was not made, the debit may stand in the log all the same.
+    assert len(await in_thread(stored, broker, debits)) >= made

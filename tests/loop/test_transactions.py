@@ -7,8 +7,10 @@ correct transactional producer never sends.
 from __future__ import annotations
 
 import asyncio
+import textwrap
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final, Unpack
 
 import pytest
@@ -490,3 +492,14 @@ async def test_a_commit_waits_for_offsets_whose_caller_is_gone(protocol: Mapping
             await cluster.received("txn_offset_commit")
             sending.cancel()
         assert cluster.committed("readers") == {("audit", 0): 5}
+
+
+async def test_the_block_of_the_page_runs() -> None:
+    page = (Path(__file__).parents[2] / "docs/transactions.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    async with FakeCluster(topics={"debits": 1, "credits": 1}) as cluster:
+        names: dict[str, Any] = {"Producer": Producer}
+        body = textwrap.indent(code.replace("localhost:9092", cluster.bootstrap_servers), "    ")
+        exec(compile(f"async def snippet():\n{body}", "transactions.md", "exec"), names)
+        await names["snippet"]()
+        assert committed(cluster, "debits") == committed(cluster, "credits") == [b"12.50"]
