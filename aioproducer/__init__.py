@@ -5,7 +5,14 @@ Example:
         metadata = await producer.send_and_wait("payments", b"12.50", key=b"card-1")
 """
 
-from aioproducer._native.record_batch import Delivery
+try:
+    from aioproducer._native.record_batch import Delivery
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "This aioproducer is a source tree whose native modules are not built. To use an installed"
+        " one, run Python in another folder; to use this one, run `make build`, or"
+        " `pip install --editable .`."
+    ) from error
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import (
     AuthenticationError,

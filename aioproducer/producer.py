@@ -848,7 +848,8 @@ class Producer(SendPath[K, V]):
         if self._state is _State.CREATED:
             raise ProducerNotStartedError(
                 "The producer is not started",
-                hint="Use `async with producer:` or `await producer.start()` first.",
+                hint="Use `async with producer:` or `await producer.start()` first, in an event"
+                " loop; a program without one runs it in a thread (docs/threads.md).",
             )
         if self._state is _State.FORKED:
             raise WrongEventLoopError(

@@ -149,6 +149,8 @@ class LocalKafka(NodeControl):
         self._directory = Path(tempfile.mkdtemp(prefix="kafka-", dir=self._home / "run"))
         try:
             ports = free_ports(self._ports_of_a_node() * len(self.nodes), self._first_port)
+            if self._first_port not in (None, ports[0]):
+                report(f"port {self._first_port} is taken: Kafka listens on {ports[0]}")
             self._configure(ports)
             self._prepare()
             logs = [(node, self._spawn(node)) for node in self.nodes]

@@ -105,7 +105,7 @@ def dropped_error(cause: KafkaError | None) -> TransactionAbortedError:
 
 def never_sent(error: KafkaError) -> KafkaError:
     """Add to the error of a record with a deadline that it was withdrawn."""
-    error.hint = f"{error.hint} It is not stored and will not be sent: send it again.".strip()
+    error.hint = f"{error.hint} It will not be sent any more: it can be sent again.".strip()
     return error
 
 

@@ -83,7 +83,7 @@ async def test_a_record_that_waits_in_a_batch_is_withdrawn_at_its_deadline() -> 
     assert never_sent(error)
     assert error.topic_partition == (TOPIC, 0)
     assert error.attempts == 0
-    assert "It is not stored and will not be sent" in str(error)
+    assert "The record was not stored. It will not be sent any more" in str(error)
 
 
 async def test_of_a_record_in_flight_nobody_knows() -> None:

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     arguments = _parse(argv)
     # Also then, end what was started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, _exit)
     versions = {app: version for app in arguments.app if (version := _version(app))}
     scenarios = [one for one in SCENARIOS if one.name in arguments.only]
     try:
@@ -60,6 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for one in ours:
         print(f"BROKEN: {one.app}, {one.scenario}: {one.broken()}; see {one.folder}")
     return 1 if ours else 0
+
+
+def _exit(_signal: int, _frame: object) -> None:
+    sys.exit(1)
 
 
 def _run_all(kafka: NodeControl, results: Results, rounds: int) -> None:
