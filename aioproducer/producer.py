@@ -642,10 +642,20 @@ class Producer(SendPath[K, V]):
     def from_thread(self) -> FromThread[K, V]:
         """Plain calls for other threads than the loop's: `from_thread.send(...)`, `.flush()`.
 
+        Raises:
+            TransactionStateError: The producer has a `transactional_id`. A transaction begins and
+                ends in the loop, which cannot say which of them a thread's record belongs to.
+
         Example:
             future = producer.from_thread.send("payments", b"12.50", key=b"card-1")
             metadata = future.result(timeout=5)
         """
+        if self.config.transactional_id is not None:
+            raise TransactionStateError(
+                "from_thread sends nothing for a producer with a transactional_id",
+                hint="In the thread, call asyncio.run_coroutine_threadsafe(coroutine, loop), with a"
+                " coroutine that has the whole transaction.",
+            )
         if self._from_thread is None:
             with _making_from_thread:
                 if self._from_thread is None:

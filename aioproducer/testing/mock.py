@@ -12,7 +12,7 @@ from typing import Any, Unpack, overload
 
 from aioproducer.background import Background
 from aioproducer.config import ProducerConfig, ProducerOptions
-from aioproducer.errors import BufferExhaustedError
+from aioproducer.errors import BufferExhaustedError, ConfigError
 from aioproducer.producer import Producer
 from aioproducer.records import K, V
 from aioproducer.sending.record_sender import RecordSender
@@ -40,7 +40,11 @@ class MockProducer(Producer[K, V]):
         auto_start: Start with the first call, in the loop that makes it, and again when another
             loop does: for tests that run in other loops than the code that they test, such as those
             with a TestClient. Without it, calls before `start` fail as those of a `Producer`.
-        **options: The options of `ProducerConfig`.
+        **options: The options of `ProducerConfig`, but `transactional_id`.
+
+    Raises:
+        ConfigError: An option that does not exist, a value that is not allowed, or a
+            `transactional_id`: `FakeCluster` has transactions.
 
     Example:
         async with MockProducer(value_serializer="json", partitions={"payments": 6}) as mock:
@@ -85,6 +89,13 @@ class MockProducer(Producer[K, V]):
             super().__init__(**options)
         else:
             super().__init__(config, **options)
+        if self.config.transactional_id is not None:
+            raise ConfigError(
+                option="transactional_id",
+                value=self.config.transactional_id,
+                allowed="None in a MockProducer, which has no transactions",
+                hint="Use FakeCluster: it has transactions, and a Producer for it is a real one.",
+            )
         self._broker = MockBroker(partitions or {}, default_partitions)
         self._given = Given()
         self._note_given(self._given.note)

@@ -31,7 +31,11 @@ from aioproducer.network.sasl.exchange import Call
 from aioproducer.network.sasl.oauthbearer import OAuthBearer
 from aioproducer.network.sasl.scram import Scram
 from aioproducer.network.sasl.tokens import TokenSource
+from aioproducer.protocol.add_offsets_to_txn import ADD_OFFSETS_TO_TXN
+from aioproducer.protocol.add_partitions_to_txn import ADD_PARTITIONS_TO_TXN
 from aioproducer.protocol.api_versions import API_VERSIONS, REFUSALS, ApiVersionsResponse
+from aioproducer.protocol.end_txn import END_TXN
+from aioproducer.protocol.find_coordinator import FIND_COORDINATOR
 from aioproducer.protocol.frames import FrameDecoder, decode_response, read_correlation_id
 from aioproducer.protocol.init_producer_id import INIT_PRODUCER_ID
 from aioproducer.protocol.metadata import METADATA, MetadataResponse
@@ -39,6 +43,7 @@ from aioproducer.protocol.produce import PRODUCE, ProduceResponse
 from aioproducer.protocol.sasl_authenticate import SASL_AUTHENTICATE
 from aioproducer.protocol.sasl_handshake import SASL_HANDSHAKE
 from aioproducer.protocol.schema import NO_TOPIC_ID, Api
+from aioproducer.protocol.txn_offset_commit import TXN_OFFSET_COMMIT
 from aioproducer.protocol.versions import broker_ranges, choose_version
 from aioproducer.testing.apis import APIS as FAKE_APIS
 from aioproducer.testing.batch import BatchHeader, records_of
@@ -56,6 +61,11 @@ APIS: dict[str, Api[Any, Any]] = {
     "init_producer_id": INIT_PRODUCER_ID,
     "sasl_handshake": SASL_HANDSHAKE,
     "sasl_authenticate": SASL_AUTHENTICATE,
+    "find_coordinator": FIND_COORDINATOR,
+    "add_partitions_to_txn": ADD_PARTITIONS_TO_TXN,
+    "add_offsets_to_txn": ADD_OFFSETS_TO_TXN,
+    "end_txn": END_TXN,
+    "txn_offset_commit": TXN_OFFSET_COMMIT,
 }
 _FREE_MEMORY = 1 << 17
 """What an error with its traceback, or a plan compiled for the first time, may take."""

@@ -494,6 +494,23 @@ async def test_a_commit_waits_for_offsets_whose_caller_is_gone(protocol: Mapping
         assert cluster.committed("readers") == {("audit", 0): 5}
 
 
+async def test_a_thread_cannot_send_in_a_transaction() -> None:
+    async with cluster_of({}) as cluster, transacting(cluster) as producer:
+        with pytest.raises(TransactionStateError, match="run_coroutine_threadsafe"):
+            _ = producer.from_thread
+
+
+async def test_a_thread_can_have_a_whole_transaction_done(protocol: Mapping[str, int]) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
+        loop = asyncio.get_running_loop()
+
+        def transfer_in_loop() -> None:
+            asyncio.run_coroutine_threadsafe(transfer(producer, b"12.50"), loop).result(5)
+
+        await asyncio.to_thread(transfer_in_loop)
+        assert committed(cluster) == [b"12.50"] * 2
+
+
 async def test_the_block_of_the_page_runs() -> None:
     page = (Path(__file__).parents[2] / "docs/transactions.md").read_text()
     code = page.split("```python\n")[1].split("```")[0]

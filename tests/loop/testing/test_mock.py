@@ -10,6 +10,7 @@ import pytest
 
 from aioproducer import (
     BufferExhaustedError,
+    ConfigError,
     Delivery,
     InvalidPartitionError,
     InvalidTopicError,
@@ -50,6 +51,11 @@ def into(reports: list[Report]) -> OnDelivery:
 
 def encode(payment: Payment) -> bytes:
     return json.dumps([payment.card, payment.cents]).encode()
+
+
+def test_a_mock_producer_has_no_transactions() -> None:
+    with pytest.raises(ConfigError, match="FakeCluster"):
+        MockProducer(transactional_id="transfers-0")
 
 
 async def test_a_record_is_stored_with_an_offset_that_grows() -> None:

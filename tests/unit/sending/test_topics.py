@@ -537,10 +537,12 @@ def test_why_the_topic_of_a_record_is_not_known_yet_can_be_asked_at_any_time() -
     harness = TopicsInUse()
     harness.put()
     harness.answer(topic_response(error_code=UNKNOWN_TOPIC))
-    error = harness.topics.not_yet_known("t", 2.5)
+    error = harness.topics.not_yet_known("t", 2.5, "delivery_timeout_ms")
     assert isinstance(error, UnknownTopicOrPartitionError)
     assert "2.5 s" in str(error)
-    assert isinstance(harness.topics.not_yet_known("never heard of", 1), KafkaTimeoutError)
+    assert isinstance(
+        harness.topics.not_yet_known("never heard of", 1, "timeout of the call"), KafkaTimeoutError
+    )
 
 
 # ---- partitions_for
