@@ -131,16 +131,15 @@ def _entries(offsets: Offsets) -> Iterable[tuple[str, int, int, int, str | None]
 
 
 def _place(where: object) -> tuple[str, int]:
-    if isinstance(where, tuple):
-        topic, partition, *_ = cast("tuple[object, ...]", where)
-    else:
-        topic, partition = getattr(where, "topic", None), getattr(where, "partition", None)
-    if not isinstance(topic, str) or not isinstance(partition, int):
-        raise TypeError(
-            "offsets are {TopicPartition: offset}, or confluent_kafka's list of TopicPartition,"
-            f" not {type(where).__name__}"
-        )
-    return topic, partition
+    topic, partition = getattr(where, "topic", None), getattr(where, "partition", None)
+    if type(where) is tuple and len(pair := cast("tuple[object, ...]", where)) == 2:
+        topic, partition = pair
+    if isinstance(topic, str) and isinstance(partition, int):
+        return topic, partition
+    raise TypeError(
+        "offsets are {TopicPartition: offset}, or confluent_kafka's list of TopicPartition,"
+        f" not {where!r}"
+    )
 
 
 def _position(position: object) -> tuple[int, int, str | None]:
