@@ -146,12 +146,14 @@ class Transactions:
 
     async def begin(self) -> None:
         """Begin a transaction; waits for the end of the one before, if its caller did not."""
-        self._refuse_others("begin")
+        if self._timed_out != "abort_transaction":
+            self._refuse_others("begin")
+        # How an abort ends is known, so nobody needs to call it again: `transaction()` cannot.
         if self._starting is not None and self.state.state is State.UNINITIALIZED:
             await self._wait(self._starting, "begin_transaction", "the coordinator to be reached")
         if self._ending is not None and not self._ending.done():
             await self._wait(self._ending, "begin_transaction", "the end of the last transaction")
-        self._ending = None
+        self._ending, self._timed_out = None, ""
         if self.state.state is State.READY and self._coordination.wants_epoch:
             initializing = self._run(self._coordination.initialize(goes_on=True), "next-epoch")
             await self._wait(initializing, "begin_transaction", "another epoch")
@@ -241,7 +243,7 @@ class Transactions:
         try:
             await work()
         except KafkaError as error:
-            if error.fatal or (name == "abort" and not error.requires_abort):
+            if error.fatal or name == "abort":
                 self._fatal(error)
             elif self.state.failed(error):
                 self._has_failed()

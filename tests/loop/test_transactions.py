@@ -376,6 +376,36 @@ async def test_an_end_that_timed_out_is_joined_by_the_same_call_again(
         await producer.abort_transaction()
 
 
+async def test_a_block_whose_abort_timed_out_does_not_bar_the_next_one(
+    protocol: Mapping[str, int],
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster, max_block_ms=400) as producer:
+        await producer.flush()
+        cluster.delay("end_txn", 0.6)
+        with pytest.raises(ZeroDivisionError) as caught:
+            async with producer.transaction():
+                await (await producer.send(TOPIC, b"lost", partition=0))
+                raise ZeroDivisionError
+        assert "could not be aborted: Waited 0.4 s" in caught.value.__notes__[0]
+        await transfer(producer, b"next")
+        assert committed(cluster) == [b"next"] * 2
+
+
+async def test_a_block_that_was_cancelled_in_a_commit_that_fails_does_not_bar_the_next_one(
+    protocol: Mapping[str, int],
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
+        cluster.delay("produce", 0.05)
+        cluster.fail_next("produce", ErrorCode.INVALID_RECORD)
+        task = asyncio.create_task(transfer(producer, b"lost"))
+        await cluster.received("produce")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await transfer(producer, b"next")
+        assert committed(cluster) == [b"next"] * 2
+
+
 async def test_a_start_without_an_answering_coordinator_times_out() -> None:
     async with cluster_of(PROTOCOLS["v2"]) as cluster:
         cluster.fail_next("find_coordinator", ErrorCode.COORDINATOR_NOT_AVAILABLE, count=None)
