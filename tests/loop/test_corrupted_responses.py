@@ -42,6 +42,7 @@ LOGIN: ProducerOptions = {
     "sasl_username": "alice",
     "sasl_password": "password",
 }
+TRANSACTION_APIS = [api for api in APIS if "txn" in api or api == "find_coordinator"]
 TRIALS = 12
 BOUND = 12.0
 """Seconds for what takes ten at most: five for metadata, five for the delivery."""
@@ -139,7 +140,7 @@ def stored(cluster: FakeCluster, value: bytes) -> int:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("api", [api for api in APIS if api not in TRANSACTION_APIS])
 async def test_a_mutated_response_costs_a_record_at_most_its_time(api: ApiName) -> None:
     problems: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
@@ -196,3 +197,49 @@ async def _goes_on(producer: Producer[bytes, bytes], cluster: FakeCluster, liar:
         assert isinstance(result, RecordMetadata) or liar.is_decodable, result
         if isinstance(result, RecordMetadata) and not liar.is_decodable:
             assert stored(cluster, value) == 1
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("api", TRANSACTION_APIS)
+async def test_a_mutated_response_leaves_a_transaction_whole_or_absent(api: ApiName) -> None:
+    for _ in range(TRIALS):
+        with shown(secrets.randbits(32)) as dice:
+            await _one_transaction(api, dice)
+
+
+async def _one_transaction(api: ApiName, dice: random.Random) -> None:
+    # Partitions and groups are added before version 2 only.
+    is_v2 = not api.startswith("add_") and dice.random() < 0.5
+    features = {"transaction.version": 2} if is_v2 else {}
+    async with FakeCluster(brokers=2, topics={TOPIC: 2}, features=features) as cluster:
+        liar = Liar(cluster, api, dice, is_decodable=dice.random() < 0.4)
+        cluster.on_request(liar)
+        options = LIED_TO if liar.is_decodable else GARBLED
+        is_committed = await _transact(cluster, options, b"first")
+        assert liar.has_lied
+        assert is_committed or liar.is_decodable
+        # The next producer of the id ends what the first one left open.
+        assert await _transact(cluster, GARBLED, b"next")
+        values = [record.value for record in cluster.records(TOPIC, isolation="read_committed")]
+        assert values.count(b"next") == 2
+        assert values.count(b"first") in ((2,) if is_committed else (0, 2))
+
+
+async def _transact(cluster: FakeCluster, options: ProducerOptions, value: bytes) -> bool:
+    """Store records and offsets in a transaction; return whether it is said to be committed."""
+    options = options | {"transactional_id": "transfers-0"}
+    config = ProducerConfig(bootstrap_servers=cluster.bootstrap_servers, **options)
+    producer: Producer[bytes, bytes] = Producer(config)
+    try:
+        async with asyncio.timeout(2 * BOUND):
+            await producer.start()
+            async with producer.transaction():
+                for partition in (0, 1):
+                    await producer.send(TOPIC, value, partition=partition)
+                await producer.send_offsets_to_transaction({(TOPIC, 0): 1}, "readers")
+    except KafkaError:
+        return False
+    finally:
+        await producer.close(1)
+    expect_nothing_left(producer)
+    return True
