@@ -473,8 +473,9 @@ class Producer(SendPath[K, V]):
         """Begin a transaction; records can be sent from now on, until it is committed or aborted.
 
         Raises:
-            TransactionStateError: There is one already, or an earlier call has to be repeated.
+            TransactionStateError: There is one already, or a commit that timed out: call it again.
             TransactionFailedError: The last one failed, and was not aborted.
+            KafkaTimeoutError: The abort or the cancelled commit before has no end yet.
             ProducerFencedError: Another producer has taken over the transactional id; `fatal`.
         """
         transactions = self._open_transactions()
