@@ -100,7 +100,6 @@ class FaultOrders(LoopBound):
 
         `slow` is for a whole broker.
 
-
         Args:
             api: The API, or "any".
             seconds: How late.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import textwrap
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Final, Unpack
 
@@ -26,7 +26,7 @@ from aioproducer.errors import (
     TransactionStateError,
 )
 from aioproducer.testing import ApiName, ErrorCode, FakeCluster
-from tests.support.producing import TOPIC, fast, until
+from tests.support.producing import TOPIC, fast, producing, until
 
 ID: Final = "transfer-1"
 PROTOCOLS: Final[Mapping[str, Mapping[str, int]]] = {"v2": {"transaction.version": 2}, "v1": {}}
@@ -38,23 +38,11 @@ def protocol(request: pytest.FixtureRequest) -> Mapping[str, int]:
     return PROTOCOLS[request.param]
 
 
-@asynccontextmanager
-async def transacting(
+def transacting(
     cluster: FakeCluster, **options: Unpack[ProducerOptions]
-) -> AsyncGenerator[Producer[Any, Any]]:
-    """Open a producer with transactions; close it and see that it did nothing wrong."""
-    with_id: ProducerOptions = {"transactional_id": ID, **options}
-    producer: Producer[Any, Any] = Producer(
-        bootstrap_servers=cluster.bootstrap_servers, **fast(**with_id)
-    )
-    await producer.start()
-    try:
-        yield producer
-    except BaseException:
-        await producer.close(0)
-        raise
-    await producer.close(5)
-    cluster.expect_clean()
+) -> AbstractAsyncContextManager[Producer[Any, Any]]:
+    """Open a producer with transactions; close it and see that it left nothing behind."""
+    return producing(cluster, fast(**options), transactional_id=ID)
 
 
 def cluster_of(features: Mapping[str, int], **options: Any) -> FakeCluster:
