@@ -11,9 +11,10 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
+from aioproducer.config import ProducerConfig
 from aioproducer.hooks import Partitioner
 
-__all__ = ["Partitioner", "RoundRobinPartitioner", "StickyChoice"]
+__all__ = ["Partitioner", "RoundRobinPartitioner", "StickyChoice", "partitioner_of"]
 
 
 class RoundRobinPartitioner:
@@ -37,6 +38,13 @@ class RoundRobinPartitioner:
         self._counts[topic] = count + 1
         choices = available or partitions
         return choices[count % len(choices)]
+
+
+def partitioner_of(config: ProducerConfig) -> Partitioner | None:
+    """Return the partitioner of one producer; None for the native one."""
+    if config.partitioner == "round_robin":
+        return RoundRobinPartitioner()
+    return config.partitioner
 
 
 class StickyChoice:

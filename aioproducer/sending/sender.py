@@ -62,7 +62,7 @@ from aioproducer.sending.finishing import Finished, Finisher
 from aioproducer.sending.flush import Flushes
 from aioproducer.sending.health import Health
 from aioproducer.sending.partition_queue import PartitionQueue
-from aioproducer.sending.partitioner import RoundRobinPartitioner
+from aioproducer.sending.partitioner import partitioner_of
 from aioproducer.sending.producer_id import ProducerId
 from aioproducer.sending.reachability import Reachability
 from aioproducer.sending.sequences import ProducerIdAndEpoch
@@ -151,11 +151,7 @@ class Sender:
             batch_size=config.batch_size,
             max_request_size=config.max_request_size,
             buffer_memory=config.buffer_memory,
-            partitioner=(
-                RoundRobinPartitioner()
-                if config.partitioner == "round_robin"
-                else config.partitioner
-            ),
+            partitioner=partitioner_of(config),
             ignore_keys=config.partitioner_ignore_keys,
         )
         self.topics.serve(self.accumulator)

@@ -27,13 +27,11 @@ if TYPE_CHECKING:
         PartitionMetadata,
         TopicMetadata,
     )
+    from aioproducer.testing.apis.offsets import CommittedPartition
     from aioproducer.testing.apis.produce import ProducedPartition, ProduceResponse
     from aioproducer.testing.apis.sasl_authenticate import SaslAuthenticateResponse
     from aioproducer.testing.apis.sasl_handshake import SaslHandshakeResponse
-    from aioproducer.testing.apis.txn_offset_commit import (
-        CommittedPartition,
-        TxnOffsetCommitResponse,
-    )
+    from aioproducer.testing.apis.txn_offset_commit import TxnOffsetCommitResponse
     from aioproducer.testing.batch import FakeRecord
     from aioproducer.testing.cluster import FakeCluster
     from aioproducer.testing.controls import FakeClusterOptions
@@ -114,10 +112,8 @@ _MODULES = {
         "Coordinator",
         "FindCoordinatorResponse",
     ),
-    "apis.txn_offset_commit": (
-        "CommittedPartition",
-        "TxnOffsetCommitResponse",
-    ),
+    "apis.offsets": ("CommittedPartition",),
+    "apis.txn_offset_commit": ("TxnOffsetCommitResponse",),
     "transaction_values": ("FakeTransaction",),
     "batch": ("FakeRecord",),
     "cluster": ("FakeCluster",),

@@ -28,7 +28,7 @@ from aioproducer.sending.backpressure import Backpressure
 from aioproducer.sending.batch_errors import closed_error, delivery_timeout_error
 from aioproducer.sending.failures import Failures
 from aioproducer.sending.flush import Flushes
-from aioproducer.sending.partitioner import RoundRobinPartitioner
+from aioproducer.sending.partitioner import partitioner_of
 from aioproducer.sending.topics import check_topic_name, routing_error
 from aioproducer.sending.undelivered import UndeliveredRecords
 from aioproducer.telemetry.metrics import metrics_of_nothing
@@ -86,11 +86,7 @@ class MockSender:
             batch_size=config.batch_size,
             max_request_size=config.max_request_size,
             buffer_memory=config.buffer_memory,
-            partitioner=(
-                RoundRobinPartitioner()
-                if config.partitioner == "round_robin"
-                else config.partitioner
-            ),
+            partitioner=partitioner_of(config),
             ignore_keys=config.partitioner_ignore_keys,
         )
         self.accumulator.deadlines.serve(self._deadline_timer.set_by)

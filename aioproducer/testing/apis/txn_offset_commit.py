@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Final
 
-from aioproducer.testing.apis.base import Api, PlainCall, Turn
+from aioproducer.testing.apis.base import Api, Turn
+from aioproducer.testing.apis.offsets import CommittedPartition, OffsetsCall, write_partitions
 from aioproducer.testing.error_codes import ErrorCode
 from aioproducer.testing.groups import (
     MAX_METADATA_SIZE,
@@ -14,23 +14,13 @@ from aioproducer.testing.groups import (
     GroupRefusedError,
     Member,
 )
-from aioproducer.testing.state import ClusterState
 from aioproducer.testing.transaction_values import Pid, TransactionRefusedError
 from aioproducer.testing.wire import Reader, Writer
 
-__all__ = ["API", "CommittedPartition", "TxnOffsetCommitResponse"]
+__all__ = ["API", "TxnOffsetCommitResponse"]
 
 _V2: Final = 5
 """From this version on the group's coordinator adds the group to the transaction."""
-
-
-@dataclass(slots=True)
-class CommittedPartition:
-    """One partition in the answer to a commit of offsets."""
-
-    topic: str
-    partition: int
-    error_code: int = 0
 
 
 @dataclass(slots=True)
@@ -42,62 +32,26 @@ class TxnOffsetCommitResponse:
 
     def encode(self, writer: Writer, version: int) -> None:
         """Write the body of the response."""
-
-        def one_partition(partition: CommittedPartition) -> None:
-            writer.int32(partition.partition)
-            writer.int16(partition.error_code)
-            writer.tags()
-
-        def one_topic(entry: tuple[str, list[CommittedPartition]]) -> None:
-            writer.string(entry[0])
-            writer.array(entry[1], one_partition)
-            writer.tags()
-
-        by_topic = groupby(self.partitions, key=lambda one: one.topic)
         writer.int32(self.throttle_ms)
-        writer.array([(topic, list(own)) for topic, own in by_topic], one_topic)
+        write_partitions(writer, self.partitions)
         writer.tags()
 
 
-class _TxnOffsetCommit(PlainCall):
+class _TxnOffsetCommit(OffsetsCall):
     def __init__(self, reader: Reader, version: int) -> None:
-        self._offsets: list[tuple[tuple[str, int], CommittedOffset]] = []
-
-        def one_topic() -> None:
-            name = reader.string()
-
-            def one_partition() -> None:
-                index = reader.int32()
-                offset = reader.int64()
-                leader_epoch = reader.int32() if version >= 2 else -1
-                committed = CommittedOffset(offset, reader.nullable_string(), leader_epoch)
-                self._offsets.append(((name, index), committed))
-                reader.tags()
-
-            reader.array(one_partition)
-            reader.tags()
-
         self._id = self.transactional_id = reader.string()
         self._group = self.group = reader.string()
         self.pid = Pid(reader.int64(), reader.int16())
         self._member = Member()
         if version >= 3:
             self._member = Member(reader.int32(), reader.string(), reader.nullable_string())
-        reader.array(one_topic)
+        self.read_offsets(reader, has_leader_epoch=version >= 2)
         reader.tags()
-
-    def topics(self, state: ClusterState) -> tuple[str, ...] | None:
-        """Return the names of its topics."""
-        return tuple(dict.fromkeys(topic for (topic, _), _ in self._offsets))
-
-    def partitions(self, state: ClusterState) -> tuple[tuple[str, int], ...]:
-        """Return its topics and partitions."""
-        return tuple(where for where, _ in self._offsets)
 
     def respond(self, turn: Turn) -> TxnOffsetCommitResponse:
         codes: dict[tuple[str, int], int] = {}
         taken: dict[tuple[str, int], CommittedOffset] = {}
-        for where, committed in self._offsets:
+        for where, committed in self.offsets:
             failure = turn.failure(*where)
             if failure is not None and not failure.stored:
                 codes[where] = failure.code
@@ -111,7 +65,7 @@ class _TxnOffsetCommit(PlainCall):
             if (failure := turn.failure(*where)) is not None:
                 codes[where] = failure.code
         return TxnOffsetCommitResponse(
-            [CommittedPartition(*where, codes[where]) for where, _ in self._offsets],
+            [CommittedPartition(*where, codes[where]) for where, _ in self.offsets],
             turn.state.throttle_ms,
         )
 
