@@ -200,12 +200,7 @@ class Cluster:
                     raise
                 delay = attempts.pause(is_hopeless=False)
                 if self._background.time() + delay >= deadline:
-                    raise KafkaConnectionError(
-                        "No bootstrap server could be reached within"
-                        f" {seconds(self._background.time() - started_at)}",
-                        reasons=self._bootstrap.reasons(),
-                        hint="Check bootstrap_servers and that the brokers are up.",
-                    ) from error
+                    raise self._unreached(started_at) from error
                 if attempts.failures == 1:
                     logger.warning(
                         "No bootstrap server answers yet, trying for %s: %s",
@@ -276,12 +271,15 @@ class Cluster:
         except TimeoutError as error:
             if isinstance(error, KafkaError):
                 raise
-            raise KafkaConnectionError(
-                "No bootstrap server could be reached within"
-                f" {seconds(self._background.time() - started_at)}",
-                reasons=self._bootstrap.reasons(),
-                hint="Check bootstrap_servers and that the brokers are up.",
-            ) from self.last_metadata_error
+            raise self._unreached(started_at) from self.last_metadata_error
+
+    def _unreached(self, started_at: float) -> KafkaConnectionError:
+        return KafkaConnectionError(
+            "No bootstrap server could be reached within"
+            f" {seconds(self._background.time() - started_at)}",
+            reasons=self._bootstrap.reasons(),
+            hint="Check bootstrap_servers and that the brokers are up.",
+        )
 
     def _serve(self) -> None:
         """The brokers are known: look after their connections."""
