@@ -784,7 +784,8 @@ class Producer(SendPath[K, V]):
                     bound="timeout of the call",
                     hint="The record was not accepted. Send slower, or raise buffer_memory.",
                 )
-                self._failed_at_call(no_space)
+                if sender.transactions is not None:
+                    sender.transactions.record_failed(no_space)
                 raise no_space from None
             # Its deadline may be over in the same turn.
             sender.look_at_deadlines()
@@ -793,9 +794,12 @@ class Producer(SendPath[K, V]):
             raise sender.not_yet(delivery, timeout) from None
 
     def _failed_at_call(self, error: Exception) -> None:
-        """Fail the transaction of a record that was not accepted."""
+        """Fail the transaction that takes records now, and was meant to have this one."""
         transactions = None if self._sender is None else self._sender.transactions
-        if transactions is None:
+        if transactions is None or isinstance(error, WrongEventLoopError):
+            return
+        if not transactions.state.takes_records:
+            # Such as while another task commits: a call that is refused changes nothing.
             return
         if not isinstance(error, KafkaError):
             wrapped = KafkaError(f"A call of send raised {type(error).__name__}")

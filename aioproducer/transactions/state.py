@@ -12,7 +12,8 @@ commit.
     ABORTING       refused     refused         refused     (joins)     stays            FATAL
     FATAL          refused     refused         refused     refused     stays            stays
 
-    `initialized` leads from UNINITIALIZED to READY, `ended` from COMMITTING or ABORTING.
+    `initialized` leads from UNINITIALIZED to READY, `ended` from COMMITTING or ABORTING, and from
+    FAILED where that came too late: while the coordinator was committing already.
     "joins": the same call again, after its caller timed out or was cancelled, waits for the end
     that is under way; any other call is refused until then (KAFKA-14831, and Java since 2.8).
 
@@ -156,7 +157,10 @@ class TransactionState:
         return True
 
     def ended(self) -> None:
-        """The transaction was committed or aborted."""
-        assert self.state in (State.COMMITTING, State.ABORTING), self.state
+        """The transaction was committed or aborted.
+
+        FAILED: the cluster was found to be another one while the coordinator committed it.
+        """
+        assert self.state in (State.COMMITTING, State.ABORTING, State.FAILED), self.state
         self.state = State.READY
         self.cause = None

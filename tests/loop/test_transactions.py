@@ -24,6 +24,7 @@ from aioproducer.errors import (
     TransactionalIdAuthorizationFailedError,
     TransactionFailedError,
     TransactionStateError,
+    WrongEventLoopError,
 )
 from aioproducer.testing import ApiName, ErrorCode, FakeCluster
 from tests.support.producing import TOPIC, fast, producing, until
@@ -512,6 +513,39 @@ async def test_a_commit_waits_for_offsets_whose_caller_is_gone(protocol: Mapping
             await cluster.received("txn_offset_commit")
             sending.cancel()
         assert cluster.committed("readers") == {("audit", 0): 5}
+
+
+@pytest.mark.parametrize("end", ["commit", "abort"])
+async def test_a_call_that_is_refused_while_another_task_ends_the_transaction_changes_nothing(
+    protocol: Mapping[str, int], end: str
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
+        await producer.begin_transaction()
+        await producer.send_and_wait(TOPIC, b"1", partition=0)
+        cluster.delay("end_txn", 0.1, count=1)
+        ending = asyncio.create_task(
+            producer.commit_transaction() if end == "commit" else producer.abort_transaction()
+        )
+        await cluster.received("end_txn")
+        for value in (b"2", 12):
+            with pytest.raises(TransactionStateError, match=f"{end}_transaction"):
+                producer.send_nowait(TOPIC, value)
+            with pytest.raises(TransactionStateError, match=f"{end}_transaction"):
+                await producer.send(TOPIC, value)
+        await ending
+        assert committed(cluster) == ([b"1"] if end == "commit" else [])
+        await transfer(producer, b"next")
+
+
+async def test_a_call_from_another_thread_is_refused_and_fails_no_transaction(
+    protocol: Mapping[str, int],
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
+        async with producer.transaction():
+            await producer.send(TOPIC, b"1", partition=0)
+            with pytest.raises(WrongEventLoopError):
+                await asyncio.to_thread(producer.send_nowait, TOPIC, b"2")
+        assert committed(cluster) == [b"1"]
 
 
 async def test_a_thread_cannot_send_in_a_transaction() -> None:
