@@ -6,7 +6,7 @@
     raises              -                      aborts; what the block raised goes on
     is cancelled        -                      aborts; if that wait is cancelled too, the abort goes
                                                on, and the next transaction waits for its end
-    ends                is cancelled           the commit goes on; the next block waits for its
+    ends                is cancelled           the commit goes on; the next transaction waits for its
                                                end, and aborts what failed in it
 
 Invariant: what the block raised is never replaced by what the abort raised; that becomes a note.
@@ -39,14 +39,7 @@ class Transactional(Protocol):
 @asynccontextmanager
 async def transaction_of(producer: Transactional) -> AsyncGenerator[None]:
     """A block whose records are all stored, or none."""
-    try:
-        await producer.begin_transaction()
-    except KafkaError as error:
-        if not error.requires_abort:
-            raise
-        # The wait for its commit was cancelled, so nobody else aborts it.
-        await producer.abort_transaction()
-        await producer.begin_transaction()
+    await producer.begin_transaction()
     try:
         yield
     except BaseException as error:

@@ -110,6 +110,8 @@ class Transactions:
         self._sending_offsets: set[asyncio.Task[None]] = set()
         self._starting: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
+        self._is_left = False
+        """Whether the caller of the last commit or abort was cancelled, and called no more."""
         self._timed_out = ""
         """The call that timed out, and has to be repeated before any other."""
 
@@ -145,15 +147,16 @@ class Transactions:
         return self._timeout_error(timeout, "the transaction coordinator to give a producer id", "")
 
     async def begin(self) -> None:
-        """Begin a transaction; waits for the end of the one before, if its caller did not."""
+        """Begin a transaction, after the end of the one before, if its caller did not wait for it.
+
+        How an abort ends is known, so one that timed out need not be called again.
+        """
         if self._timed_out != "abort_transaction":
             self._refuse_others("begin")
-        # How an abort ends is known, so nobody needs to call it again: `transaction()` cannot.
         if self._starting is not None and self.state.state is State.UNINITIALIZED:
             await self._wait(self._starting, "begin_transaction", "the coordinator to be reached")
-        if self._ending is not None and not self._ending.done():
-            await self._wait(self._ending, "begin_transaction", "the end of the last transaction")
-        self._ending, self._timed_out = None, ""
+        if self._ending is not None:
+            await self._join(self._ending)
         if self.state.state is State.READY and self._coordination.wants_epoch:
             initializing = self._run(self._coordination.initialize(goes_on=True), "next-epoch")
             await self._wait(initializing, "begin_transaction", "another epoch")
@@ -235,7 +238,22 @@ class Transactions:
             begin()
             self.closed()
             ending = self._ending = self._run(self._in_full(name, work), name)
-        await self._wait(ending, f"{name}_transaction", f"the transaction to {name}")
+        self._is_left = False
+        try:
+            await self._wait(ending, f"{name}_transaction", f"the transaction to {name}")
+        except asyncio.CancelledError:
+            self._is_left = True
+            raise
+        self._ending = None
+
+    async def _join(self, ending: asyncio.Task[None]) -> None:
+        """Wait for the end of the last transaction; abort what failed if its caller has left."""
+        try:
+            await self._wait(ending, "begin_transaction", "the end of the last transaction")
+        except KafkaError as error:
+            if not (error.requires_abort and self._is_left):
+                raise
+            await self.abort()
         self._ending = None
 
     async def _in_full(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

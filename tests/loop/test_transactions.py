@@ -397,6 +397,42 @@ async def test_a_block_that_was_cancelled_in_a_commit_that_fails_does_not_bar_th
         assert committed(cluster) == [b"next"] * 2
 
 
+async def test_a_block_does_not_take_over_the_failed_transaction_of_another_task(
+    protocol: Mapping[str, int],
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
+        with pytest.raises(TransactionFailedError):
+            async with producer.transaction():
+                cluster.fail_next("produce", ErrorCode.INVALID_RECORD)
+                with pytest.raises(KafkaError):
+                    await producer.send_and_wait(TOPIC, b"refused", partition=0)
+                with pytest.raises(TransactionFailedError):
+                    await asyncio.create_task(transfer(producer, b"another"))
+                with pytest.raises(TransactionFailedError):
+                    await producer.send(TOPIC, b"late", partition=0)
+        await transfer(producer, b"next")
+        assert committed(cluster) == [b"next"] * 2
+
+
+async def test_who_waits_for_a_commit_that_fails_aborts_it_and_nobody_else(
+    protocol: Mapping[str, int],
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
+        await producer.begin_transaction()
+        cluster.delay("produce", 0.05)
+        cluster.fail_next("produce", ErrorCode.INVALID_RECORD)
+        await producer.send(TOPIC, b"refused", partition=0)
+        committing = asyncio.create_task(producer.commit_transaction())
+        await cluster.received("produce")
+        with pytest.raises(TransactionFailedError):
+            await producer.begin_transaction()
+        with pytest.raises(TransactionFailedError):
+            await committing
+        await producer.abort_transaction()
+        await transfer(producer, b"next")
+        assert committed(cluster) == [b"next"] * 2
+
+
 async def test_a_start_without_an_answering_coordinator_times_out() -> None:
     async with cluster_of(PROTOCOLS["v2"]) as cluster:
         cluster.fail_next("find_coordinator", ErrorCode.COORDINATOR_NOT_AVAILABLE, count=None)
