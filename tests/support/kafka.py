@@ -71,6 +71,15 @@ def _create(
     return admin
 
 
+def _has_answered(kafka: Kafka, topic: str, *, timeout: float) -> bool:
+    """Whether every leader knows that it is one; the metadata says so some milliseconds before."""
+    try:
+        end_offsets(kafka, topic, timeout=timeout)
+    except KafkaException:
+        return False
+    return True
+
+
 def create_topic(
     kafka: Kafka,
     *,
@@ -80,7 +89,7 @@ def create_topic(
     name: str | None = None,
     timeout: float = 15,
 ) -> str:
-    """Create a topic with a name of its own and return the name once every partition has a leader.
+    """Create a topic with a name of its own and return the name once every leader answers.
 
     Args:
         kafka: Where.
@@ -105,7 +114,11 @@ def create_topic(
         admin = _create(kafka, new, timeout=timeout / 3, may_exist=True)
     while True:
         found = admin.list_topics(topic, timeout=timeout).topics[topic].partitions
-        if len(found) == partitions and all(one.leader >= 0 for one in found.values()):
+        if (
+            len(found) == partitions
+            and all(one.leader >= 0 for one in found.values())
+            and _has_answered(kafka, topic, timeout=timeout)
+        ):
             return topic
         if time.monotonic() > give_up_at:
             raise TimeoutError(f"topic {topic} has no leaders after {timeout} s")
