@@ -44,7 +44,8 @@ class KafkaError(Exception):
         retriable: Trying again can help. The producer does so by itself until
             `delivery_timeout_ms` is over.
         refreshes_metadata: The client's view of the cluster is stale.
-        fatal: This producer cannot send any more and must be closed.
+        fatal: This producer cannot send any more and must be closed (KIP-1050's
+            ApplicationRecoverable and InvalidConfiguration).
         leaves_outcome_unknown: By its nature, the error does not say whether the record was stored.
         description: What the error means, as a sentence.
         hint: What the user can change, as a sentence; may be empty.
@@ -66,9 +67,9 @@ class KafkaError(Exception):
     name: ClassVar[str] = ""
     retriable: ClassVar[bool] = False
     refreshes_metadata: ClassVar[bool] = False
-    fatal: ClassVar[bool] = False
     leaves_outcome_unknown: ClassVar[bool] = False
     description: ClassVar[str] = "The producer failed."
+    fatal: bool = False
     hint: str = ""
     is_pending: bool = False
     requires_abort: bool = False

@@ -104,7 +104,7 @@ TABLE: Final[tuple[Row, ...]] = (
     (30, "GROUP_AUTHORIZATION_FAILED", 0,
      "The client is not allowed to use the consumer group.",
      "Grant the client's principal Read on the group."),
-    (31, "CLUSTER_AUTHORIZATION_FAILED", FATAL,
+    (31, "CLUSTER_AUTHORIZATION_FAILED", 0,
      "The client is not allowed to do this in the cluster.",
      "Grant the client's principal IdempotentWrite on the cluster, or Write on the topic."),
     (32, "INVALID_TIMESTAMP", 0,

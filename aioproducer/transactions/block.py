@@ -6,8 +6,8 @@
     raises              -                      aborts; what the block raised goes on
     is cancelled        -                      aborts; if that wait is cancelled too, the abort goes
                                                on, and the next transaction waits for its end
-    ends                is cancelled           the commit goes on; the next transaction waits for its
-                                               end, and aborts what failed in it
+    ends                is cancelled           the commit goes on; the next transaction waits for
+                                               its end, and aborts what failed in it
 
 Invariant: what the block raised is never replaced by what the abort raised; that becomes a note.
 """

@@ -18,7 +18,9 @@ commit.
     that is under way; any other call is refused until then (KAFKA-14831, and Java since 2.8).
 
 Invariants
-* A call that is refused changes nothing. Its error says what to do: `requires_abort`, or `fatal`.
+* A call that is refused changes nothing.
+* An error of a call that leaves FAILED behind has `requires_abort`, one that leaves FATAL has
+  `fatal`, whatever its kind: what a broker's code means depends on the request it answered.
 * The cause is the first failure; it stays until the transaction has ended.
 * A transaction in which anything failed is never committed: FAILED leads to ABORTING only.
 """
@@ -137,19 +139,22 @@ class TransactionState:
         self.state = State.READY
 
     def failed(self, cause: KafkaError) -> bool:
-        """A record or another part of the transaction failed.
+        """A record or another part of the transaction failed; its error says what that means.
 
         Returns:
             Whether this is the first failure.
         """
-        if self.state not in (State.OPEN, State.COMMITTING):
-            return False
-        self.state = State.FAILED
-        self.cause = cause
-        return True
+        is_first = self.state in (State.OPEN, State.COMMITTING)
+        if is_first:
+            self.state = State.FAILED
+            self.cause = cause
+        if self.state is State.FAILED:
+            cause.requires_abort, cause.fatal = True, False
+        return is_first
 
     def fatal(self, cause: KafkaError) -> bool:
         """The producer can do nothing more, for good; whether that is news."""
+        cause.requires_abort, cause.fatal = False, True
         if self.state is State.FATAL:
             return False
         self.state = State.FATAL

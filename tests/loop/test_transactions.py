@@ -489,6 +489,51 @@ async def test_an_abort_that_is_refused_is_fatal(protocol: Mapping[str, int]) ->
         await producer.close()
 
 
+@pytest.mark.parametrize("call", ["commit_transaction", "abort_transaction"])
+@pytest.mark.parametrize(
+    "api",
+    ["add_partitions_to_txn", "add_offsets_to_txn", "txn_offset_commit", "produce", "end_txn"],
+)
+@pytest.mark.parametrize(
+    "code",
+    [
+        ErrorCode.UNKNOWN_SERVER_ERROR,
+        ErrorCode.INVALID_REQUEST,
+        ErrorCode.INVALID_TXN_STATE,
+        ErrorCode.INVALID_PRODUCER_ID_MAPPING,
+        ErrorCode.PRODUCER_FENCED,
+        ErrorCode.GROUP_AUTHORIZATION_FAILED,
+        ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        ErrorCode.TRANSACTION_ABORTABLE,
+    ],
+)
+async def test_an_error_of_any_call_says_what_to_do(
+    protocol: Mapping[str, int], code: ErrorCode, api: ApiName, call: str
+) -> None:
+    async with cluster_of(protocol) as cluster:
+        producer: Producer[Any, Any] = Producer(
+            bootstrap_servers=cluster.bootstrap_servers, **fast(transactional_id=ID)
+        )
+        await producer.start()
+        await producer.begin_transaction()
+        cluster.fail_next(api, code)
+        try:
+            await producer.send(TOPIC, b"1", partition=0)
+            await producer.send_offsets_to_transaction({(TOPIC, 0): 1}, "group")
+            await getattr(producer, call)()
+        except KafkaError as error:
+            assert error.fatal != error.requires_abort
+            if error.fatal:
+                with pytest.raises(type(error)):
+                    await producer.begin_transaction()
+                await producer.close()
+                return
+            await producer.abort_transaction()
+        await transfer(producer, b"next")
+        assert committed(cluster)[-2:] == [b"next"] * 2
+        await producer.close()
+
+
 # ---- offsets
 
 

@@ -36,7 +36,7 @@ RETRIABLE = {
     *(88, 89, 100, 103, 106, 122, 123, 133),
 }
 REFRESHES_METADATA = {3, 5, 6, 9, 13, 56, 72, 74, 80, 83, 84, 100, 103}
-FATAL = {31, 35, 49, 53, 90}
+FATAL = {35, 49, 53, 90}
 LEAVES_DOUBT = {-1, 6, 7, 20, 56}
 
 CLASSES = [name for name in broker.__all__ if name.endswith("Error")]

@@ -87,6 +87,18 @@ def test_a_failed_record_fails_a_transaction_that_is_not_being_aborted(state: St
     assert machine.state is (State.FAILED if is_news else state)
 
 
+@pytest.mark.parametrize("kind", [KafkaTimeoutError, ProducerFencedError])
+def test_an_error_says_what_it_has_led_to(kind: type[KafkaError]) -> None:
+    failed, later, fatal = kind(), kind(), kind()
+    machine = in_state(State.OPEN)
+    machine.failed(failed)
+    machine.failed(later)
+    assert failed.requires_abort and not failed.fatal
+    assert later.requires_abort and not later.fatal
+    machine.fatal(fatal)
+    assert fatal.fatal and not fatal.requires_abort
+
+
 @pytest.mark.parametrize("state", State)
 def test_what_is_fatal_stays(state: State) -> None:
     machine = in_state(state)
