@@ -147,7 +147,7 @@ TABLE: Final[tuple[Row, ...]] = (
      "The transaction is not in a state that allows this.", ""),
     (49, "INVALID_PRODUCER_ID_MAPPING", FATAL,
      "The producer id does not belong to the transactional id.",
-     "Create a new producer with the same transactional_id."),
+     "Abort the transaction: the next one gets another producer id."),
     (50, "INVALID_TRANSACTION_TIMEOUT", 0,
      "The transaction timeout is larger than the broker allows.",
      "Lower transaction_timeout_ms, or raise transaction.max.timeout.ms on the broker."),

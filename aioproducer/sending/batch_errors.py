@@ -100,6 +100,8 @@ def dropped_error(cause: KafkaError | None) -> TransactionAbortedError:
         f"The record was dropped with its transaction{why}", possibly_persisted=False
     )
     error.__cause__ = cause
+    if cause is not None:
+        error.requires_abort, error.fatal = cause.requires_abort, cause.fatal
     return error
 
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from aioproducer.errors import InvalidProducerIdMappingError, KafkaError, NetworkError
+from aioproducer.errors import KafkaError, NetworkError
 from aioproducer.sending.batch_errors import about_batch
 from aioproducer.sending.finishing import Finished, Finisher
 from aioproducer.sending.partition_queue import PartitionQueue
@@ -93,9 +93,9 @@ class Epochs:
     def cluster_changed(self, queues: Iterable[PartitionQueue]) -> None:
         """Get another producer id: in the new cluster this one belongs to another producer."""
         if self._transactions is not None:
-            self._transactions.record_failed(
-                InvalidProducerIdMappingError("The cluster was replaced by another one")
-            )
+            self._transactions.cluster_changed()
+            for queue in queues:
+                queue.forget_epoch()
             return
         self._producer_id.discard()
         finished = Finished()

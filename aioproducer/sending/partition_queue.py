@@ -353,6 +353,11 @@ class PartitionQueue(CorePartitionQueue):
             self.gap_at = min(sequenced, key=self._distance).base_sequence
             self.needs_epoch = True
 
+    def forget_epoch(self) -> None:
+        """Begin an epoch with the next batch, also one of the same number: it is another's."""
+        self.is_proven = False
+        self.id_and_epoch = None
+
     def has_disowned(self, batch: RecordBatch) -> bool:
         """Whether another producer has the producer id and epoch of a batch by now."""
         return batch.has_sequence and self.disowned == (batch.producer_id, batch.producer_epoch)

@@ -583,7 +583,9 @@ class Sender:
 
     def cluster_changed(self) -> None:
         """Get another producer id: in the new cluster this one belongs to another producer."""
-        self._epochs.cluster_changed(self.broker_queues.all_active())
+        self._epochs.cluster_changed(
+            [queue for topic in self.topics.by_name.values() for queue in topic.partition_queues]
+        )
 
     def connection_ready(self, node_id: int) -> None:
         """Send what waited for a connection."""

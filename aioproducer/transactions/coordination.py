@@ -114,9 +114,19 @@ class Coordination:
         self.producer_id, self.epoch = -1, -1
 
     @property
+    def has_id(self) -> bool:
+        """Whether the coordinator has given a producer id."""
+        return self.producer_id >= 0
+
+    @property
     def wants_epoch(self) -> bool:
         """Whether the next transaction needs another epoch than the coordinator gave."""
         return self.needs_epoch or (self._offers_v2 and not self.is_v2)
+
+    def forget_id(self) -> None:
+        """Ask for another producer id before the next transaction."""
+        self.producer_id, self.epoch = -1, -1
+        self.needs_epoch = True
 
     def choose_version(self) -> None:
         """Speak the version of the coordinator from now on: a transaction begins."""

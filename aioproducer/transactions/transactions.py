@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 from typing import Any, Protocol
 
 from aioproducer.background import Background
@@ -108,7 +109,7 @@ class Transactions:
         self._to_add: dict[tuple[str, int], Any] = {}
         self._adding: asyncio.Task[None] | None = None
         self._sending_offsets: set[asyncio.Task[None]] = set()
-        self._starting: asyncio.Task[None] | None = None
+        self._initializing: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._is_left = False
         """Whether the caller of the last commit or abort was cancelled, and called no more."""
@@ -140,7 +141,7 @@ class Transactions:
             await self.reached.wait()
             await self.start()
 
-        self._starting = self._run(start(), "start-transactions")
+        self._initializing = self._run(start(), "initialize")
 
     def start_timeout_error(self, timeout: float) -> KafkaError:
         """The error of a start that got no producer id in time."""
@@ -153,19 +154,29 @@ class Transactions:
         """
         if self._timed_out != "abort_transaction":
             self._refuse_others("begin")
-        if self._starting is not None and self.state.state is State.UNINITIALIZED:
-            await self._wait(self._starting, "begin_transaction", "the coordinator to be reached")
         if self._ending is not None:
             await self._join(self._ending)
-        if self.state.state is State.READY and self._coordination.wants_epoch:
-            initializing = self._run(self._coordination.initialize(goes_on=True), "next-epoch")
-            await self._wait(initializing, "begin_transaction", "another epoch")
+        await self._initialize()
         self.state.begin()
         self._coordination.choose_version()
         self._number += 1
         self._is_known = False
         self._accepted_before = self._host.accepted_count
         self._host.open_transaction(self._number, is_v2=self._coordination.is_v2)
+
+    async def _initialize(self) -> None:
+        """Get the id or the epoch that the next transaction needs; one task does so for all."""
+        if self.state.state is State.UNINITIALIZED:
+            work = self.start
+        elif self.state.state is State.READY and self._coordination.wants_epoch:
+            work = partial(self._coordination.initialize, goes_on=True)
+        else:
+            return
+        if self._initializing is None or self._initializing.done():
+            self._initializing = self._run(work(), "initialize")
+        await self._wait(
+            self._initializing, "begin_transaction", "the coordinator to give a producer id"
+        )
 
     async def commit(self) -> None:
         """Commit, or join the commit that is under way."""
@@ -198,7 +209,7 @@ class Transactions:
 
     async def close(self) -> None:
         """End the tasks."""
-        found = (self._starting, self._ending, self._adding, *self._sending_offsets)
+        found = (self._initializing, self._ending, self._adding, *self._sending_offsets)
         tasks = [task for task in found if task is not None]
         for task in tasks:
             task.cancel()
@@ -211,6 +222,11 @@ class Transactions:
         if self.state.failed(error):
             self._coordination.needs_epoch = True
             self._has_failed()
+
+    def cluster_changed(self) -> None:
+        """Another cluster is there now: it knows neither this producer nor its records."""
+        self._coordination.forget_id()
+        self.record_failed(InvalidProducerIdMappingError("The cluster was replaced by another one"))
 
     def sequences_lost(self) -> None:
         """Sequences were given that no batch will have: the next transaction has another epoch."""
@@ -291,6 +307,8 @@ class Transactions:
             await self._coordination.initialize(goes_on=True)
 
     async def _end_at_coordinator(self, *, is_commit: bool) -> None:
+        if not self._coordination.has_id:
+            return
         has_sent = self._host.accepted_count > self._accepted_before
         if not (self._is_known or (self._coordination.is_v2 and has_sent)):
             return

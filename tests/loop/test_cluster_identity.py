@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aioproducer import Producer
-from aioproducer.errors import KafkaTimeoutError
+from aioproducer.errors import KafkaError, KafkaTimeoutError
 from aioproducer.testing import ApiName, FakeCluster, MetadataResponse
 from tests.support.forwarder import Forwarder, closed_port
 from tests.support.producing import FAST, TOPIC, failure, fast, prove, sender_of, until, values
@@ -86,6 +86,47 @@ async def test_a_rebuilt_cluster_fails_records_of_unknown_outcome_and_stores_wha
             assert (await failure(delivery)).possibly_persisted
         assert [(await delivery).offset for delivery in waiting] == [0, 1, 2]
         assert values(rebuilt) == [b"waiting 0", b"waiting 1", b"waiting 2"]
+        first.release()
+
+
+@pytest.mark.parametrize("when", ["between", "within", "committing"])
+async def test_a_cluster_rebuilt_around_a_transaction_gets_nothing_of_it(when: str) -> None:
+    async with (
+        two_behind_one_address(None) as (first, rebuilt, address),
+        Producer[bytes, bytes](
+            bootstrap_servers=address.address, **fast(transactional_id="id")
+        ) as producer,
+    ):
+        async with producer.transaction():
+            await producer.send(TOPIC, b"old")
+        if when == "committing":
+            first.hang("end_txn", count=1)
+
+        async def transfer() -> None:
+            async with producer.transaction():
+                await producer.send_and_wait(TOPIC, b"a")
+                if when == "within":
+                    address.target = rebuilt.ports[0]
+                    address.cut()
+                await producer.send(TOPIC, b"b")
+
+        if when == "between":
+            address.target = rebuilt.ports[0]
+            address.cut()
+            await until(lambda: not producer.status().brokers_connected)
+        transferring = asyncio.create_task(transfer())
+        if when == "committing":
+            await first.received("end_txn", 2)
+            address.target = rebuilt.ports[0]
+            address.cut()
+        # Also between: only the first answer of the rebuilt one says that it is another.
+        with pytest.raises(KafkaError) as caught:
+            await transferring
+        assert caught.value.requires_abort
+        async with producer.transaction():
+            await producer.send(TOPIC, b"next")
+        records = rebuilt.records(TOPIC, 0, isolation="read_committed")
+        assert [record.value for record in records] == [b"next"]
         first.release()
 
 

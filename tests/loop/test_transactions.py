@@ -27,7 +27,7 @@ from aioproducer.errors import (
     WrongEventLoopError,
 )
 from aioproducer.testing import ApiName, ErrorCode, FakeCluster
-from tests.support.producing import TOPIC, fast, producing, until
+from tests.support.producing import TOPIC, fast, producing, sender_of, until
 
 ID: Final = "transfer-1"
 PROTOCOLS: Final[Mapping[str, Mapping[str, int]]] = {"v2": {"transaction.version": 2}, "v1": {}}
@@ -169,8 +169,9 @@ async def test_a_failed_record_fails_the_commit_and_drops_the_rest(
         await producer.begin_transaction()
         cluster.fail_next("produce", ErrorCode.INVALID_RECORD)
         refused = await producer.send(TOPIC, b"refused", partition=0)
-        with pytest.raises(KafkaError):
+        with pytest.raises(KafkaError) as of_record:
             await refused
+        assert of_record.value.requires_abort
         with pytest.raises(TransactionFailedError):
             await producer.send(TOPIC, b"late")
         with pytest.raises(TransactionFailedError) as caught:
@@ -193,10 +194,12 @@ async def test_what_waits_is_dropped_when_the_transaction_fails(
     ):
         await producer.begin_transaction()
         lingering = await producer.send(TOPIC, b"lingers", partition=0)
-        with pytest.raises(KafkaError):
+        with pytest.raises(KafkaError) as of_call:
             await producer.send(TOPIC, 5)
-        with pytest.raises(TransactionAbortedError, match="which failed"):
+        with pytest.raises(TransactionAbortedError, match="which failed") as of_record:
             await lingering
+        assert of_call.value.requires_abort
+        assert of_record.value.requires_abort
         await producer.abort_transaction()
         assert stored(cluster) == []
 
@@ -471,6 +474,38 @@ async def test_a_producer_that_starts_in_the_background_waits_with_its_first_tra
         await transfer(producer, b"1")
         await producer.close()
         assert committed(cluster) == [b"1", b"1"]
+
+
+async def test_a_right_that_is_granted_after_a_start_in_the_background_is_used(
+    protocol: Mapping[str, int],
+) -> None:
+    async with cluster_of(protocol) as cluster:
+        cluster.fail_next("init_producer_id", ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+        producer: Producer[Any, Any] = Producer(
+            bootstrap_servers=cluster.bootstrap_servers, **fast(transactional_id=ID)
+        )
+        await producer.start(wait=False)
+        await cluster.received("init_producer_id")
+        with pytest.raises(TransactionalIdAuthorizationFailedError):
+            await producer.begin_transaction()
+        await transfer(producer, b"1")
+        await producer.close()
+        assert committed(cluster) == [b"1", b"1"]
+
+
+async def test_tasks_that_begin_at_once_ask_for_one_epoch(protocol: Mapping[str, int]) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
+        transactions = sender_of(producer).transactions
+        assert transactions is not None
+        transactions.sequences_lost()
+        results = await asyncio.gather(
+            *(producer.begin_transaction() for _ in range(3)), return_exceptions=True
+        )
+        assert [type(result) for result in results].count(TransactionStateError) == 2
+        await producer.send(TOPIC, b"1", partition=0)
+        await producer.commit_transaction()
+        assert committed(cluster) == [b"1"]
+        assert len([one for one in cluster.requests if one.api == "init_producer_id"]) == 2
 
 
 async def test_an_abort_that_is_refused_is_fatal(protocol: Mapping[str, int]) -> None:
