@@ -32,6 +32,8 @@ __all__ = ["Fault", "Program", "Transaction", "play", "programs"]
 _TOPIC: Final = "payments"
 _ID: Final = "transfers-0"
 _PARTITIONS: Final = 2
+_DELAY: Final = 1.5
+"""Seconds."""
 
 # What a coordinator may say that passes.
 _COORDINATOR_CODES: Final = (-1, 7, 14, 15, 16, 51)
@@ -86,6 +88,7 @@ class _Player:
         self.troubles: list[str] = []
         self.sent: list[tuple[Transaction, dict[int, list[bytes]], Outcome]] = []
         self.values = 0
+        self.has_lost_responses = False
 
     def trouble(self, what: str) -> None:
         self.troubles.append(what)
@@ -103,6 +106,8 @@ class _Player:
             else:
                 await self.transact(step)
         await self.heal()
+        # Brokers still owe the answers that they delay, for longer than `max_block_ms` may be.
+        await asyncio.sleep(2 * _DELAY)
         # One may learn that it must be aborted, the next that the producer must be replaced:
         # requests that hung come late. The third has no excuse.
         for _ in range(3):
@@ -218,6 +223,12 @@ class _Player:
 
     async def take(self, fault: Fault) -> None:
         cluster = self.cluster
+        if fault.kind != "fail":
+            self.has_lost_responses = True
+        elif fault.api == "end_txn" and fault.code in _LOST_CODES and self.has_lost_responses:
+            # No coordinator says so of a transaction that it has committed, though the response
+            # was lost.
+            return
         match fault.kind:
             case "fail":
                 cluster.fail_next(fault.api, fault.code, count=fault.count)
@@ -226,7 +237,7 @@ class _Player:
             case "hang":
                 cluster.hang(fault.api, count=fault.count, stored=fault.when == "after")
             case "delay":
-                cluster.delay(fault.api, 1.5, count=fault.count, when=fault.when)
+                cluster.delay(fault.api, _DELAY, count=fault.count, when=fault.when)
             case "drop":
                 cluster.cut(fault.node)
             case "move":
