@@ -17,6 +17,7 @@ Admission and cancellation, step by step:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -115,6 +116,8 @@ class Backpressure:
         self._brokers = brokers
         self._clock = clock
         self._callers: WaitingCallers[Delivery] = WaitingCallers(accumulator)
+        self._nobody_waits = asyncio.Event()
+        self._nobody_waits.set()
 
     def __len__(self) -> int:
         return len(self._callers)
@@ -133,6 +136,7 @@ class Backpressure:
         """Let a caller wait. Lingering batches are sent, to free space (as in Java)."""
         accumulator = self._accumulator
         self._callers.join(waiter)
+        self._nobody_waits.clear()
         if accumulator.refused_share is None:
             accumulator.is_full = True
         if not accumulator.has_blocked:
@@ -168,8 +172,13 @@ class Backpressure:
             self.admit()
 
     def reject_all(self, error: Callable[[], Exception]) -> None:
-        """Reject every caller: the producer closes."""
+        """Reject every caller: the producer closes, or the transaction is aborted."""
         self._callers.reject_all(error)
+        self.admit()
+
+    async def wait_until_empty(self) -> None:
+        """Wait until every caller was admitted, or has left."""
+        await self._nobody_waits.wait()
 
     def shares_changed(self) -> None:
         """Try callers again whom a share kept out: their records may take another share now."""
@@ -183,6 +192,8 @@ class Backpressure:
         if accumulator.has_blocked and not accumulator.is_admitting:
             accumulator.is_full = self._callers.admit()
             accumulator.has_blocked = len(self._callers) > 0
+            if not accumulator.has_blocked:
+                self._nobody_waits.set()
 
     # ---- the error of a caller who gets no space
 

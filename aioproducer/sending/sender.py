@@ -82,9 +82,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Sender"]
 
-_LOOK_AT_CALLERS_EVERY = 0.001
-"""Seconds between two looks at callers who wait for space while a transaction is committed."""
-
 _WOKEN_AT_ONCE = 1_000
 """Callers woken in one turn of the loop while the producer closes."""
 
@@ -360,13 +357,11 @@ class Sender:
 
     async def deliver_all(self) -> None:
         """Return when every record that was accepted, or waits to be, has its outcome."""
-        is_last = False
-        while not is_last:
-            # No more callers come. What those are given that wait now is for the next flush.
-            is_last = not len(self.backpressure)
+        await self.flush()
+        if len(self.backpressure):
+            # No more callers come. What these send does not linger, but for that of the last one.
+            await self.backpressure.wait_until_empty()
             await self.flush()
-            if not is_last:
-                await asyncio.sleep(_LOOK_AT_CALLERS_EVERY)
 
     async def finish(self) -> None:
         """Wait, after the last `flush`, until brokers have read the requests without response."""

@@ -27,7 +27,9 @@ from aioproducer.errors import (
     WrongEventLoopError,
 )
 from aioproducer.testing import ApiName, ErrorCode, FakeCluster
+from tests.support.memory_network import MemoryNetworkLoop
 from tests.support.producing import TOPIC, fast, producing, sender_of, until
+from tests.support.virtual_time import run
 
 ID: Final = "transfer-1"
 PROTOCOLS: Final[Mapping[str, Mapping[str, int]]] = {"v2": {"transaction.version": 2}, "v1": {}}
@@ -157,6 +159,29 @@ async def test_a_coordinator_that_dies_is_found_again(protocol: Mapping[str, int
         await producer.commit_transaction()
         await cluster.start_broker(gone)
         assert committed(cluster) == [b"1", b"2", b"1"]
+
+
+def test_a_commit_waits_for_callers_without_a_timer(protocol: Mapping[str, int]) -> None:
+    async def commit_with_callers() -> None:
+        async with (
+            cluster_of(protocol) as cluster,
+            transacting(cluster, buffer_memory=1_000, linger_ms=2_500) as producer,
+        ):
+            await transfer(producer, b"first")
+            await producer.begin_transaction()
+            sends = [
+                asyncio.ensure_future(producer.send(TOPIC, b"%d" % index + bytes(300), partition=0))
+                for index in range(40)
+            ]
+            await asyncio.sleep(0)
+            before = asyncio.get_running_loop().time()
+            await producer.commit_transaction()
+            # The clock stands still while something can happen, and jumps to the next timer.
+            assert asyncio.get_running_loop().time() == before
+            assert all(send.result().done() for send in sends)
+            assert len(committed(cluster)) == 42
+
+    run(commit_with_callers(), MemoryNetworkLoop)
 
 
 # ---- a record that failed
