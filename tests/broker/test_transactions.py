@@ -14,7 +14,7 @@ from typing import Any, Unpack
 import confluent_kafka
 import pytest
 
-from aioproducer import KafkaError, Producer
+from aioproducer import Delivery, KafkaError, Producer
 from aioproducer.config import ProducerOptions
 from aioproducer.errors import (
     BufferExhaustedError,
@@ -32,6 +32,7 @@ from aioproducer.transactions.offsets import ConsumerGroupMetadata
 from examples import transfer
 from tests.broker.helpers import producer_for
 from tests.support.kafka import consume, create_topic
+from tests.support.producing import sender_of
 from tools.kafka import Kafka
 
 
@@ -202,6 +203,29 @@ async def test_a_commit_takes_along_callers_who_wait_for_buffer_space(broker: Ka
         assert [(await send).done() for send in sends] == [True] * 20
         values = await in_thread(committed, broker, topic)
         assert [value[:3] for value in values if value] == [b"%03d" % n for n in range(20)]
+
+
+async def test_a_connection_cut_with_batches_in_flight_leaves_each_transaction_whole(
+    broker: Kafka,
+) -> None:
+    topic = create_topic(broker, partitions=1)
+    async with transactional(broker, batch_size=0, retry_backoff_ms=10) as producer:
+        expected: list[bytes] = []
+        for transaction in range(8):
+            async with producer.transaction():
+                deliveries: list[Delivery] = []
+                for number in range(40):
+                    expected.append(b"%d-%d" % (transaction, number))
+                    deliveries.append(await producer.send(topic, expected[-1]))
+                if transaction % 2:
+                    # From then on several are in flight.
+                    await deliveries[0]
+                await asyncio.sleep(0)
+                for connection in sender_of(producer).cluster.brokers.open_connections():
+                    transport = connection._transport  # pyright: ignore[reportPrivateUsage]
+                    assert transport is not None
+                    transport.abort()
+        assert await in_thread(committed, broker, topic) == expected
 
 
 async def test_what_the_block_raises_comes_out_of_it(broker: Kafka) -> None:

@@ -184,6 +184,69 @@ def test_a_commit_waits_for_callers_without_a_timer(protocol: Mapping[str, int])
     run(commit_with_callers(), MemoryNetworkLoop)
 
 
+# ---- several batches of a partition in flight
+
+async def test_a_transaction_has_one_batch_of_a_partition_in_flight_until_its_epoch_is_proven(
+    protocol: Mapping[str, int],
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster, batch_size=0) as producer:
+        await transfer(producer, b"first")
+        before = len(cluster.requests_of("produce"))
+        await producer.begin_transaction()
+        cluster.hang("produce", count=1)
+        for index in range(6):
+            await producer.send(TOPIC, b"%d" % index, partition=0)
+        await cluster.received("produce", before + 1)
+        # Version 1 has the same epoch in each transaction.
+        is_proven = "transaction.version" not in protocol
+        await until(lambda: producer.metrics()["requests_in_flight"] == (5 if is_proven else 1))
+        cluster.hang("produce")
+        cluster.release()
+        cluster.clear_faults()
+        await producer.commit_transaction()
+        assert committed(cluster)[1:-1] == [b"%d" % index for index in range(6)]
+
+
+FAILURES: Final[list[ErrorCode]] = [
+    ErrorCode.NOT_LEADER_OR_FOLLOWER,
+    ErrorCode.REQUEST_TIMED_OUT,
+    ErrorCode.NOT_ENOUGH_REPLICAS,
+    ErrorCode.CONCURRENT_TRANSACTIONS,
+]
+
+
+@pytest.mark.parametrize("stored_before", [0, 1], ids=["first", "later"])
+@pytest.mark.parametrize("failure", [*FAILURES, "lost", "unanswered", "moved"], ids=str)
+async def test_a_batch_that_fails_with_others_behind_it_leaves_the_transaction_in_order(
+    protocol: Mapping[str, int], failure: ErrorCode | str, stored_before: int
+) -> None:
+    """The first batch of the transaction fails, or one that has four others behind it in flight."""
+    async with (
+        cluster_of(protocol, brokers=2) as cluster,
+        transacting(cluster, batch_size=0) as producer,
+    ):
+        await transfer(producer, b"first")
+        async with producer.transaction():
+            if stored_before:
+                await producer.send_and_wait(TOPIC, b"0", partition=0)
+            match failure:
+                case "lost":
+                    cluster.cut_next("produce", when="before")
+                case "unanswered":
+                    cluster.cut_next("produce", when="after")
+                case "moved":
+                    cluster.move_leader(TOPIC, 0, 1 - cluster.leader(TOPIC, 0))
+                case _:
+                    cluster.fail_next("produce", ErrorCode(failure))
+            for index in range(stored_before, 9):
+                await producer.send(TOPIC, b"%d" % index, partition=0)
+        await transfer(producer, b"last")
+        in_order = [b"first", *(b"%d" % index for index in range(9)), b"last"]
+        assert [
+            record.value for record in cluster.records(TOPIC, 0, isolation="read_committed")
+        ] == in_order
+
+
 # ---- a record that failed
 
 
