@@ -18,6 +18,7 @@ from aioproducer.sending.partition_queue import PartitionQueue
 from aioproducer.sending.producer_id import ProducerId
 from aioproducer.sending.topics import Topics
 from aioproducer.telemetry.status import BrokerStatus, ProducerState, ProducerStatus, why_unhealthy
+from aioproducer.transactions.transactions import Transactions
 
 if TYPE_CHECKING:
     from aioproducer._native.record_batch import RecordBatch
@@ -64,6 +65,7 @@ class Health:
         backpressure: Backpressure,
         producer_id: ProducerId,
         failures: Failures,
+        transactions: Transactions | None,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -73,6 +75,7 @@ class Health:
         self._backpressure = backpressure
         self._producer_id = producer_id
         self._failures = failures
+        self._transactions = transactions
         self._frozen_after = min(_FROZEN_AFTER, config.request_timeout_ms / 2000)
         self._late_after = (config.linger_ms + _LATE_AFTER * config.delivery_timeout_ms) / 1000
 
@@ -92,11 +95,13 @@ class Health:
         age = self._oldest_record_age(now)
         current = self._producer_id.current
         needed_since = self._producer_id.needed_since
+        fatal = None if self._transactions is None else self._transactions.fatal_error
         reason = why_unhealthy(
             state,
             down_for=self._down_for(now),
             no_producer_id_for=None if needed_since is None else now - needed_since,
             producer_id_refused=self._producer_id.is_refused,
+            fatal_error=None if fatal is None else str(fatal),
             oldest_record_age=age,
             stored_ago=self._stored_ago(now),
             late_after=self._late_after,

@@ -107,6 +107,7 @@ class ProducerId(CoreProducerId):
         if self.current is not None and self.current != id_and_epoch:
             self._counters.epochs_bumped += 1
         self.current = id_and_epoch
+        self.needed_since = None
         self._obtained()
 
     def bump(self) -> ProducerIdAndEpoch | None:

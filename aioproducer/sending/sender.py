@@ -204,6 +204,7 @@ class Sender:
             backpressure=self.backpressure,
             producer_id=self._producer_id,
             failures=self._failures,
+            transactions=self.transactions,
         )
         self._unneeded_responses = UnneededResponses(self.topics, self.cluster.refresh)
 
@@ -235,6 +236,7 @@ class Sender:
 
     def _reached(self) -> None:
         if self.transactions is not None:
+            self._producer_id.needed_since = self.background.time()
             self.transactions.reached.set()
         elif self._config.enable_idempotence:
             self._producer_id.need()

@@ -116,6 +116,17 @@ class Transactions:
         self._timed_out = ""
         """The call that timed out, and has to be repeated before any other."""
 
+    @property
+    def fatal_error(self) -> KafkaError | None:
+        """Why the producer can do nothing more, for good; None while it can."""
+        if self.state.state is State.FATAL:
+            return self.state.cause
+        starting = self._starting
+        if starting is None or not starting.done() or starting.cancelled():
+            return None
+        error = starting.exception()
+        return error if isinstance(error, KafkaError) else None
+
     # ---- calls
 
     async def start(self) -> None:

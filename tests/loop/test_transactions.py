@@ -26,6 +26,7 @@ from aioproducer.errors import (
     TransactionStateError,
     WrongEventLoopError,
 )
+from aioproducer.integrations.web import readiness
 from aioproducer.testing import ApiName, ErrorCode, FakeCluster
 from tests.support.memory_network import MemoryNetworkLoop
 from tests.support.producing import TOPIC, fast, producing, sender_of, until
@@ -185,6 +186,7 @@ def test_a_commit_waits_for_callers_without_a_timer(protocol: Mapping[str, int])
 
 
 # ---- several batches of a partition in flight
+
 
 async def test_a_transaction_has_one_batch_of_a_partition_in_flight_until_its_epoch_is_proven(
     protocol: Mapping[str, int],
@@ -382,6 +384,11 @@ async def test_a_fenced_producer_can_do_nothing_more(protocol: Mapping[str, int]
             for call in (zombie.begin_transaction, zombie.abort_transaction):
                 with pytest.raises(ProducerFencedError):
                     await call()
+            status = zombie.status()
+            assert not status.healthy
+            assert status.reason.startswith("The producer must be closed: Another producer has")
+            assert readiness([zombie]).status == 503
+            assert readiness([successor]).status == 200
             await transfer(successor, b"2")
         assert committed(cluster) == [b"1", b"2", b"1", b"2"]
 
@@ -560,6 +567,7 @@ async def test_a_producer_that_starts_in_the_background_waits_with_its_first_tra
         )
         await producer.start(wait=False)
         await transfer(producer, b"1")
+        assert producer.status().healthy
         await producer.close()
         assert committed(cluster) == [b"1", b"1"]
 
@@ -594,6 +602,19 @@ async def test_tasks_that_begin_at_once_ask_for_one_epoch(protocol: Mapping[str,
         await producer.commit_transaction()
         assert committed(cluster) == [b"1"]
         assert len([one for one in cluster.requests if one.api == "init_producer_id"]) == 2
+
+
+async def test_a_transactional_id_that_is_refused_in_the_background_makes_it_unhealthy() -> None:
+    async with cluster_of(PROTOCOLS["v2"]) as cluster:
+        producer: Producer[Any, Any] = Producer(
+            bootstrap_servers=cluster.bootstrap_servers, **fast(transactional_id=ID)
+        )
+        cluster.fail_next("init_producer_id", ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+        await producer.start(wait=False)
+        with pytest.raises(TransactionalIdAuthorizationFailedError):
+            await producer.begin_transaction()
+        assert "TRANSACTIONAL_ID_AUTHORIZATION_FAILED" in producer.status().reason
+        await producer.close()
 
 
 async def test_an_abort_that_is_refused_is_fatal(protocol: Mapping[str, int]) -> None:

@@ -56,6 +56,10 @@ def test_a_producer_id_that_is_refused_is_missed_at_once() -> None:
     assert why(producer_id_refused=True, last_error="no") == "The producer gets no producer id: no"
 
 
+def test_a_producer_that_can_do_nothing_more_says_why() -> None:
+    assert why(fatal_error="it was fenced") == "The producer must be closed: it was fenced"
+
+
 def test_old_records_are_an_illness_only_while_none_is_stored() -> None:
     assert why(oldest_record_age=29.0) == ""
     assert why(oldest_record_age=31.0, stored_ago=1.0) == ""
