@@ -379,9 +379,11 @@ class TransactionStateError(KafkaError):
 class TransactionFailedError(KafkaError):
     """A part of the transaction failed, so it must be aborted; then another one may begin.
 
-    `__cause__` is the first failure, most often that of a record.
+    `__cause__` is the first failure, most often that of a record. One that leaves the block of
+    `transaction()` says by its hint that the transaction was aborted.
     """
 
+    hint = "Call abort_transaction(), then begin another one."
     requires_abort = True
 
 

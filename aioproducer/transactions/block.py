@@ -9,18 +9,22 @@
     ends                is cancelled           the commit goes on; the next transaction waits for
                                                its end, and aborts what failed in it
 
-Invariant: what the block raised is never replaced by what the abort raised; that becomes a note.
+Invariants
+* What the block raised is never replaced by what the abort raised; that becomes a note.
+* The hint of what comes out of the block says what is left to do: no abort, if that is done.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
-from aioproducer.errors import KafkaError
+from aioproducer.errors import KafkaError, TransactionFailedError
 
 __all__ = ["transaction_of"]
+
+_ABORTED: Final = "The transaction was aborted: begin another one."
 
 
 class Transactional(Protocol):
@@ -59,3 +63,6 @@ async def _abort(producer: Transactional, why: BaseException) -> None:
     except KafkaError as error:
         if error is not why:
             why.add_note(f"The transaction could not be aborted: {error}")
+    else:
+        if isinstance(why, TransactionFailedError):
+            why.hint = _ABORTED

@@ -48,7 +48,6 @@ class State(enum.Enum):
 
 
 _BEGIN_FIRST: Final = "Call begin_transaction() first, or use `async with producer.transaction():`."
-_ABORT: Final = "Call abort_transaction(), then begin another one."
 
 
 class TransactionState:
@@ -121,12 +120,11 @@ class TransactionState:
         cause = self.cause
         assert cause is not None
         error = TransactionFailedError(
-            f"The transaction must be aborted: {cause.what().rstrip('. ')}",
+            f"The transaction failed: {cause.what().rstrip('. ')}",
             topic_partition=cause.topic_partition,
             broker=cause.broker,
             attempts=cause.attempts,
             possibly_persisted=False,
-            hint=_ABORT,
         )
         error.__cause__ = cause
         return error

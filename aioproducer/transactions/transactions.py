@@ -329,9 +329,9 @@ class Transactions:
             await self._recover(error)
             if is_commit:
                 raise TransactionFailedError(
-                    f"The coordinator had ended the transaction: {error.what().rstrip('. ')}",
+                    "The coordinator had ended the transaction, as it does after"
+                    f" transaction_timeout_ms: {error.what().rstrip('. ')}",
                     broker=error.broker,
-                    hint="Abort, commit sooner, or raise transaction_timeout_ms.",
                 ) from error
         self._is_known = False
 

@@ -275,6 +275,38 @@ async def test_a_failed_record_fails_the_commit_and_drops_the_rest(
         assert committed(cluster) == [b"next", b"next"]
 
 
+@pytest.mark.parametrize("failing", ["commit", "send"])
+async def test_the_error_of_a_block_says_that_the_transaction_was_aborted(
+    protocol: Mapping[str, int], failing: str
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
+        cluster.fail_next("produce", ErrorCode.INVALID_RECORD)
+        with pytest.raises(TransactionFailedError) as caught:
+            async with producer.transaction():
+                refused = await producer.send(TOPIC, b"refused", partition=0)
+                if failing == "send":
+                    with pytest.raises(KafkaError):
+                        await refused
+                    await producer.send(TOPIC, b"late")
+        assert caught.value.hint == "The transaction was aborted: begin another one."
+        await transfer(producer, b"next")
+
+
+async def test_the_error_of_a_block_whose_abort_failed_says_to_abort() -> None:
+    async with (
+        cluster_of(PROTOCOLS["v2"]) as cluster,
+        transacting(cluster, max_block_ms=400) as producer,
+    ):
+        cluster.fail_next("produce", ErrorCode.INVALID_RECORD, partition=0)
+        cluster.delay("end_txn", 0.6, count=1)
+        with pytest.raises(TransactionFailedError, match="Call abort_transaction") as caught:
+            async with producer.transaction():
+                await producer.send_and_wait(TOPIC, b"1", partition=1)
+                await producer.send(TOPIC, b"refused", partition=0)
+        assert "could not be aborted" in caught.value.__notes__[0]
+        await transfer(producer, b"next")
+
+
 async def test_what_waits_is_dropped_when_the_transaction_fails(
     protocol: Mapping[str, int],
 ) -> None:
