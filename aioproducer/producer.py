@@ -613,13 +613,11 @@ class Producer(SendPath[K, V]):
         Example:
             results = await producer.send_many("payments", [b"1", ProducerRecord("audit", b"2")])
         """
-        given: object = records
-        if isinstance(given, (str, bytes, bytearray, memoryview, Mapping, ProducerRecord)):
-            kind = type(cast("object", given)).__name__
-            raise TypeError(
-                f"send_many takes a list of records, not a {kind}; send_and_wait takes one"
-            )
-        values = list(records)
+        try:
+            values = _list_of(records)
+        except Exception as error:
+            self._failed_at_call(error)
+            raise
         deliveries: list[Delivery] = []
         accepted = self._accept_many(topic, values, 0, deliveries, deadline)
         while accepted < len(values):
@@ -922,6 +920,14 @@ class Producer(SendPath[K, V]):
     def _check_loop(self) -> asyncio.AbstractEventLoop:
         self._check_running_loop()
         return asyncio.get_running_loop()
+
+
+def _list_of(records: Iterable[Any]) -> list[Any]:
+    given: object = records
+    if isinstance(given, (str, bytes, bytearray, memoryview, Mapping, ProducerRecord)):
+        kind = type(cast("object", given)).__name__
+        raise TypeError(f"send_many takes a list of records, not a {kind}; send_and_wait takes one")
+    return list(records)
 
 
 def _sender_class() -> type[Sender]:

@@ -291,7 +291,7 @@ cdef class SendPath:
             metadata = await delivery
         """
         cdef Admission admission
-        cdef double span = 0 if deadline is None else seconds_of(deadline, "deadline")
+        cdef double span = 0 if deadline is None else self._seconds_of(deadline, "deadline")
         cdef Delivery delivery = self._accept(
             topic, value, key, partition, headers, timestamp_ms, on_delivery
         )
@@ -327,7 +327,7 @@ cdef class SendPath:
         Example:
             producer.send_nowait("clicks", b"/home")
         """
-        cdef double span = 0 if deadline is None else seconds_of(deadline, "deadline")
+        cdef double span = 0 if deadline is None else self._seconds_of(deadline, "deadline")
         cdef Delivery delivery = self._accept(
             topic, value, key, partition, headers, timestamp_ms, on_delivery
         )
@@ -365,8 +365,8 @@ cdef class SendPath:
         Example:
             metadata = await producer.send_and_wait("payments", b"12.50", key=b"card-1")
         """
-        cdef double span = 0 if deadline is None else seconds_of(deadline, "deadline")
-        cdef double bound = span if timeout is None else seconds_of(timeout, "timeout")
+        cdef double span = 0 if deadline is None else self._seconds_of(deadline, "deadline")
+        cdef double bound = span if timeout is None else self._seconds_of(timeout, "timeout")
         cdef Delivery delivery = self._accept(
             topic, value, key, partition, headers, timestamp_ms, None
         )
@@ -399,7 +399,7 @@ cdef class SendPath:
         """
         cdef Delivery delivery
         cdef Py_ssize_t position
-        cdef double span = 0 if deadline is None else seconds_of(deadline, "deadline")
+        cdef double span = 0 if deadline is None else self._seconds_of(deadline, "deadline")
         for position in range(start, len(values)):
             item = values[position]
             if type(item) is ProducerRecordType:
@@ -413,6 +413,14 @@ cdef class SendPath:
                 self._set_deadline(span, delivery)
             deliveries.append(delivery)
         return len(values)
+
+    cdef double _seconds_of(self, object duration, str name) except? -1:
+        try:
+            return seconds_of(duration, name)
+        except ValueError as error:
+            if self.is_transactional and PyThread_get_thread_ident() == self.thread_id:
+                self._failed_at_call(error)
+            raise
 
     cdef Delivery _accept(
         self, topic, value, key, partition, headers, timestamp_ms, on_delivery

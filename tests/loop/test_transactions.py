@@ -15,7 +15,7 @@ from typing import Any, Final, Unpack
 
 import pytest
 
-from aioproducer import KafkaError, KafkaTimeoutError, Producer
+from aioproducer import KafkaError, KafkaTimeoutError, Producer, ProducerRecord
 from aioproducer.config import ProducerOptions
 from aioproducer.errors import (
     ProducerFencedError,
@@ -305,6 +305,72 @@ async def test_the_error_of_a_block_whose_abort_failed_says_to_abort() -> None:
                 await producer.send(TOPIC, b"refused", partition=0)
         assert "could not be aborted" in caught.value.__notes__[0]
         await transfer(producer, b"next")
+
+
+BAD_ARGUMENTS: Final[list[dict[str, Any]]] = [
+    {"deadline": -1},
+    {"deadline": "1"},
+    {"timeout": "1"},
+    {"on_delivery": 5},
+    {"records": b"one"},
+    {"value": 5},
+    {"key": 5},
+    {"headers": 5},
+    {"partition": -1},
+    {"timestamp_ms": "now"},
+    {"topic": "no topic"},
+]
+OF_SOME_CALLS: Final = {
+    "timeout": ["send_and_wait"],
+    "on_delivery": ["send", "send_nowait"],
+    "records": ["send_many"],
+}
+
+
+@pytest.mark.parametrize("is_slow", ["0", "1"], ids=["native", "slow"])
+@pytest.mark.parametrize("call", ["send", "send_and_wait", "send_nowait", "send_many"])
+@pytest.mark.parametrize("bad", BAD_ARGUMENTS, ids=str)
+async def test_a_call_that_raises_fails_the_commit(
+    bad: dict[str, Any], call: str, is_slow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (name,) = bad
+    if call not in OF_SOME_CALLS.get(name, [call]):
+        pytest.skip(f"{call} has no such argument")
+    monkeypatch.setenv("AIOPRODUCER_SLOW_PATH", is_slow)
+    async with cluster_of(PROTOCOLS["v2"]) as cluster, transacting(cluster) as producer:
+        with pytest.raises(TransactionFailedError) as failed:
+            async with producer.transaction():
+                with pytest.raises((ValueError, TypeError, KafkaError)) as caught:
+                    await called(producer, call, **bad)
+        cause: BaseException | None = failed.value.__cause__
+        assert cause is caught.value or (cause and cause.__cause__ is caught.value)
+        await transfer(producer, b"next")
+        assert committed(cluster) == [b"next"] * 2
+
+
+async def called(
+    producer: Producer[Any, Any], call: str, *, topic: str = TOPIC, **given: Any
+) -> None:
+    """Send a record by one of the ways to send."""
+    value = given.pop("value", b"1")
+    if call == "send_nowait":
+        producer.send_nowait(topic, value, **given)
+    elif call == "send_many":
+        records = given.pop("records", None)
+        deadline = given.pop("deadline", None)
+        record = ProducerRecord(topic, value, **given)
+        await producer.send_many(topic, records or [record], deadline=deadline)
+    else:
+        await getattr(producer, call)(topic, value, **given)
+
+
+async def test_a_call_with_a_bad_argument_in_another_thread_fails_no_transaction() -> None:
+    async with cluster_of(PROTOCOLS["v2"]) as cluster, transacting(cluster) as producer:
+        async with producer.transaction():
+            await producer.send(TOPIC, b"1", partition=0)
+            with pytest.raises(ValueError, match="deadline"):
+                await asyncio.to_thread(producer.send_nowait, TOPIC, b"2", deadline=-1)
+        assert committed(cluster) == [b"1"]
 
 
 async def test_what_waits_is_dropped_when_the_transaction_fails(
