@@ -776,15 +776,12 @@ class Producer(SendPath[K, V]):
             # It may have been admitted in the turn in which the timeout was over.
             delivery = delivery or admission.delivery
             if delivery is None:
-                no_space = sender.backpressure.no_space_error(
+                raise sender.backpressure.no_space_error(
                     admission.waiter,
                     waited=timeout,
                     bound="timeout of the call",
                     hint="The record was not accepted. Send slower, or raise buffer_memory.",
-                )
-                if sender.transactions is not None:
-                    sender.transactions.record_failed(no_space)
-                raise no_space from None
+                ) from None
             # Its deadline may be over in the same turn.
             sender.look_at_deadlines()
             if delivery.done():
@@ -799,11 +796,7 @@ class Producer(SendPath[K, V]):
         if not transactions.state.takes_records:
             # Such as while another task commits: a call that is refused changes nothing.
             return
-        if not isinstance(error, KafkaError):
-            wrapped = KafkaError(f"A call of send raised {type(error).__name__}")
-            wrapped.__cause__ = error
-            error = wrapped
-        transactions.record_failed(error)
+        transactions.call_failed(error)
 
     def _refuse_if_down(self, topic: str, partition: object) -> None:
         error = self._open_sender().error_if_down(topic, partition)
@@ -811,9 +804,7 @@ class Producer(SendPath[K, V]):
             raise error
 
     def _no_space_error(self, topic: str) -> KafkaError:
-        error = self._open_sender().backpressure.no_space_error()
-        self._failed_at_call(error)
-        return error
+        return self._open_sender().backpressure.no_space_error()
 
     def _serialization_error(
         self,

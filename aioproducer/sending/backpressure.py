@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from aioproducer._native.accumulator import RecordAccumulator
@@ -150,24 +149,14 @@ class Backpressure:
 
     def expire(self, now: float, error: Callable[[Waiter[Delivery]], KafkaError]) -> None:
         """Reject callers who have waited long enough; those behind them may fit now."""
-        self._callers.expire(now, partial(self._late, error))
+        self._callers.expire(now, error)
         self.admit()
-
-    def _late(
-        self, error: Callable[[Waiter[Delivery]], KafkaError], waiter: Waiter[Delivery]
-    ) -> KafkaError:
-        late = error(waiter)
-        if self._transactions is not None:
-            self._transactions.record_failed(late)
-        return late
 
     def reject(self, waiter: Waiter[Delivery], error: KafkaError) -> None:
         """Reject one caller, whose own deadline is over; those behind it may fit now."""
         if waiter.is_waiting:
             reject = waiter.reject
             self._callers.withdraw(waiter)
-            if self._transactions is not None:
-                self._transactions.record_failed(error)
             reject(error)
             self.admit()
 
@@ -195,7 +184,12 @@ class Backpressure:
             if not accumulator.has_blocked:
                 self._nobody_waits.set()
 
-    # ---- the error of a caller who gets no space
+    # ---- callers who fail
+
+    def failed_late(self, error: Exception) -> None:
+        """Fail the transaction of a record that could not be accepted when there was space."""
+        if self._transactions is not None:
+            self._transactions.call_failed(error)
 
     def no_space_error(
         self,
@@ -205,7 +199,7 @@ class Backpressure:
         bound: str = "",
         hint: str | None = None,
     ) -> BufferExhaustedError:
-        """The error of a caller for whom there is no buffer space.
+        """Make the error of a caller for whom there is no buffer space; it fails the transaction.
 
         A full buffer raises it for every record, so its text is made when somebody reads it.
 
@@ -236,6 +230,8 @@ class Backpressure:
         )
         if not isinstance(refused[1], BufferShare):
             error.suggest_retry_after(self.seconds_to_empty())
+        if self._transactions is not None:
+            self._transactions.record_failed(error)
         return error
 
     def seconds_to_empty(self) -> float | None:

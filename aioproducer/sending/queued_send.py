@@ -66,7 +66,7 @@ def wait_for_space(
     due = None if deadline is None else (background.time() + deadline, deadline)
     accept = partial(backpressure.accumulator.accept_record, *record, due)
     waiter = Waiter(
-        admit=partial(_accept, background.loop, admitted, accept),
+        admit=partial(_accept, backpressure, background.loop, admitted, accept),
         resolve=partial(_resolve, admitted),
         reject=partial(_reject, admitted),
         expires_at=expires_at,
@@ -82,6 +82,8 @@ def wait_for_space(
 
 def reject_late(backpressure: Backpressure, waiter: Waiter[Delivery], deadline: float) -> None:
     """End the wait of a caller whose deadline, in seconds, is over."""
+    if not waiter.is_waiting:
+        return
     error = backpressure.no_space_error(
         waiter, waited=deadline, bound="deadline of the call", hint=_HINT
     )
@@ -215,6 +217,7 @@ class _NotWantedError(Exception):
 
 
 def _accept(
+    backpressure: Backpressure,
     loop: asyncio.AbstractEventLoop,
     admitted: asyncio.Future[Delivery],
     accept: Callable[[], Delivery | None],
@@ -226,7 +229,12 @@ def _accept(
     except (KeyboardInterrupt, SystemExit) as interrupt:
         # From a partitioner: raised in the loop, after the callers behind this one were admitted.
         loop.call_soon(_raise, interrupt)
-        raise KafkaError(f"The partitioner raised {type(interrupt).__name__}") from interrupt
+        error = KafkaError(f"The partitioner raised {type(interrupt).__name__}")
+        backpressure.failed_late(error)
+        raise error from interrupt
+    except Exception as error:
+        backpressure.failed_late(error)
+        raise
 
 
 def _raise(error: BaseException) -> None:

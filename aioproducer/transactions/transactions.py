@@ -121,7 +121,7 @@ class Transactions:
         """Why the producer can do nothing more, for good; None while it can."""
         if self.state.state is State.FATAL:
             return self.state.cause
-        starting = self._starting
+        starting = self._initializing
         if starting is None or not starting.done() or starting.cancelled():
             return None
         error = starting.exception()
@@ -233,6 +233,14 @@ class Transactions:
         if self.state.failed(error):
             self._coordination.needs_epoch = True
             self._has_failed()
+
+    def call_failed(self, error: Exception) -> None:
+        """A record failed at its call, by whatever was raised there."""
+        if not isinstance(error, KafkaError):
+            wrapped = KafkaError(f"A call of send raised {type(error).__name__}")
+            wrapped.__cause__ = error
+            error = wrapped
+        self.record_failed(error)
 
     def cluster_changed(self) -> None:
         """Another cluster is there now: it knows neither this producer nor its records."""

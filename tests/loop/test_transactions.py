@@ -364,6 +364,45 @@ async def called(
         await getattr(producer, call)(topic, value, **given)
 
 
+@pytest.mark.parametrize("way", ["nowait", "max_block_ms", "timeout", "deadline", "partitioner"])
+async def test_a_record_that_gets_no_buffer_space_fails_the_commit(way: str) -> None:
+    def partitioner(topic: str, key: bytes | None, partitions: Any) -> int:
+        return 1 // len(key or b"")
+
+    options: ProducerOptions = {"buffer_memory": 1_000}
+    if way == "partitioner":
+        options["partitioner"] = partitioner
+    async with cluster_of(PROTOCOLS["v2"]) as cluster, transacting(cluster, **options) as producer:
+        async with producer.transaction():
+            await producer.send_and_wait(TOPIC, b"first", partition=0)
+        await producer.begin_transaction()
+        # Where a topic is not known yet, the partitioner is called when there is space.
+        topic = "audit" if way == "partitioner" else TOPIC
+        cluster.hang("metadata" if way == "partitioner" else "produce")
+        await producer.send(topic, bytes(700), partition=0)
+        value = bytes(500)
+        with pytest.raises(KafkaError) as caught:
+            match way:
+                case "nowait":
+                    producer.send_nowait(TOPIC, value, partition=0)
+                case "timeout":
+                    await producer.send_and_wait(TOPIC, value, partition=0, timeout=0.02)
+                case "deadline":
+                    await producer.send(TOPIC, value, partition=0, deadline=0.02)
+                case "max_block_ms":
+                    await producer.send(TOPIC, value, partition=0)
+                case _:
+                    asyncio.get_running_loop().call_later(0.02, cluster.release)
+                    await producer.send(topic, value)
+        cluster.release()
+        with pytest.raises(TransactionFailedError) as failed:
+            await producer.commit_transaction()
+        cause = failed.value.__cause__
+        assert cause is not None
+        assert str(cause) == str(caught.value)
+        await producer.abort_transaction()
+
+
 async def test_a_call_with_a_bad_argument_in_another_thread_fails_no_transaction() -> None:
     async with cluster_of(PROTOCOLS["v2"]) as cluster, transacting(cluster) as producer:
         async with producer.transaction():
