@@ -9,6 +9,9 @@ network fail meanwhile. `play` returns what was not kept of these promises:
 * One that failed, or was aborted, is not visible at all.
 * One whose end nobody learned is visible as a whole or not at all.
 * When the faults are over the next transaction is committed, and nothing is left open.
+* A record that another task sends is part of the transaction that is open; it is refused while that
+  ends, and then never stored. A task that uses `transaction()` while another is inside its block is
+  refused. What is refused changes nothing: where nothing goes wrong, each block commits.
 * No request is sent that a correct producer never sends (`FakeCluster.violations`).
 """
 
@@ -23,6 +26,7 @@ from typing import Final, Literal, TypeAlias
 from hypothesis import strategies as st
 
 from aioproducer import KafkaError, KafkaTimeoutError, Producer
+from aioproducer.errors import TransactionFailedError, TransactionStateError
 from aioproducer.testing import ApiName, FakeCluster
 from tests.support.memory_network import MemoryNetworkLoop
 from tests.support.virtual_time import run
@@ -53,6 +57,10 @@ class Transaction:
     leave: Literal["end", "raise", "abort"] = "end"
     cancel_after: float | None = None
     pause: float = 0.0
+    stray_after: float | None = None
+    """When another task sends a record without a block of its own."""
+    rival_after: float | None = None
+    """When another task begins a block of its own."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,8 @@ class _Player:
         self.troubles: list[str] = []
         self.sent: list[tuple[Transaction, dict[int, list[bytes]], Outcome]] = []
         self.values = 0
+        self.is_inside = False
+        self.refused: set[bytes] = set()
         self.has_lost_responses = False
 
     def trouble(self, what: str) -> None:
@@ -152,6 +162,7 @@ class _Player:
         task = asyncio.ensure_future(self.block(step, records))
         if step.cancel_after is not None:
             asyncio.get_running_loop().call_later(step.cancel_after, task.cancel)
+        others = asyncio.gather(self.stray(step, records), self.rival(step))
         outcome: Outcome
         try:
             await task
@@ -167,24 +178,64 @@ class _Player:
             outcome = "unknown" if error.fatal else "aborted"
             if error.fatal:
                 await self.replace()
+        await others
         self.sent.append((step, records, outcome))
+        goes_wrong = any(isinstance(each, Fault) for each in self.program.steps)
+        is_left_well = step.leave == "end" and step.cancel_after is None
+        if is_left_well and not goes_wrong and outcome != "committed":
+            self.trouble(f"{step} is {outcome}, and nothing went wrong")
 
     async def block(self, step: Transaction, records: dict[int, list[bytes]]) -> None:
         producer = self.producer
         async with producer.transaction():
-            for partition in step.partitions:
-                self.values += 1
-                value = b"%d" % self.values
-                records.setdefault(partition, []).append(value)
-                await producer.send(_TOPIC, value, partition=partition)
-                if step.pause:
-                    await asyncio.sleep(step.pause)
+            self.is_inside = True
+            try:
+                for partition in step.partitions:
+                    value = self.next_value()
+                    records.setdefault(partition, []).append(value)
+                    await producer.send(_TOPIC, value, partition=partition)
+                    if step.pause:
+                        await asyncio.sleep(step.pause)
+            finally:
+                self.is_inside = False
             if step.leave == "raise":
                 raise _AbandonedError
             if step.leave == "abort":
                 await producer.abort_transaction()
                 await producer.begin_transaction()
                 raise _AbandonedError
+
+    def next_value(self) -> bytes:
+        self.values += 1
+        return b"%d" % self.values
+
+    async def stray(self, step: Transaction, records: dict[int, list[bytes]]) -> None:
+        """Send a record into whatever transaction is open."""
+        if step.stray_after is None:
+            return
+        await asyncio.sleep(step.stray_after)
+        value = self.next_value()
+        try:
+            self.producer.send_nowait(_TOPIC, value, partition=0)
+        except KafkaError:
+            self.refused.add(value)
+        else:
+            records.setdefault(0, []).append(value)
+
+    async def rival(self, step: Transaction) -> None:
+        """Begin another block while one is open."""
+        if step.rival_after is None:
+            return
+        await asyncio.sleep(step.rival_after)
+        if not self.is_inside:
+            return
+        try:
+            async with self.producer.transaction():
+                self.trouble("a second task is in the transaction of the first")
+        except KafkaError as error:
+            if not isinstance(error, TransactionStateError | TransactionFailedError):
+                # Fenced, or failed for good.
+                assert error.fatal, error
 
     async def repeat(self) -> Outcome:
         """Call the commit again, which timed out, until it says how it ended."""
@@ -273,6 +324,9 @@ class _Player:
                 self.trouble(f"{step} was aborted, visible are {seen} of {values}")
             if outcome == "unknown" and seen not in (set(), values):
                 self.trouble(f"{step} is visible in part: {seen} of {values}")
+        stored = {record.value for record in self.cluster.records(_TOPIC)}
+        if stored & self.refused:
+            self.trouble(f"refused, and stored all the same: {stored & self.refused}")
         for partition, found in visible.items():
             numbers = [int(value) for value in found]
             if numbers != sorted(set(numbers)):
@@ -332,6 +386,8 @@ def programs() -> st.SearchStrategy[Program]:
         leave=st.sampled_from(("end", "end", "end", "raise", "abort")),
         cancel_after=st.sampled_from((None, None, None, 0.0, 0.001, 0.5)),
         pause=st.sampled_from((0.0, 0.0, 0.001, 1.0)),
+        stray_after=st.sampled_from((None, None, 0.0, 0.001, 0.5)),
+        rival_after=st.sampled_from((None, None, 0.0, 0.001, 0.5)),
     )
     return st.builds(
         Program,
