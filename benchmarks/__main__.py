@@ -10,7 +10,7 @@ from benchmarks import goals, importing, runner, summary
 from benchmarks.clients import CLIENTS
 from benchmarks.compare import compare
 from benchmarks.results import LATEST, newest_stored
-from benchmarks.workloads import FULL, QUICK, TLS
+from benchmarks.workloads import FULL, QUICK, TLS, TRANSACTIONS, Workload
 from tools.kafka_cluster import KafkaUnavailableError
 
 _IMPORTS = "imports"
@@ -20,9 +20,9 @@ _IMPORTS = "imports"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code: 1 for a regression or a failure."""
     arguments = _parse(argv)
-    workloads = FULL if arguments.full else TLS if arguments.tls else QUICK
+    workloads: tuple[Workload, ...] = arguments.of
     table = {workload.name: workload for workload in workloads}
-    names = [*table, *([_IMPORTS] if arguments.full else ())]
+    names = [*table, *([_IMPORTS] if workloads is FULL else ())]
     for name in arguments.workloads or ():
         if name not in names:
             print(f"no workload {name!r}: one of {', '.join(names)}", file=sys.stderr)
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run.imports = imports
     path = run.write()
     print(summary.show(run))
-    if arguments.full:
+    if workloads in (FULL, TRANSACTIONS):
         print("\n" + "\n".join(goals.table(run)))
     print(f"\nstored in {path.relative_to(path.parent.parent.parent)}")
     regressions: tuple[str, ...] = ()
@@ -67,8 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--full", action="store_true", help="every workload, but those of TLS")
-    parser.add_argument("--tls", action="store_true", help="what TLS costs")
+    parser.set_defaults(of=QUICK)
+    for option, workloads, text in (
+        ("--full", FULL, "every workload, but those of TLS and of transactions"),
+        ("--tls", TLS, "what TLS costs"),
+        ("--transactions", TRANSACTIONS, "transactions"),
+    ):
+        parser.add_argument(option, dest="of", action="store_const", const=workloads, help=text)
     parser.add_argument("--workloads", nargs="+", metavar="NAME", help="only these")
     parser.add_argument(
         "--clients", nargs="+", metavar="NAME", choices=CLIENTS, default=CLIENTS, help="only these"

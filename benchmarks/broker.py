@@ -6,11 +6,18 @@ Called by the runner around each measurement.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewPartitions, NewTopic
@@ -37,6 +44,8 @@ class Audit:
 
 
 _END: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_SETTLES_WITHIN = 10.0
+"""Seconds in which the markers of the last transaction come into the log."""
 
 
 class Broker:
@@ -89,14 +98,54 @@ class Broker:
             _finish(self._admin.delete_topics(batch, operation_timeout=_TIMEOUT))
 
     def record_count(self, topics: Sequence[str], partitions: int) -> int:
-        """Return how many records the logs of new topics hold."""
+        """Return how many records the logs of new topics hold, where there are no transactions."""
+        return self._end(topics, partitions, IsolationLevel.READ_UNCOMMITTED)
+
+    def committed_count(self, topic: str, partitions: int) -> int:
+        """Return how many records a reader of committed transactions sees in a new topic.
+
+        They are read: the end of a log counts the markers of transactions too.
+        """
+        give_up_at = time.monotonic() + _SETTLES_WITHIN
+        while self._end([topic], partitions, IsolationLevel.READ_COMMITTED) != self._end(
+            [topic], partitions, IsolationLevel.READ_UNCOMMITTED
+        ):
+            if time.monotonic() > give_up_at:
+                raise RuntimeError(f"{topic} has a transaction that does not end")
+            time.sleep(0.05)
+        consumer = self._reader(
+            topic, partitions, {"isolation.level": "read_committed", "enable.partition.eof": True}
+        )
+        count = 0
+        ended: set[int] = set()
+        give_up_at = time.monotonic() + _TIMEOUT
+        while len(ended) < partitions:
+            # It waits that long for so many: how many there are is not known.
+            messages = consumer.consume(10_000, timeout=0.1)
+            if time.monotonic() > give_up_at:
+                raise RuntimeError(f"reading {topic} back stopped after {count} records")
+            for message in messages:
+                error = message.error()
+                if error is None:
+                    count += 1
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    ended.add(message.partition() or 0)
+                else:
+                    raise KafkaException(error)
+        consumer.close()
+        return count
+
+    def _end(self, topics: Sequence[str], partitions: int, isolation: IsolationLevel) -> int:
+        """Return the sum of the offsets at which a reader comes to the end."""
         places = [
             TopicPartition(topic, partition) for topic in topics for partition in range(partitions)
         ]
         futures: dict[TopicPartition, Any] = {}
         for start in range(0, len(places), _PARTITIONS_AT_ONCE):
             wanted = {place: _END for place in places[start:][:_PARTITIONS_AT_ONCE]}
-            futures |= self._admin.list_offsets(wanted, request_timeout=_TIMEOUT)
+            futures |= self._admin.list_offsets(
+                wanted, isolation_level=isolation, request_timeout=_TIMEOUT
+            )
         return sum(future.result(_TIMEOUT).offset for future in futures.values())
 
     def audit(self, topic: str, partitions: int, count: int, header_bytes: int) -> Audit:
@@ -113,16 +162,7 @@ class Broker:
         unnumbered = b"\xff" * header_bytes
         twice = 0
         left = self.record_count([topic], partitions)
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self.bootstrap_servers,
-                "group.id": "benchmarks-audit",
-                "enable.auto.commit": False,
-                "fetch.message.max.bytes": 8 << 20,
-                "queued.max.messages.kbytes": 256 << 10,
-            }
-        )
-        consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in range(partitions)])
+        consumer = self._reader(topic, partitions, {})
         while left > 0:
             messages = consumer.consume(min(left, 10_000), timeout=20)
             if not messages:
@@ -139,6 +179,21 @@ class Broker:
                     seen[number] = 1
         consumer.close()
         return Audit(lost=seen.count(0), twice=twice)
+
+    def _reader(self, topic: str, partitions: int, options: Mapping[str, Any]) -> Consumer:
+        """Return a consumer that reads a topic from its start."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.bootstrap_servers,
+                "group.id": "benchmarks-audit",
+                "enable.auto.commit": False,
+                "fetch.message.max.bytes": 8 << 20,
+                "queued.max.messages.kbytes": 256 << 10,
+                **options,
+            }
+        )
+        consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in range(partitions)])
+        return consumer
 
     def _wait_until_led(self, topics: Sequence[str], partitions: int) -> None:
         """Wait until the leaders are known, and know it themselves."""

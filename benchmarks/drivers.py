@@ -20,6 +20,7 @@ __all__ = [
     "LATENCY_EVERY",
     "PACED_HEADER",
     "await_later",
+    "blocks",
     "bulk",
     "heartbeat",
     "next_turn",
@@ -169,6 +170,35 @@ async def bulk(job: Job, send_many: Send, version: str) -> Measurement:
     until = clock() + job.seconds
     await asyncio.gather(*[caller() for _ in range(job.tasks)])
     return watch.stop(count, version)
+
+
+async def blocks(
+    job: Job, send_block: Callable[[int], Awaitable[object]], version: str
+) -> Measurement:
+    """One block of records after the other; the time that each takes.
+
+    `send_block` sends so many records and returns when all are acknowledged, or committed.
+    """
+    clock = time.perf_counter
+    await send_block(WARM_UP)
+    warm_up = WARM_UP
+    until = clock() + job.seconds / 2
+    while clock() < until:
+        await send_block(job.block)
+        warm_up += job.block
+    latencies: list[float] = []
+    watch = Stopwatch()
+    now = clock()
+    until = now + job.seconds
+    while now < until:
+        before = now
+        await send_block(job.block)
+        now = clock()
+        latencies.append(now - before)
+    count = len(latencies)
+    return watch.stop(
+        count * job.block, version, latencies=latencies, warm_up=warm_up, blocks=count
+    )
 
 
 async def take_turns(

@@ -12,14 +12,16 @@ from typing import Literal
 
 from benchmarks.figures import short
 from benchmarks.results import Run
-from benchmarks.workloads import Metric
+from benchmarks.workloads import WITHOUT_TRANSACTIONS, Metric
 
 __all__ = [
     "GOALS",
+    "TRANSACTION_GOALS",
     "Goal",
     "above_floor",
     "import_share",
     "multiple",
+    "multiple_of_best",
     "share_above_floor",
     "table",
 ]
@@ -61,14 +63,22 @@ class Goal:
         return [self.title, figure, wanted, "-" if self.sense == "shown" else verdict]
 
 
-def table(run: Run) -> list[str]:
-    """Return the table of goals in Markdown, and how many are reached."""
+def table(run: Run, goals: Sequence[Goal] | None = None) -> list[str]:
+    """Return the table of goals in Markdown, and how many are reached.
+
+    Args:
+        run: The run.
+        goals: The goals; by default those of the full run, or of transactions if it has these.
+    """
+    if goals is None:
+        has_transactions = any(one.chapter == "transactions" for one in run.workloads)
+        goals = TRANSACTION_GOALS if has_transactions else GOALS
     lines = [
         "| goal | measured: median (least to most) | wanted | reached |",
         "|---|---|---|---|",
-        *[f"| {' | '.join(goal.row(run))} |" for goal in GOALS],
+        *[f"| {' | '.join(goal.row(run))} |" for goal in goals],
     ]
-    wanted = [goal for goal in GOALS if goal.sense != "shown"]
+    wanted = [goal for goal in goals if goal.sense != "shown"]
     measured = [(goal, values) for goal in wanted if (values := goal.figure(run))]
     reached = sum(goal.is_reached(values) for goal, values in measured)
     return [
@@ -90,6 +100,23 @@ def multiple(
     def figure(run: Run) -> list[float]:
         mine, theirs = _values(run, workload, metric, ours), _values(run, workload, metric, other)
         return [one / another for one, another in zip(mine, theirs, strict=False) if another]
+
+    return figure
+
+
+def multiple_of_best(workload: str, metric: Metric, others: Sequence[str]) -> Figure:
+    """Return our figure divided by that of the other contender whose median is the best."""
+
+    def figure(run: Run) -> list[float]:
+        medians = {
+            other: statistics.median(values)
+            for other in others
+            if (values := _values(run, workload, metric, other))
+        }
+        if not medians:
+            return []
+        choose = max if metric.is_better_high else min
+        return multiple(workload, metric, choose(medians, key=medians.__getitem__))(run)
 
     return figure
 
@@ -238,4 +265,29 @@ GOALS: tuple[Goal, ...] = (
         )
     ),
     Goal("import above asyncio: CPU, of aiokafka's", import_share, "at most", 0.5),
+)
+
+_PYTHON_PEERS = ("aiokafka", "confluent_sync")
+_TRANSACTION_PEERS = (*_PYTHON_PEERS, "franz_go", "java")
+
+TRANSACTION_GOALS: tuple[Goal, ...] = (
+    *(
+        Goal(
+            f"transactions of {title}: transactions/s, of the best {of}'s",
+            multiple_of_best(f"transactions_{size}", Metric.TRANSACTIONS, peers),
+            "at least" if wanted else "shown",
+            wanted,
+        )
+        for size, title in ((1, "1 record"), (100, "100 records"), (10_000, "10,000 records"))
+        for of, peers, wanted in (
+            ("Python peer", _PYTHON_PEERS, 1.5),
+            ("peer", _TRANSACTION_PEERS, 1.0 if size == 10_000 else 0.0),
+        )
+    ),
+    Goal(
+        "10,000 records at a time: records/s in transactions, of those without",
+        multiple("transactions_overhead", Metric.RATE, WITHOUT_TRANSACTIONS),
+        "at least",
+        0.9,
+    ),
 )

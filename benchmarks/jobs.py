@@ -65,6 +65,10 @@ class Pattern(StrEnum):
     """CALL, each record to another topic or key than the one before."""
     START_UP = "start_up"
     """From making the client to the acknowledgement of its first record, with the heartbeat."""
+    TRANSACTIONS = "transactions"
+    """One transaction after the other: begin, so many records, commit."""
+    BLOCKS = "blocks"
+    """The same without transactions: so many records, then wait until all are acknowledged."""
     ROUTE = "route"
     """A FastAPI route that waits for its record, under keep-alive clients: benchmarks/route."""
 
@@ -141,6 +145,7 @@ class Job:
         seconds: For how long to send; the measurement ends when all is acknowledged.
         tasks: How many callers at a time, where the pattern has several.
         rate: Records a second, where the pattern is paced.
+        block: Records of each transaction, or of each block, where the pattern has them.
         loop: The event loop to use.
         gc_off: Switch the cyclic garbage collector off.
         busy_cores: How many cores something else keeps busy, where the pattern is a route.
@@ -157,6 +162,7 @@ class Job:
     seconds: float = 2.0
     tasks: int = 1
     rate: int = 0
+    block: int = 0
     loop: LoopName = "asyncio"
     gc_off: bool = False
     busy_cores: int = 0
@@ -204,6 +210,7 @@ class Measurement:
         version: The client library's version.
         broker_cpu_seconds: Processor time of the broker while the clock ran; 0 where unknown.
         records_per_request: How many records a Produce request carried; 0 where unknown.
+        blocks: Transactions, or blocks of records, where the pattern has them.
     """
 
     records: int
@@ -217,11 +224,17 @@ class Measurement:
     version: str = ""
     broker_cpu_seconds: float = 0.0
     records_per_request: float = 0.0
+    blocks: int = 0
 
     @property
     def rate(self) -> float:
         """Records a second."""
         return self.records / self.seconds if self.seconds else 0.0
+
+    @property
+    def block_rate(self) -> float:
+        """Transactions, or blocks, a second."""
+        return self.blocks / self.seconds if self.seconds else 0.0
 
     @property
     def cpu_us(self) -> float:
@@ -259,6 +272,7 @@ class Stopwatch:
         latencies: Sequence[float] = (),
         failures: int = 0,
         warm_up: int = WARM_UP,
+        blocks: int = 0,
     ) -> Measurement:
         """Return what was measured; `latencies` are seconds."""
         seconds = time.perf_counter() - self._wall
@@ -273,6 +287,7 @@ class Stopwatch:
             latency_ms=percentiles(latencies),
             failures=failures,
             version=version,
+            blocks=blocks,
         )
 
 

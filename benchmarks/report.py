@@ -34,6 +34,7 @@ _CHAPTERS = {
     "scale": "Scale and cost",
     "defaults": "Defaults against tuned settings",
     "tls": "Over TLS, and without it",
+    "transactions": "Transactions",
 }
 _OURS_COLOR, _FLOOR_COLOR, _PEER_COLOR = "#d1495b", "#8d99ae", "#30638e"
 _FLOORS = {"bare_socket", "loop_floor", "no_kafka"}

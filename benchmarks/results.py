@@ -56,6 +56,7 @@ class ContenderResult:
         read: dict[Metric, Callable[[Measurement], float]] = {
             Metric.RATE: lambda one: one.rate,
             Metric.MEGABYTES: lambda one: one.rate * value_bytes / 1e6,
+            Metric.TRANSACTIONS: lambda one: one.block_rate,
             Metric.CPU: lambda one: one.cpu_us,
             Metric.P50: lambda one: one.latency_ms["p50"],
             Metric.P99: lambda one: one.latency_ms["p99"],

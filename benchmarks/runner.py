@@ -1,7 +1,8 @@
 """Runs workloads: round by round, contender by contender, each in a process and topic of its own.
 
-Called by __main__.py. Every measurement is checked against the end offsets of its topic, and a
-paced one by reading the log back: a figure of records that are not in the log is worth nothing.
+Called by __main__.py. Every measurement is checked against the end offsets of its topic, and one
+that is paced or has transactions by reading the log back: a figure of records that are not in the
+log is worth nothing.
 """
 
 from __future__ import annotations
@@ -332,6 +333,7 @@ class _Measuring:
             seconds=self._seconds,
             tasks=workload.tasks,
             rate=workload.rate,
+            block=workload.block,
             loop=contender.loop,
             gc_off=contender.gc_off,
             busy_cores=workload.busy_cores,
@@ -375,7 +377,11 @@ class _Measuring:
     def _check(self, job: Job, measurement: Measurement, before: int) -> None:
         if measurement.failures:
             raise MeasurementError(f"{measurement.failures} records failed")
-        stored = self._broker.record_count(job.topic_names, job.partitions) - before
+        if job.pattern is Pattern.TRANSACTIONS:
+            self.progress.show(f"{self.workload.name}: reading what was committed")
+            stored = self._broker.committed_count(job.topic, job.partitions)
+        else:
+            stored = self._broker.record_count(job.topic_names, job.partitions) - before
         if stored != measurement.stored_records:
             raise MeasurementError(
                 f"the log holds {stored:,} records,"

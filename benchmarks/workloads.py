@@ -13,7 +13,17 @@ from typing import Any, Literal
 
 from benchmarks.jobs import LoopName, Pattern, Payload
 
-__all__ = ["DEFAULT_ROUNDS", "FULL", "QUICK", "TLS", "Contender", "Metric", "Workload"]
+__all__ = [
+    "DEFAULT_ROUNDS",
+    "FULL",
+    "QUICK",
+    "TLS",
+    "TRANSACTIONS",
+    "WITHOUT_TRANSACTIONS",
+    "Contender",
+    "Metric",
+    "Workload",
+]
 
 DEFAULT_ROUNDS = 3
 _GOAL_ROUNDS = 6
@@ -22,11 +32,15 @@ _FEWER_ROUNDS = 2
 """Where the answer is clear, so that everything is measured within an hour."""
 
 
+WITHOUT_TRANSACTIONS = "aioproducer, no transactions"
+
+
 class Metric(StrEnum):
     """The figure a workload is about: the one that is compared and plotted."""
 
     RATE = "records/s"
     MEGABYTES = "MB/s"
+    TRANSACTIONS = "transactions/s"
     CPU = "us CPU/record"
     P50 = "p50 ms"
     P99 = "p99 ms"
@@ -36,7 +50,7 @@ class Metric(StrEnum):
     @property
     def is_better_high(self) -> bool:
         """Whether more of it is better."""
-        return self in (Metric.RATE, Metric.MEGABYTES)
+        return self in (Metric.RATE, Metric.MEGABYTES, Metric.TRANSACTIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +94,7 @@ class Workload:
         rounds: How often each contender is measured, if the run does not say.
         tasks: How many callers.
         rate: Records a second, if paced.
+        block: Records of each transaction, or of each block of records.
         partitions: Of each topic.
         topics: How many.
         brokers: How many; with three, each partition is on all of them.
@@ -100,15 +115,24 @@ class Workload:
     rounds: int = DEFAULT_ROUNDS
     tasks: int = 1
     rate: int = 0
+    block: int = 0
     partitions: int = 6
     topics: int = 1
     brokers: Literal[1, 3] = 1
     logs_in_memory: bool = False
     busy_cores: int = 0
     uses_tls: bool = False
-    chapter: Literal["patterns", "route", "web", "latency", "loop", "scale", "defaults", "tls"] = (
-        "patterns"
-    )
+    chapter: Literal[
+        "patterns",
+        "route",
+        "web",
+        "latency",
+        "loop",
+        "scale",
+        "defaults",
+        "tls",
+        "transactions",
+    ] = "patterns"
 
 
 AIOPRODUCER = Contender("aioproducer")
@@ -513,3 +537,34 @@ TLS: tuple[Workload, ...] = (
     ),
 )
 """What TLS costs, us and others: `make bench-tls`."""
+
+_TRANSACTION_PEERS = (AIOKAFKA, CONFLUENT, FRANZ_GO, JAVA)
+
+TRANSACTIONS: tuple[Workload, ...] = (
+    *(
+        Workload(
+            name=f"transactions_{size}",
+            title=f"Transactions of {size:,} record{'s' if size > 1 else ''}",
+            pattern=Pattern.TRANSACTIONS,
+            metric=Metric.TRANSACTIONS,
+            contenders=(AIOPRODUCER, *_TRANSACTION_PEERS),
+            block=size,
+            rounds=_GOAL_ROUNDS,
+            chapter="transactions",
+        )
+        for size in (1, 100, 10_000)
+    ),
+    Workload(
+        name="transactions_overhead",
+        title="10,000 records at a time, in transactions and without",
+        pattern=Pattern.TRANSACTIONS,
+        contenders=(
+            AIOPRODUCER,
+            Contender("aioproducer", WITHOUT_TRANSACTIONS, pattern=Pattern.BLOCKS),
+        ),
+        block=10_000,
+        rounds=_GOAL_ROUNDS,
+        chapter="transactions",
+    ),
+)
+"""Transactions, us and others: `make bench-transactions`."""

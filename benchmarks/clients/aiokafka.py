@@ -21,6 +21,7 @@ IDIOMS = {
     Pattern.ONE_AT_A_TIME: "await send_and_wait()",
     Pattern.PACED: "await send(), each future awaited later",
     Pattern.HEARTBEAT: "await send(), each future awaited later",
+    Pattern.TRANSACTIONS: "async with transaction(): await send() in a loop",
     Pattern.ROUTE: "await send_and_wait() in the route",
     Pattern.START_UP: "async with AIOKafkaProducer(), await send_and_wait()",
 }
@@ -46,6 +47,8 @@ async def _measure(job: Job) -> Measurement:
     if job.ca_location:
         context = ssl.create_default_context(cafile=job.ca_location)
         options |= {"security_protocol": "SSL", "ssl_context": context}
+    if job.pattern is Pattern.TRANSACTIONS:
+        options["transactional_id"] = job.topic
     producer: Any = aiokafka.AIOKafkaProducer(
         bootstrap_servers=job.bootstrap_servers, acks="all", enable_idempotence=True, **options
     )
@@ -67,6 +70,8 @@ async def _measure(job: Job) -> Measurement:
                 return await drivers.paced(job, producer.send, producer.flush, _VERSION)
             case Pattern.HEARTBEAT:
                 return await drivers.heartbeat(job, producer.send, producer.flush, _VERSION)
+            case Pattern.TRANSACTIONS:
+                return await _transactions(job, producer)
             case _:
                 raise NotImplementedError(job.pattern)
 
@@ -114,3 +119,16 @@ async def _call(job: Job, producer: Any) -> Measurement:
     while has_callback and acknowledged + failures < sent:
         await drivers.next_turn()
     return watch.stop(acknowledged if has_callback else sent, _VERSION, failures=failures)
+
+
+async def _transactions(job: Job, producer: Any) -> Measurement:
+    topic = job.topic
+    value = Records.of(job.payload).values[0]
+
+    async def transaction(count: int) -> None:
+        # Leaving it waits for every record, and raises if one failed.
+        async with producer.transaction():
+            for _ in range(count):
+                await producer.send(topic, value)
+
+    return await drivers.blocks(job, transaction, _VERSION)

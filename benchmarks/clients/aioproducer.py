@@ -25,6 +25,8 @@ IDIOMS = {
     Pattern.PACED: "await send(), each Delivery awaited later",
     Pattern.HEARTBEAT: "await send(), each Delivery awaited later",
     Pattern.SPREAD: "send_nowait(), await send() while the buffer is full",
+    Pattern.TRANSACTIONS: "async with transaction(): await send(), or send_many() of a list",
+    Pattern.BLOCKS: "await send_many() of a list",
     Pattern.ROUTE: "await send_and_wait() in the route",
     Pattern.START_UP: "async with Producer(), await send_and_wait()",
 }
@@ -51,6 +53,8 @@ async def _measure(job: Job) -> Measurement:
     )
     if job.pattern is Pattern.START_UP:
         return await _start_up(job, make)
+    if job.pattern is Pattern.TRANSACTIONS:
+        make = partial(make, transactional_id=job.topic)
     async with make() as producer:
         match job.pattern:
             case Pattern.CALL:
@@ -73,6 +77,10 @@ async def _measure(job: Job) -> Measurement:
                 return await drivers.heartbeat(job, producer.send, producer.flush, _VERSION)
             case Pattern.SPREAD:
                 return await _spread(job, producer)
+            case Pattern.TRANSACTIONS:
+                return await _transactions(job, producer)
+            case Pattern.BLOCKS:
+                return await _blocks(job, producer)
             case _:
                 raise NotImplementedError(job.pattern)
 
@@ -170,3 +178,27 @@ async def _spread(job: Job, producer: Producer) -> Measurement:
         await asyncio.sleep(0)
     await producer.flush()
     return watch.stop(count, _VERSION, warm_up=warm_up)
+
+
+async def _transactions(job: Job, producer: Producer) -> Measurement:
+    topic = job.topic
+    value = Records.of(job.payload).values[0]
+
+    async def transaction(count: int) -> None:
+        async with producer.transaction():
+            if count == 1:
+                await producer.send(topic, value)
+            else:
+                await producer.send_many(topic, [value] * count)
+
+    return await drivers.blocks(job, transaction, _VERSION)
+
+
+async def _blocks(job: Job, producer: Producer) -> Measurement:
+    topic = job.topic
+    value = Records.of(job.payload).values[0]
+
+    async def block(count: int) -> None:
+        await producer.send_many(topic, [value] * count)
+
+    return await drivers.blocks(job, block, _VERSION)

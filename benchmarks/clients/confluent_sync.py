@@ -25,6 +25,7 @@ IDIOMS = {
     Pattern.PACED: "produce(on_delivery=...)",
     Pattern.SPREAD: "produce(), no callback",
     Pattern.START_UP: "Producer(), produce(), flush()",
+    Pattern.TRANSACTIONS: "begin_transaction(), produce() in a loop, commit_transaction()",
 }
 WRITES_TO_KAFKA = True
 _BULK_SIZE = 1_000
@@ -55,6 +56,8 @@ def measure(job: Job) -> Measurement:
     if job.pattern is Pattern.SPREAD:
         # Kafka's own; librdkafka's default would put the keys into other partitions.
         options["partitioner"] = "murmur2_random"
+    if job.pattern is Pattern.TRANSACTIONS:
+        options["transactional.id"] = job.topic
     watch = Stopwatch()
     client = _Client(job, options)
     match job.pattern:
@@ -70,6 +73,8 @@ def measure(job: Job) -> Measurement:
             return client.paced()
         case Pattern.SPREAD:
             return client.spread()
+        case Pattern.TRANSACTIONS:
+            return client.transactions()
         case Pattern.START_UP:
             client.producer.produce(job.topic, b"first", on_delivery=client.on_delivery)
             client.flush()
@@ -254,3 +259,35 @@ class _Client:
             self.producer.poll(_TICK)
         self.flush()
         return self.result(watch, latencies=latencies)
+
+    def transactions(self) -> Measurement:
+        self.producer.init_transactions(60)
+        clock = time.perf_counter
+        self.transaction(WARM_UP)
+        warm_up = WARM_UP
+        until = clock() + self.job.seconds / 2
+        while clock() < until:
+            self.transaction(self.job.block)
+            warm_up += self.job.block
+        latencies: list[float] = []
+        watch = Stopwatch()
+        now = clock()
+        until = now + self.job.seconds
+        while now < until:
+            before = now
+            self.transaction(self.job.block)
+            now = clock()
+            latencies.append(now - before)
+        count = len(latencies)
+        return watch.stop(
+            count * self.job.block, _VERSION, latencies=latencies, warm_up=warm_up, blocks=count
+        )
+
+    def transaction(self, count: int) -> None:
+        """Commit waits for every record, and raises if one failed; so there is no callback."""
+        topic, value = self.job.topic, self.value
+        produce = self.producer.produce
+        self.producer.begin_transaction()
+        for _ in range(count):
+            produce(topic, value)
+        self.producer.commit_transaction(60)

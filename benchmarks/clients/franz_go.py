@@ -19,6 +19,7 @@ IDIOMS = {
     Pattern.ONE_AT_A_TIME: "ProduceSync()",
     Pattern.BULK: "ProduceSync() of each list, in goroutines",
     Pattern.SPREAD: "Produce() with a promise",
+    Pattern.TRANSACTIONS: "BeginTransaction(), Produce() in a loop, Flush(), EndTransaction()",
 }
 WRITES_TO_KAFKA = True
 _SOURCE = Path(__file__).parent / "franz_go"

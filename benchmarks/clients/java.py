@@ -1,5 +1,8 @@
 """Kafka's own Java producer, by the perf tool that comes with the broker.
 
+Transactions are measured by a small program in the folder beside this file, for the tool has none
+of a given number of records. Of the tool:
+
 The tool takes a number of records, not a time, and does no pattern but its own: a callback per
 record. Batches of 128 KiB and its linger of 5 ms were its fastest settings. Processor time and
 memory are those of the whole Java process, its start included; the rate is the tool's own figure
@@ -22,9 +25,12 @@ IDIOMS = {
     Pattern.CALL: "ProducerPerformance (a callback per record)",
     Pattern.AWAIT_LATER: "ProducerPerformance (a callback per record)",
     Pattern.CALLBACK: "ProducerPerformance (a callback per record)",
+    Pattern.TRANSACTIONS: "beginTransaction(), send() in a loop, commitTransaction()",
 }
 WRITES_TO_KAFKA = True
+_PROGRAM = Path(__file__).parent / "java" / "Transactions.java"
 _LIBS: Path = HOME / DEFAULT_VERSION / "libs"
+_JVM = ("java", "-Xmx512m", "-cp", str(_LIBS / "*"))
 _RECORDS_A_SECOND = 600_000
 """About what it does on two cores: a guess, to turn the seconds of a job into records."""
 _WARM_UP_SHARE = 0.5
@@ -40,6 +46,18 @@ def unavailable() -> str | None:
 
 def measure(job: Job) -> Measurement:
     """Do the job."""
+    return _transactions(job) if job.pattern is Pattern.TRANSACTIONS else _perf_tool(job)
+
+
+def _transactions(job: Job) -> Measurement:
+    command = [*_JVM, str(_PROGRAM), job.to_json()]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise RuntimeError(f"{_PROGRAM.name} failed:\n{run.stdout}\n{run.stderr}")
+    return Measurement.from_json(run.stdout.splitlines()[-1])
+
+
+def _perf_tool(job: Job) -> Measurement:
     measured = int(_RECORDS_A_SECOND * job.seconds)
     warm_up = int(measured * _WARM_UP_SHARE)
     total = measured + warm_up
@@ -52,7 +70,7 @@ def measure(job: Job) -> Measurement:
         "linger.ms": "5",
     }
     command = [
-        *("java", "-Xmx512m", "-cp", str(_LIBS / "*")),
+        *_JVM,
         "org.apache.kafka.tools.ProducerPerformance",
         *("--topic", job.topic, "--num-records", str(total)),
         *("--warmup-records", str(warm_up)),

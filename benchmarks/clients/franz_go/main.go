@@ -37,6 +37,7 @@ type job struct {
 	Payload          payload `json:"payload"`
 	Seconds          float64 `json:"seconds"`
 	Tasks            int     `json:"tasks"`
+	Block            int     `json:"block"`
 }
 
 type measurement struct {
@@ -49,6 +50,7 @@ type measurement struct {
 	LatencyMs       map[string]float64 `json:"latency_ms"`
 	Failures        int64              `json:"failures"`
 	Version         string             `json:"version"`
+	Blocks          int64              `json:"blocks"`
 }
 
 func main() {
@@ -56,14 +58,18 @@ func main() {
 	if err := json.Unmarshal([]byte(os.Args[1]), &todo); err != nil {
 		fail(err)
 	}
-	client, err := kgo.NewClient(
+	options := []kgo.Opt{
 		kgo.SeedBrokers(strings.Split(todo.BootstrapServers, ",")...),
 		kgo.DefaultProduceTopic(todo.Topic),
 		kgo.ProducerBatchCompression(codec(todo.Payload.Codec)),
 		// As many as the others may hold; the default of 10,000 is a third slower.
 		kgo.MaxBufferedRecords(250_000),
 		kgo.ProducerLinger(linger(todo.Pattern)),
-	)
+	}
+	if todo.Pattern == "transactions" {
+		options = append(options, kgo.TransactionalID(todo.Topic))
+	}
+	client, err := kgo.NewClient(options...)
 	if err != nil {
 		fail(err)
 	}
@@ -76,46 +82,93 @@ func main() {
 	if todo.Pattern == "spread" {
 		keys = randomKeys()
 	}
-	for i := range warmUp {
-		record := &kgo.Record{Key: keys[i%len(keys)], Value: value}
-		client.Produce(context.Background(), record, func(_ *kgo.Record, err error) {
-			if err != nil {
-				fail(err)
-			}
-		})
-	}
-	if err := client.Flush(context.Background()); err != nil {
-		fail(err)
+	warmedUp := int64(warmUp)
+	if todo.Pattern == "transactions" {
+		transaction(client, value, warmUp)
+		// The share of benchmarks/drivers.py.
+		_, more := transactions(client, value, todo.Block, time.Now().Add(seconds(todo.Seconds/2)))
+		warmedUp += more
+	} else {
+		warmUpBy(client, keys, value)
 	}
 
 	idle := memory("VmRSS:")
 	started, cpu := time.Now(), cpuSeconds()
-	until := started.Add(time.Duration(todo.Seconds * float64(time.Second)))
-	var records int64
+	until := started.Add(seconds(todo.Seconds))
+	var records, blocks int64
 	var latencies []time.Duration
 	switch todo.Pattern {
 	case "take_turns", "one_at_a_time":
 		records, latencies = takeTurns(client, value, todo.Tasks, until)
 	case "bulk":
 		records = bulk(client, value, todo.Tasks, until)
+	case "transactions":
+		latencies, records = transactions(client, value, todo.Block, until)
+		blocks = int64(len(latencies))
 	default:
 		records = produce(client, keys, value, until)
 	}
-	seconds := time.Since(started).Seconds()
+	took := time.Since(started).Seconds()
 	answer, err := json.Marshal(measurement{
 		Records:         records,
-		StoredRecords:   records + warmUp,
-		Seconds:         seconds,
+		StoredRecords:   records + warmedUp,
+		Seconds:         took,
 		CPUSeconds:      cpuSeconds() - cpu,
 		PeakMemoryBytes: memory("VmHWM:"),
 		IdleMemoryBytes: idle,
 		LatencyMs:       percentiles(latencies),
 		Version:         version(),
+		Blocks:          blocks,
 	})
 	if err != nil {
 		fail(err)
 	}
 	fmt.Println(string(answer))
+}
+
+// warmUpBy sends records before the clock starts.
+func warmUpBy(client *kgo.Client, keys [][]byte, value []byte) {
+	for i := range warmUp {
+		record := &kgo.Record{Key: keys[i%len(keys)], Value: value}
+		client.Produce(context.Background(), record, failIfNotStored)
+	}
+	if err := client.Flush(context.Background()); err != nil {
+		fail(err)
+	}
+}
+
+func failIfNotStored(_ *kgo.Record, err error) {
+	if err != nil {
+		fail(err)
+	}
+}
+
+// transactions commits one transaction after the other; it returns the time of each, and how many
+// records they had.
+func transactions(client *kgo.Client, value []byte, size int, until time.Time) ([]time.Duration, int64) {
+	var latencies []time.Duration
+	for before := time.Now(); before.Before(until); {
+		transaction(client, value, size)
+		now := time.Now()
+		latencies = append(latencies, now.Sub(before))
+		before = now
+	}
+	return latencies, int64(len(latencies) * size)
+}
+
+func transaction(client *kgo.Client, value []byte, size int) {
+	if err := client.BeginTransaction(); err != nil {
+		fail(err)
+	}
+	for range size {
+		client.Produce(context.Background(), &kgo.Record{Value: value}, failIfNotStored)
+	}
+	if err := client.Flush(context.Background()); err != nil {
+		fail(err)
+	}
+	if err := client.EndTransaction(context.Background(), kgo.TryCommit); err != nil {
+		fail(err)
+	}
 }
 
 // randomKeys returns the keys of benchmarks/jobs.py. The client's default partitioner hashes them
@@ -217,6 +270,10 @@ func linger(pattern string) time.Duration {
 		return 0
 	}
 	return 5 * time.Millisecond
+}
+
+func seconds(count float64) time.Duration {
+	return time.Duration(count * float64(time.Second))
 }
 
 func codec(name string) kgo.CompressionCodec {
