@@ -170,6 +170,12 @@ cdef class BrokerQueues(RequestOwner):
         self.offered = []
         self.holding = []
 
+    def begin_transaction(self, int64_t number, double begins_at):
+        """Send what belongs to a transaction, but nothing before `begins_at`."""
+        self.transaction = number
+        self.begins_at = begins_at
+        self.is_first_due = True
+
     def serve(self, RecordAccumulator accumulator):
         """Take the batches of an accumulator, whose events come here."""
         self.accumulator = accumulator
@@ -599,6 +605,9 @@ cdef class BrokerQueues(RequestOwner):
                 return None
         if not connection.is_writable:
             return None
+        if self.is_first_due and self.begins_at > now:
+            broker.throttle_timer.set(self.begins_at)
+            return None
         if connection.throttled_until > now:
             # KIP-219: the broker asked for a pause; responses go on being read.
             broker.throttle_timer.set(connection.throttled_until)
@@ -673,6 +682,9 @@ cdef class BrokerQueues(RequestOwner):
                 self._mark(now)
         broker.in_flight += 1
         broker.bytes_in_flight += sent.size
+        if self.is_first_due:
+            self.is_first_due = False
+            self.first_sent = sent
         try:
             sent._group()
             if self._is_worth_native(sent, connection):
@@ -796,6 +808,10 @@ cdef class BrokerQueues(RequestOwner):
         cdef CorePartitionQueue queue
         cdef int64_t before = broker.limit.bytes
         cdef double took
+        if sent is self.first_sent:
+            self.first_sent = None
+            if has_response:
+                self.decisions.first_answered(sent.sent_at, now - sent.sent_at)
         if has_response:
             # A loop that was held (a debugger, a container's pause) says nothing about the broker.
             took = min(now - sent.sent_at, MOST_RESPONSE)

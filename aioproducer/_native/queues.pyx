@@ -456,7 +456,8 @@ cdef class BrokerQueue:
         lingering_count: Partitions whose open batch still waits for more records.
         heard_at: When it last ended a request, or was sent one after all had ended.
         stalled_since: When something waited here first without being taken; None while it flows.
-        throttle_timer: Set while the broker's pause keeps something waiting (KIP-219).
+        throttle_timer: Set while the broker's pause keeps something waiting (KIP-219), or the
+            pause before a transaction.
         is_gone: It left the cluster; a broker of that id that comes gets another queue.
     """
 

@@ -314,9 +314,9 @@ class Sender:
         """How many records were accepted since the start."""
         return self.accumulator.accepted_count
 
-    def open_transaction(self, number: int, *, is_v2: bool) -> None:
-        """Let records of this transaction be sent from now on."""
-        self.broker_queues.transaction = number
+    def open_transaction(self, number: int, *, is_v2: bool, begins_at: float) -> None:
+        """Let records of this transaction be taken from now on, and be sent from `begins_at` on."""
+        self.broker_queues.begin_transaction(number, begins_at)
         self.broker_queues.adds_partitions = not is_v2
         self.broker_queues.newest_produce = produce_version_cap(
             transactional=True, transactions_v2=is_v2
@@ -522,6 +522,11 @@ class Sender:
         """Make a partition part of the transaction before something is sent to it."""
         assert self.transactions is not None
         self.transactions.partition_needed(queue)
+
+    def first_answered(self, sent_at: float, took: float) -> None:
+        """Learn from how long the first request of a transaction took."""
+        if self.transactions is not None:
+            self.transactions.first_answered(sent_at, took)
 
     def close_gap(self, queue: PartitionQueue) -> None:
         """Close the gap in a queue's sequences, if it is certain by now."""

@@ -39,6 +39,7 @@ from aioproducer.network.cluster import Cluster
 from aioproducer.protocol.txn_offset_commit import TxnOffsetCommitRequestTopic
 from aioproducer.transactions.coordination import LOST, Coordination
 from aioproducer.transactions.offsets import ConsumerGroupMetadata
+from aioproducer.transactions.settling import Settling
 from aioproducer.transactions.state import State, TransactionState
 
 __all__ = ["TransactionHost", "Transactions"]
@@ -54,8 +55,8 @@ class TransactionHost(Protocol):
         """How many records were accepted since the start."""
         ...
 
-    def open_transaction(self, number: int, *, is_v2: bool) -> None:
-        """Let records of this transaction be sent from now on."""
+    def open_transaction(self, number: int, *, is_v2: bool, begins_at: float) -> None:
+        """Let records of this transaction be taken from now on, and be sent from `begins_at` on."""
 
     def set_producer_id(self, producer_id: int, epoch: int) -> None:
         """Give sequences under this id and epoch from now on."""
@@ -99,6 +100,7 @@ class Transactions:
         self.closed: Callable[[], None] = lambda: None
         self.reached = asyncio.Event()
         self._coordination = Coordination(config, cluster, background, host.set_producer_id)
+        self._settling = Settling()
         self._timeout = config.max_block_ms / 1000
         self._background = background
         self._host = host
@@ -173,7 +175,9 @@ class Transactions:
         self._number += 1
         self._is_known = False
         self._accepted_before = self._host.accepted_count
-        self._host.open_transaction(self._number, is_v2=self._coordination.is_v2)
+        is_v2 = self._coordination.is_v2
+        begins_at = self._settling.over_at() if is_v2 else 0.0
+        self._host.open_transaction(self._number, is_v2=is_v2, begins_at=begins_at)
 
     async def _initialize(self) -> None:
         """Get the id or the epoch that the next transaction needs; one task does so for all."""
@@ -227,6 +231,11 @@ class Transactions:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     # ---- news from the sender
+
+    def first_answered(self, sent_at: float, took: float) -> None:
+        """The first request of the transaction was answered."""
+        if self._coordination.is_v2:
+            self._settling.first_answered(sent_at, took)
 
     def record_failed(self, error: KafkaError) -> None:
         """A record failed, at its call or later: the transaction cannot be committed."""
@@ -333,6 +342,7 @@ class Transactions:
             return
         try:
             await self._coordination.end(is_commit=is_commit)
+            self._settling.ended(self._background.time())
         except LOST as error:
             await self._recover(error)
             if is_commit:
