@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from aioproducer.config import ProducerConfig
+from aioproducer.errors import ConcurrentTransactionsError, KafkaError
 
 __all__ = ["Backoff"]
 
@@ -30,3 +31,14 @@ class Backoff(NamedTuple):
         """The delay in seconds after so many failures in a row: 1 for the first one."""
         exponential = min(self.maximum_ms, self.base_ms * 2.0 ** min(failures - 1, 30))
         return min(self.maximum_ms, exponential * (0.8 + 0.4 * random.random())) / 1000
+
+    def after_error(self, error: KafkaError, failures: int) -> float:
+        """The same, but shorter where nothing failed, and the last transaction only still ends."""
+        delay = self.after(failures)
+        if isinstance(error, ConcurrentTransactionsError):
+            return min(delay, _WHILE_ENDING.after(failures))
+        return delay
+
+
+_WHILE_ENDING: Final = Backoff(1, 20)
+"""Markers are written in a few milliseconds, more often in one. Java waits 20 each time."""

@@ -183,7 +183,7 @@ class BatchResults:
         elif step is Step.FAIL:
             self._give_up(queue, batch, error, finished, is_over=is_over)
         else:
-            self._try_again(queue, batch, step, node_id)
+            self._try_again(queue, batch, error, step, node_id)
 
     def _may_retry(
         self, queue: PartitionQueue, batch: RecordBatch, error: KafkaError, *, is_over: bool
@@ -198,7 +198,12 @@ class BatchResults:
         return batch.attempts <= self._most_retries or isinstance(error, MessageTooLargeError)
 
     def _try_again(
-        self, queue: PartitionQueue, batch: RecordBatch, step: Step, node_id: int
+        self,
+        queue: PartitionQueue,
+        batch: RecordBatch,
+        error: KafkaError,
+        step: Step,
+        node_id: int,
     ) -> None:
         if step in (Step.RESTART, Step.NEW_ID):
             queue.refused(batch)
@@ -208,7 +213,7 @@ class BatchResults:
         self._broker_queues.counters.batches_retried += 1
         has_moved = queue.leader.node_id not in (NO_LEADER, node_id) and not queue.is_sent_around
         # No backoff if metadata was faster than the response: the new leader has not failed.
-        delay = 0.0 if has_moved else self._retry_backoff.after(batch.attempts)
+        delay = 0.0 if has_moved else self._retry_backoff.after_error(error, batch.attempts)
         queue.requeue(batch, self._background.time() + delay)
 
     def _give_up(

@@ -20,7 +20,6 @@ from aioproducer.background import Background
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import (
     AuthenticationError,
-    ConcurrentTransactionsError,
     CoordinatorNotAvailableError,
     KafkaConnectionError,
     KafkaError,
@@ -58,10 +57,6 @@ _MOVED: Final = (
 _REPEATED_TOO: Final = (UnknownServerError, AuthenticationError)
 """Not retriable by their kind: of the first the outcome is unknown, and a repetition tells it;
 after the second, credentials may be mended on either side."""
-
-_CONCURRENT_PAUSE: Final = 0.02
-"""Seconds before a request that came while the last transaction was still being ended is repeated:
-that takes a few milliseconds (as in Java)."""
 
 
 class Coordinator:
@@ -144,10 +139,7 @@ class Coordinator:
         self.last_error = error
         if isinstance(error, _MOVED):
             self._node_id = None
-        pause = self._backoff.after(failures)
-        if isinstance(error, ConcurrentTransactionsError):
-            pause = min(pause, _CONCURRENT_PAUSE)
-        await asyncio.sleep(pause)
+        await asyncio.sleep(self._backoff.after_error(error, failures))
 
     async def _connection(self) -> Connection:
         if self._node_id is None:

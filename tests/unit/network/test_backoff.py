@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aioproducer.errors import ConcurrentTransactionsError, KafkaError, NotCoordinatorError
 from aioproducer.network.backoff import Backoff
 
 
@@ -36,3 +37,24 @@ def test_the_delay_is_within_a_fifth_and_never_over_its_maximum(
 
 def test_a_delay_of_zero_stays_zero() -> None:
     assert Backoff(0, 0).after(9) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ConcurrentTransactionsError("the last one still ends"), [1, 2, 4, 8, 16, 20, 20]),
+        (NotCoordinatorError("not here"), [100, 200, 400, 800, 1000, 1000, 1000]),
+    ],
+    ids=["concurrent", "another"],
+)
+def test_a_transaction_that_still_ends_is_not_waited_for_as_a_failure(
+    error: KafkaError, expected: list[int]
+) -> None:
+    with mock.patch("random.random", return_value=0.5):
+        delays = [Backoff(100, 1000).after_error(error, failures) for failures in range(1, 8)]
+    assert delays == pytest.approx([milliseconds / 1000 for milliseconds in expected])
+
+
+def test_a_backoff_that_the_user_set_shorter_is_kept() -> None:
+    error = ConcurrentTransactionsError("the last one still ends")
+    assert Backoff(0, 0).after_error(error, 3) == 0.0
