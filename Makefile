@@ -111,6 +111,11 @@ bench-tls: .venv/bench  ## Measure what TLS costs this producer and its peers: a
 	@$(VENV) -m benchmarks --tls --seconds 1.5 --save tls $(BENCH)
 	@$(VENV) -m benchmarks.report tls
 
+.PHONY: bench-transactions
+bench-transactions: .venv/bench  ## Measure transactions, this producer's and its peers'.
+	@$(VENV) -m benchmarks --transactions --seconds 1.5 --save transactions $(BENCH)
+	@$(VENV) -m benchmarks.report transactions
+
 .PHONY: bench-compare
 bench-compare: .venv/bench  ## Measure, and fail if it is slower than the newest stored run.
 	@$(VENV) -m benchmarks --rounds 5 --compare

@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
     wanted = arguments.workloads or names
     chosen = [table[name] for name in wanted if name != _IMPORTS]
-    stored = newest_stored() if arguments.compare else None
+    stored = newest_stored(wanted) if arguments.compare else None
     if arguments.compare and stored is None:
         print("there is no stored run to compare with", file=sys.stderr)
         return 2

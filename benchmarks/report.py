@@ -1,6 +1,6 @@
 """`python -m benchmarks.report [NAME]`: a stored run as a Markdown page and as pictures.
 
-Writes `NAME.md` and `NAME-*.png` beside `NAME.json`. Every figure in README and docs comes from
+Writes `NAME.md` and its pictures beside `NAME.json`. Every figure in README and docs comes from
 there.
 """
 
@@ -63,11 +63,13 @@ def write(run: Run) -> list[Path]:
         "web": _draw_web,
         "latency": _draw_latency,
         "scale": _draw_scale,
+        "transactions": _draw_transactions,
     }
     for name, draw in drawings.items():
         figure = draw(run)
         if figure is not None:
-            pictures.append(FOLDER / f"{run.name}-{name}.png")
+            stem = run.name if run.name == name else f"{run.name}-{name}"
+            pictures.append(FOLDER / f"{stem}.png")
             figure.savefig(pictures[-1], dpi=130)
     where = FOLDER / f"{run.name}.md"
     where.write_text(page(run, pictures))
@@ -82,7 +84,9 @@ def write(run: Run) -> list[Path]:
 def page(run: Run, pictures: Sequence[Path]) -> str:
     """Return the page of a run in Markdown."""
     machine = run.machine
-    is_full = any(one.chapter in ("route", "scale") for one in run.workloads) or bool(run.imports)
+    has_goals = any(
+        one.chapter in ("route", "scale", "transactions") for one in run.workloads
+    ) or bool(run.imports)
     counts = {len(one.rounds) for each in run.workloads for one in each.measured()} or {run.rounds}
     versions = (f"{name} {version}" for name, version in run.versions().items() if version != "-")
     lines = [
@@ -94,7 +98,11 @@ def page(run: Run, pictures: Sequence[Path]) -> str:
         "",
         f"{'; '.join(versions)}.",
         "",
-        *(["## Goals", "", *goals.table(run), "", "## How it was measured", ""] if is_full else []),
+        *(
+            ["## Goals", "", *goals.table(run), "", "## How it was measured", ""]
+            if has_goals
+            else []
+        ),
         f"{' or '.join(map(str, sorted(counts)))} rounds, client by client in turn, and the other"
         f" way round in every other round, {run.seconds:g} s of sending each; median"
         " (least to most). acks=all, idempotent where the client can, 6 partitions, values of 100"
@@ -206,6 +214,19 @@ def _draw_throughput(run: Run) -> Figure | None:
     for axes, workload in zip(panels, workloads, strict=False):
         _draw_bars(axes, workload, 1e-6)
         axes.set_xlabel("million records/s")
+    return figure
+
+
+def _draw_transactions(run: Run) -> Figure | None:
+    workloads = [
+        one for one in run.workloads if one.metric is Metric.TRANSACTIONS and one.measured()
+    ]
+    if not workloads:
+        return None
+    figure, panels = _panels(workloads, columns=1, title="Transactions per second, more is better")
+    for axes, workload in zip(panels, workloads, strict=False):
+        _draw_bars(axes, workload, 1)
+    panels[-1].set_xlabel("transactions/s")
     return figure
 
 

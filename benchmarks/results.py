@@ -166,13 +166,19 @@ class Run:
         return run
 
 
-def newest_stored() -> Run | None:
-    """Return the newest of the runs that are kept, or None."""
+def newest_stored(wanted: Sequence[str] = ()) -> Run | None:
+    """Return the newest of the runs that are kept, or None.
+
+    Args:
+        wanted: Names of workloads, of which the run must have one; empty for any run.
+    """
     # The runs of `make chaos` are stored there too.
     runs = [
-        Run.read(path)
+        run
         for path in FOLDER.glob("*.json")
         if path.stem != LATEST and "workloads" in json.loads(path.read_text())
+        for run in [Run.read(path)]
+        if not wanted or any(one.name in wanted for one in run.workloads)
     ]
     return max(runs, key=lambda run: run.started_at, default=None)
 

@@ -25,7 +25,14 @@ from benchmarks.route.measure import records_per_request
 from benchmarks.route.responses import response_of
 from benchmarks.runner import in_turn
 from benchmarks.summary import sentence
-from benchmarks.workloads import FULL, QUICK, Metric, Workload
+from benchmarks.workloads import (
+    FULL,
+    QUICK,
+    TLS,
+    TRANSACTIONS,
+    Metric,
+    Workload,
+)
 
 
 def measurement(records: int) -> Measurement:
@@ -129,7 +136,7 @@ def test_every_other_round_measures_the_contenders_in_reverse() -> None:
     assert orders == [contenders, ["floor", "peer", "ours"], contenders]
 
 
-@pytest.mark.parametrize("workloads", [QUICK, FULL])
+@pytest.mark.parametrize("workloads", [QUICK, FULL, TLS, TRANSACTIONS])
 def test_every_workload_has_a_name_of_its_own(workloads: tuple[Workload, ...]) -> None:
     names = [workload.name for workload in workloads]
     assert len(set(names)) == len(names)
@@ -204,7 +211,7 @@ def test_our_import_is_compared_with_aiokafkas_round_by_round() -> None:
     assert goals.import_share(run) == [0.25, 0.75]
 
 
-def test_every_goal_names_contenders_of_the_full_run() -> None:
+def run_with_all_alike(workloads: tuple[Workload, ...]) -> Run:
     row = Measurement(
         records=1,
         stored_records=1,
@@ -213,17 +220,87 @@ def test_every_goal_names_contenders_of_the_full_run() -> None:
         peak_memory_bytes=1,
         latency_ms={"p50": 1.0, "p99": 1.0, "max": 1.0},
         broker_cpu_seconds=1,
+        blocks=1,
     )
     run = Run("some", rounds=1, seconds=1, imports={"aioproducer": [1], "aiokafka": [1]})
-    for workload in FULL:
+    for workload in workloads:
         result = WorkloadResult.of(workload)
         for one in workload.contenders:
             result.contenders.append(ContenderResult(one.label, one.client, "", [row]))
         run.workloads.append(result)
+    return run
+
+
+def test_every_goal_names_contenders_of_the_full_run() -> None:
+    run = run_with_all_alike(FULL)
     # With all alike, nothing is above the route without Kafka.
     silent = [goal.title for goal in goals.GOALS if not goal.figure(run)]
     assert all(title.startswith("FastAPI") and "above no Kafka" in title for title in silent)
     assert len(silent) == 2
+
+
+def test_every_goal_of_transactions_names_contenders_of_their_run() -> None:
+    run = run_with_all_alike(TRANSACTIONS)
+    assert all(goal.figure(run) == [1] for goal in goals.TRANSACTION_GOALS)
+    assert goals.table(run)[0].startswith("2 of 5 goals are reached, 0 were not measured.")
+
+
+def transactions_run(**a_second: list[int]) -> Run:
+    """A run of one workload, of so many transactions a second in each round."""
+    row = WorkloadResult("transactions_100", "some", Metric.TRANSACTIONS, "transactions", 100)
+    row.contenders = [
+        ContenderResult(
+            client,
+            client,
+            "commit()",
+            [
+                Measurement(
+                    records=100 * one,
+                    stored_records=100 * one,
+                    seconds=2,
+                    cpu_seconds=1,
+                    peak_memory_bytes=1,
+                    blocks=2 * one,
+                )
+                for one in figures
+            ],
+        )
+        for client, figures in a_second.items()
+    ]
+    return Run("transactions", rounds=3, seconds=1, workloads=[row])
+
+
+def test_transactions_are_counted_by_the_second_and_not_their_records() -> None:
+    run = transactions_run(aioproducer=[300, 310])
+    assert run.workloads[0].values(run.workloads[0].contenders[0]) == [300, 310]
+
+
+def test_the_best_of_the_peers_is_the_one_with_the_best_median() -> None:
+    run = transactions_run(aioproducer=[300, 310, 290], aiokafka=[500, 40, 40], java=[100] * 3)
+    best = goals.multiple_of_best(
+        "transactions_100", Metric.TRANSACTIONS, ["aiokafka", "java", "franz_go"]
+    )
+    assert best(run) == [3.0, 3.1, 2.9]
+    assert goals.multiple_of_best("transactions_1", Metric.TRANSACTIONS, ["java"])(run) == []
+
+
+def test_the_page_of_transactions_has_their_goals_alone() -> None:
+    page = report.page(transactions_run(aioproducer=[300], aiokafka=[100], java=[150]), [])
+    assert "| aioproducer | commit() | 300 (300 to 300) |  |" in page
+    assert "of the best Python peer's | 3.00 x (3.00 to 3.00) | at least 1.5 x | yes |" in page
+    assert "FastAPI" not in page
+
+
+def test_a_run_is_compared_with_the_newest_one_of_the_same_workloads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    older, newer = run_of(aioproducer=[200]), transactions_run(aioproducer=[300])
+    older.started_at, newer.started_at = "2026-01-01", "2026-01-02"
+    older.write()
+    newer.write()
+    assert results.newest_stored() == newer
+    assert results.newest_stored(["send_nowait"]) == older
 
 
 def test_the_page_of_a_route_shows_the_paired_difference() -> None:

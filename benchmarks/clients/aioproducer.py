@@ -25,8 +25,8 @@ IDIOMS = {
     Pattern.PACED: "await send(), each Delivery awaited later",
     Pattern.HEARTBEAT: "await send(), each Delivery awaited later",
     Pattern.SPREAD: "send_nowait(), await send() while the buffer is full",
-    Pattern.TRANSACTIONS: "async with transaction(): await send(), or send_many() of a list",
-    Pattern.BLOCKS: "await send_many() of a list",
+    Pattern.TRANSACTIONS: "async with transaction(): await send() in a loop",
+    Pattern.BLOCKS: "await send() in a loop, await flush()",
     Pattern.ROUTE: "await send_and_wait() in the route",
     Pattern.START_UP: "async with Producer(), await send_and_wait()",
 }
@@ -185,11 +185,10 @@ async def _transactions(job: Job, producer: Producer) -> Measurement:
     value = Records.of(job.payload).values[0]
 
     async def transaction(count: int) -> None:
+        # Leaving it waits for every record, and raises if one failed.
         async with producer.transaction():
-            if count == 1:
+            for _ in range(count):
                 await producer.send(topic, value)
-            else:
-                await producer.send_many(topic, [value] * count)
 
     return await drivers.blocks(job, transaction, _VERSION)
 
@@ -199,6 +198,8 @@ async def _blocks(job: Job, producer: Producer) -> Measurement:
     value = Records.of(job.payload).values[0]
 
     async def block(count: int) -> None:
-        await producer.send_many(topic, [value] * count)
+        for _ in range(count):
+            await producer.send(topic, value)
+        await producer.flush()
 
     return await drivers.blocks(job, block, _VERSION)

@@ -120,7 +120,7 @@ class NativeSender:
             config=ProducerConfig(bootstrap_servers="b:9092", **options),
             compresses=False,
         )
-        self._timer = Timer(background, lambda: None)
+        self._timer = Timer(background, self._drain)
         self.core = Core(
             self.loop.as_loop(),
             partitions=0,
@@ -193,6 +193,9 @@ class NativeSender:
     def decoded(self, frame: bytes, version: int) -> ProduceResponse:
         return decode_response(PRODUCE, version, frame)[1]
 
+    def _drain(self) -> None:
+        self.broker_queues.drain(self.broker_queues.of(1))
+
     # ---- Decisions
 
     def prepare_closed(self, queue: CorePartitionQueue, /) -> None:
@@ -246,6 +249,9 @@ class NativeSender:
             queue.request_ended(batch)
             batch.complete(-1)
             self.core.accumulator.release(batch)
+
+    def first_answered(self, sent_at: float, took: float, /) -> None:
+        self.asked.append(f"first_answered {took:g}")
 
     def admit(self) -> None:
         self.asked.append("admit")

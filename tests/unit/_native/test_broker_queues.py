@@ -276,6 +276,42 @@ def test_closing_lets_go_of_the_timer_of_what_is_held_back() -> None:
     assert not sender.loop.timers
 
 
+# ---- the first request of a transaction
+
+
+def test_nothing_of_a_transaction_is_sent_before_it_begins_and_then_all_at_once() -> None:
+    sender = NativeSender()
+    sender.broker_queues.begin_transaction(1, sender.loop.now + 0.5)
+    sender.core.put(partition=0)
+    sender.loop.run_until_quiet()
+    sender.core.put(partition=1)
+    sender.loop.run_until_quiet()
+    sender.broker_queues.drain_all()
+    assert sender.wire.sent == []
+    sender.loop.advance(0.5)
+    assert len(sender.wire.sent) == 1
+    (topic,) = sender.request().topic_data
+    assert [data.index for data in topic.partition_data] == [0, 1]
+
+
+def test_a_transaction_that_has_begun_already_sends_at_once() -> None:
+    sender = NativeSender()
+    sender.broker_queues.begin_transaction(1, sender.loop.now)
+    one_in_flight(sender)
+    assert len(sender.wire.sent) == 1
+
+
+def test_only_the_answer_to_the_first_request_of_a_transaction_is_told() -> None:
+    sender = NativeSender()
+    sender.prove(0)
+    sender.broker_queues.begin_transaction(1, 0.0)
+    for _ in range(2):
+        one_in_flight(sender)
+        sender.loop.advance(0.25)
+        sender.answer(sender.last())
+    assert [one for one in sender.asked if one.startswith("first")] == ["first_answered 0.25"]
+
+
 # ---- a plain success
 
 
