@@ -6,10 +6,13 @@ transaction (version 2) and comes before them is kept by its broker, which looks
 waits here. For how long is learned from how long it is answered in: nobody tells when the markers
 are written.
 
-    a request that met the last transaction    the wait doubles, from 1 ms on
-    one that did not                           the wait shrinks by a hundredth
-    one that met it after the longest wait     no wait: the markers take longer than the broker's
+    a request met the last transaction         the wait doubles, from 1 ms on
+    none did for some transactions             half of it is tried, in the end none
+    one met it after the longest wait          no wait: the markers take longer than the broker's
                                                look, or something else takes the time
+
+To meet it once costs as much as twenty waits. So half a wait is tried after 20 transactions; and
+where that is too short within 20, only after twice as many the next time.
 
 Invariants
 * The wait counts from the answer to EndTxn: who begins later than that waits less, or not at all.
@@ -22,10 +25,12 @@ from typing import Final
 
 __all__ = ["Settling"]
 
-_FIRST: Final = 0.001
+_SHORTEST: Final = 0.001
+"""As short as the timers of event loops are."""
+
 _LONGEST: Final = 0.016
-_SHRINKS_TO: Final = 0.99
-_NEGLIGIBLE: Final = 0.0001
+_LEAST_KEPT: Final = 20
+_MOST_KEPT: Final = 1_280
 
 _LOOKS_AGAIN_AFTER: Final = 0.015
 """Seconds beyond the usual that a request takes which met the last transaction: a little less than
@@ -41,6 +46,12 @@ class Settling:
 
     def __init__(self) -> None:
         self._wait = 0.0
+        self._kept = _LEAST_KEPT
+        """For how many transactions a wait is kept before half of it is tried."""
+        self._left = 0
+        """How many of them are still to come."""
+        self._tried: int | None = None
+        """How many transactions have begun well with half of it; None: it is not tried."""
         self._ended_at = 0.0
         self._usual: float | None = None
 
@@ -58,12 +69,26 @@ class Settling:
             return  # It came so late that it says nothing.
         usual = took if self._usual is None else self._usual
         self._usual = min(took, usual + _USUAL_WEIGHT * (took - usual))
-        if took - usual < _LOOKS_AGAIN_AFTER:
-            self._wait *= _SHRINKS_TO
-            if self._wait < _NEGLIGIBLE:
-                self._wait = 0.0
-        elif self._wait < _LONGEST:
-            self._wait = max(_FIRST, 2 * self._wait)
-            self._wait = min(self._wait, _LONGEST)
+        if took - usual >= _LOOKS_AGAIN_AFTER:
+            self._wait_longer()
         else:
-            self._wait = 0.0
+            self._wait_shorter()
+
+    def _wait_longer(self) -> None:
+        if self._tried is not None:
+            was_soon = self._tried < _LEAST_KEPT
+            self._kept = min(2 * self._kept, _MOST_KEPT) if was_soon else _LEAST_KEPT
+            self._tried = None
+        self._wait = 0.0 if self._wait >= _LONGEST else max(_SHORTEST, 2 * self._wait)
+        self._left = self._kept
+
+    def _wait_shorter(self) -> None:
+        if self._tried is not None:
+            self._tried += 1
+        if not self._wait:
+            return
+        self._left -= 1
+        if self._left <= 0:
+            self._wait = 0.0 if self._wait <= _SHORTEST else self._wait / 2
+            self._left = self._kept
+            self._tried = 0

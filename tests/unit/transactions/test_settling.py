@@ -58,13 +58,52 @@ def test_a_wait_that_does_not_help_ends() -> None:
     assert producer.wait() == 0
 
 
-def test_the_wait_shrinks_while_it_is_long_enough_and_comes_to_its_end() -> None:
+def test_the_wait_ends_after_some_transactions_that_met_nothing() -> None:
     producer = Producer()
     producer.send(QUICK)
     producer.send(LATE)
-    waits = [producer.send(QUICK) for _ in range(300)]
-    assert waits == sorted(waits, reverse=True)
-    assert waits[-1] == 0
+    waits = [producer.send(QUICK) for _ in range(22)]
+    assert waits == pytest.approx([0.001] * 20 + [0, 0])
+
+
+def test_a_long_wait_is_halved_before_it_ends() -> None:
+    producer = Producer()
+    producer.send(QUICK)
+    for _ in range(3):
+        producer.send(LATE)
+    waits = [round(producer.send(QUICK), 6) for _ in range(61)]
+    assert list(dict.fromkeys(waits)) == [0.004, 0.002, 0.001, 0]
+
+
+def waits_until_shorter(producer: Producer) -> int:
+    """Send until another wait is tried; return how often that took."""
+    before = producer.wait()
+    count = 1
+    while producer.send(QUICK) == pytest.approx(before):
+        count += 1
+    return count
+
+
+def test_a_wait_that_was_given_up_too_early_is_kept_for_twice_as_long() -> None:
+    producer = Producer()
+    producer.send(QUICK)
+    kept: list[int] = []
+    for _ in range(9):
+        producer.send(LATE)
+        kept.append(waits_until_shorter(producer) - 1)
+    assert kept == [20, 40, 80, 160, 320, 640, 1280, 1280, 1280]
+
+
+def test_a_wait_that_was_not_missed_for_long_is_no_longer_kept_for_longer() -> None:
+    producer = Producer()
+    producer.send(QUICK)
+    for _ in range(3):
+        producer.send(LATE)
+        waits_until_shorter(producer)
+    for _ in range(30):
+        producer.send(QUICK)
+    producer.send(LATE)
+    assert waits_until_shorter(producer) - 1 == 20
 
 
 def test_where_every_request_takes_long_nothing_waits() -> None:
