@@ -57,6 +57,8 @@ _FIRST_RECORDS = 8.0
 _BROKER_CONFIG = {"log.segment.delete.delay.ms": "500"}
 _BROKER_WARM_UP = 6.0
 """A cold JVM answers slowly for some seconds; nobody's figures should show that."""
+_WARM_UP_BLOCK = 10
+"""Records of each transaction that a broker is warmed up with."""
 _WARM_UP_PART = 10.0
 """The log of a warm-up topic is deleted after so many seconds of records: disks are finite."""
 # With a heap of 512 MB, the JVM's garbage collector makes regions of 1 MB, and each request of half
@@ -148,6 +150,8 @@ def run(
         with _cluster(*kind) as (broker, version):
             result.kafka = version
             _warm_up(broker, progress, warm_up if kind[0] > 1 else _BROKER_WARM_UP)
+            if any(one.chapter == "transactions" for one in workloads):
+                _warm_up(broker, progress, _BROKER_WARM_UP, Pattern.TRANSACTIONS)
             for workload, contenders in plan:
                 if _kind(workload) == kind:
                     with closing(_Measuring(broker, workload, seconds, progress)) as measuring:
@@ -284,7 +288,9 @@ def _java_options(options: str) -> Generator[None]:
             os.environ["JAVA_TOOL_OPTIONS"] = before
 
 
-def _warm_up(broker: Broker, progress: Progress, seconds: float) -> None:
+def _warm_up(
+    broker: Broker, progress: Progress, seconds: float, pattern: Pattern = Pattern.CALL
+) -> None:
     """Send for so long, by one client after the other."""
     clients = itertools.cycle(("aioproducer", "confluent_sync"))
     until = time.monotonic() + seconds
@@ -295,7 +301,8 @@ def _warm_up(broker: Broker, progress: Progress, seconds: float) -> None:
         job = Job(
             bootstrap_servers=broker.bootstrap_servers,
             topic=topic,
-            pattern=Pattern.CALL,
+            pattern=pattern,
+            block=_WARM_UP_BLOCK,
             seconds=min(_WARM_UP_PART, seconds / 2),
         )
         _in_process(next(clients), job)
