@@ -14,6 +14,7 @@ When a batch leaves
       all callers are here                     is the end of the read callback that wakes them
     nothing is in flight, and some callers     when they are here, or two turns of the loop brought
       are not here                             no record, or half a response time is over
+    the first of a transaction                 not before the last one is over (settling.py)
     a response is due                          with it, or when half a response time is over; one
                                                and a half where more than 64 partitions wait
 

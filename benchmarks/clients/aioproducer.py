@@ -48,13 +48,13 @@ async def _measure(job: Job) -> Measurement:
     options: dict[str, Any] = {"compression_type": job.payload.codec, **job.options}
     if job.ca_location:
         options |= {"security_protocol": "SSL", "ssl_ca_location": job.ca_location}
+    if job.pattern is Pattern.TRANSACTIONS:
+        options["transactional_id"] = job.topic
     make: Callable[[], Producer] = partial(
         Producer, bootstrap_servers=job.bootstrap_servers, **options
     )
     if job.pattern is Pattern.START_UP:
         return await _start_up(job, make)
-    if job.pattern is Pattern.TRANSACTIONS:
-        make = partial(make, transactional_id=job.topic)
     async with make() as producer:
         match job.pattern:
             case Pattern.CALL:
