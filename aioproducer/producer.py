@@ -526,7 +526,7 @@ class Producer(SendPath[K, V]):
                 has lost its partitions meanwhile is refused.
 
         Raises:
-            KafkaError: The group refused them; the transaction must be aborted.
+            KafkaError: The group refused them; unless it is `fatal`, it has `requires_abort`.
             KafkaTimeoutError: No answer within `max_block_ms`; a commit waits for it.
             TransactionStateError: There is no transaction.
         """
