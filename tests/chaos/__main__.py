@@ -78,7 +78,8 @@ def _draw(results: Results) -> Path | None:
         from tests.chaos.picture import draw
 
         path = FOLDER / f"{results.name}.png"
-        draw(results.runs[-1], path)
+        title = "How long a record waits for its outcome while the cluster is broken"
+        draw({title: results.runs[-1]}, "records", path)
     except ModuleNotFoundError as error:
         print(f"no picture: {error}", file=sys.stderr)
         return None

@@ -10,11 +10,12 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from tests.chaos.ledger import Entry, Outcome, read_value
 from tests.support.kafka import StoredRecord
 
-__all__ = ["BROKEN_PROMISES", "Findings", "Phase", "Waits", "audit", "measure_waits"]
+__all__ = ["BROKEN_PROMISES", "Findings", "Phase", "Timed", "Waits", "audit", "measure_waits"]
 
 _EXAMPLES = 5
 
@@ -31,6 +32,25 @@ BROKEN_PROMISES = (
     "foreign",
 )
 """What must be zero, by the names in `Findings`."""
+
+
+class Timed(Protocol):
+    """What somebody waited for, by the clock of the ledgers."""
+
+    @property
+    def called_at(self) -> float:
+        """When it was called for."""
+        ...
+
+    @property
+    def ended_at(self) -> float:
+        """When there was an outcome."""
+        ...
+
+    @property
+    def wait(self) -> float | None:
+        """Seconds between them; None where nobody waited."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +210,7 @@ def audit(
     return findings
 
 
-def measure_waits(entries: Iterable[Entry], phases: Sequence[Phase], *, slice_of: float) -> Waits:
+def measure_waits(entries: Iterable[Timed], phases: Sequence[Phase], *, slice_of: float) -> Waits:
     """Return how long the outcomes took, in all, by phase, and by the slice of the call."""
     waits: list[float] = []
     by_phase = {phase.name: 0.0 for phase in phases}

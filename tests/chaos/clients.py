@@ -29,7 +29,7 @@ from typing import Any, Self
 
 from tests.chaos.ledger import Entry, Ledger
 
-__all__ = ["CLIENTS", "Job", "Options", "version_of"]
+__all__ = ["CLIENTS", "Job", "Options", "Orders", "ready", "version_of"]
 
 _TICK = 0.002
 
@@ -150,7 +150,7 @@ class AioproducerLoad:
             request_timeout_ms=options.request_timeout_ms,
         )
         await self._producer.start()
-        await asyncio.to_thread(_ready, self._orders)
+        await asyncio.to_thread(ready, self._orders)
         loop = asyncio.get_running_loop()
         ways = {
             self._send_and_wait: 30,
@@ -283,7 +283,7 @@ class AiokafkaLoad:
             request_timeout_ms=self._job.options.delivery_timeout_ms,
         )
         await self._producer.start()
-        await asyncio.to_thread(_ready, self._orders)
+        await asyncio.to_thread(ready, self._orders)
         queues: list[asyncio.Queue[str | None]] = [asyncio.Queue() for _ in range(self._job.keys)]
         senders = [asyncio.create_task(self._send(key, queue)) for key, queue in enumerate(queues)]
         pace = Pace(self._job, self._orders, "pace")
@@ -352,7 +352,7 @@ class ConfluentLoad:
             }
         )
         producer.list_topics(timeout=30)
-        _ready(self._orders)
+        ready(self._orders)
         pace = Pace(self._job, self._orders, "pace")
         while not self._orders.is_over:
             for topic, key in pace.due():
@@ -392,7 +392,8 @@ def version_of(client: str) -> str:
         return ""
 
 
-def _ready(orders: Orders) -> None:
+def ready(orders: Orders) -> None:
+    """Say that the client can begin, and wait for the word."""
     print("ready", flush=True)
     orders.go.wait(timeout=60)
 

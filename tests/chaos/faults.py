@@ -25,7 +25,16 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 from tests.broker.helpers import delete_topic
 from tools.kafka import LocalKafka, NodeControl
 
-__all__ = ["FULL", "PARTITIONS", "REPLICAS", "SHORT", "Fault", "Field", "create_topics"]
+__all__ = [
+    "CALM",
+    "FULL",
+    "PARTITIONS",
+    "REPLICAS",
+    "SHORT",
+    "Fault",
+    "Field",
+    "create_topics",
+]
 
 PARTITIONS = 6
 REPLICAS = 3
@@ -285,13 +294,13 @@ def _slow_down(field: Field) -> None:
     time.sleep(1)
 
 
-_CALM = Fault("calm", "nothing", _calm)
+CALM = Fault("calm", "nothing", _calm)
 _KILL = Fault("leader killed", "kill -9 of a broker, started again after 6 s", _kill_a_leader)
 _FREEZE = Fault("leader frozen", "a broker stopped (SIGSTOP) for 9 s", _freeze_a_leader)
 _RESTART = Fault("rolling restart", "each broker shut down in order and started", _restart_in_turn)
 
 FULL: Sequence[Fault] = (
-    _CALM,
+    CALM,
     _KILL,
     _FREEZE,
     _RESTART,
@@ -309,4 +318,4 @@ FULL: Sequence[Fault] = (
     Fault("slow leader", "a broker stopped for 80 of each 100 ms, for 8 s", _slow_down),
     Fault("calm again", "nothing", _calm),
 )
-SHORT: Sequence[Fault] = (_CALM, _KILL, _FREEZE, _RESTART)
+SHORT: Sequence[Fault] = (CALM, _KILL, _FREEZE, _RESTART)

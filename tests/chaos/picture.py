@@ -1,4 +1,4 @@
-"""Draws one run: the longest wait over time of each client, with the phases in the background."""
+"""Draws runs: the longest wait over time of each client, with the phases in the background."""
 
 # matplotlib is there for `make chaos` only.
 # pyright: basic, reportMissingImports=false
@@ -6,21 +6,49 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
-from tests.chaos.runner import OURS, SLICE, Run
+from tests.chaos.audit import Phase, Waits
+from tests.chaos.runner import OURS, SLICE
 
 __all__ = ["draw"]
 
 _OURS_COLOR, _PEER_COLORS = "#d1495b", ("#30638e", "#8d99ae")
 
 
-def draw(run: Run, path: Path) -> None:
-    """Write the picture of a run."""
+class _Client(Protocol):
+    @property
+    def client(self) -> str: ...
+    @property
+    def waits(self) -> Waits: ...
+
+
+class _Run(Protocol):
+    @property
+    def phases(self) -> Sequence[Phase]: ...
+    @property
+    def clients(self) -> Sequence[_Client]: ...
+
+
+def draw(runs: Mapping[str, _Run], waits_of: str, path: Path) -> None:
+    """Write a picture of runs, one below the other.
+
+    Args:
+        runs: By title.
+        waits_of: Whose waits they are, in the plural.
+        path: Where.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(14, 5), layout="constrained")
-    axes = figure.add_subplot()
+    figure = Figure(figsize=(14, 5 * len(runs)), layout="constrained")
+    for number, (title, run) in enumerate(runs.items(), 1):
+        _draw_run(figure.add_subplot(len(runs), 1, number), run, title, waits_of)
+    figure.savefig(path, dpi=130)
+
+
+def _draw_run(axes: Any, run: _Run, title: str, waits_of: str) -> None:
     start = run.phases[0].started_at
     for number, phase in enumerate(run.phases):
         begin, end = phase.started_at - start, phase.ended_at - start
@@ -47,10 +75,7 @@ def draw(run: Run, path: Path) -> None:
     axes.set_yscale("log")
     axes.set_xlim(0, run.phases[-1].ended_at - start)
     axes.set_xlabel("seconds")
-    axes.set_ylabel("longest wait of the records sent then, seconds")
-    axes.set_title(
-        "How long a record waits for its outcome while the cluster is broken", loc="left"
-    )
+    axes.set_ylabel(f"longest wait of the {waits_of} of then, seconds")
+    axes.set_title(title, loc="left")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize=8)
-    figure.savefig(path, dpi=130)

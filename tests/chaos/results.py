@@ -21,7 +21,7 @@ from tests.chaos.clients import Options
 from tests.chaos.faults import Fault
 from tests.chaos.runner import OURS, SLICE, ClientResult, Run
 
-__all__ = ["LATEST", "Results", "show"]
+__all__ = ["LATEST", "Results", "rounded", "seconds", "show"]
 
 LATEST = "latest-chaos"
 """The runs that are not kept in git."""
@@ -182,7 +182,7 @@ def _run_as_json(run: Run) -> dict[str, Any]:
     clients: dict[str, Any] = {}
     for one in run.clients:
         whole = asdict(one)
-        whole["waits"] = _rounded(whole["waits"])
+        whole["waits"] = rounded(whole["waits"])
         clients[whole.pop("client")] = whole | {"broken": one.broken()}
     return {
         "phases": [
@@ -199,13 +199,14 @@ def _run_as_json(run: Run) -> dict[str, Any]:
     }
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Return a value with each number in it rounded, for a file."""
     if isinstance(value, float):
         return round(value, 4)
     if isinstance(value, dict):
-        return {name: _rounded(one) for name, one in value.items()}  # pyright: ignore
+        return {name: rounded(one) for name, one in value.items()}  # pyright: ignore
     if isinstance(value, list):
-        return [_rounded(one) for one in value]  # pyright: ignore
+        return [rounded(one) for one in value]  # pyright: ignore
     return value
 
 
@@ -215,7 +216,7 @@ def _main_table(run: Run) -> list[list[str]]:
     for one in run.clients:
         waits = one.waits
         times = " / ".join(
-            _seconds(value) for value in (waits.p50, waits.p99, waits.p999, waits.longest)
+            seconds(value) for value in (waits.p50, waits.p99, waits.p999, waits.longest)
         )
         rows.append([one.client, *_counts([one.main]), times])
     return rows
@@ -231,9 +232,9 @@ def _phase_table(run: Run, script: Sequence[Fault]) -> list[list[str]]:
     clients = [one.client for one in run.clients]
     rows = [["phase", "what happens", "takes s", "machine stalls s", *clients]]
     for phase, stall in zip(run.phases, run.stalls, strict=True):
-        waits = [_seconds(one.waits.by_phase[phase.name]) for one in run.clients]
+        waits = [seconds(one.waits.by_phase[phase.name]) for one in run.clients]
         took = f"{phase.ended_at - phase.started_at:.0f}"
-        rows.append([phase.name, what[phase.name], took, _seconds(stall), *waits])
+        rows.append([phase.name, what[phase.name], took, seconds(stall), *waits])
     return rows
 
 
@@ -242,5 +243,6 @@ def _counts(findings: Iterable[Findings]) -> list[str]:
     return [f"{sum(int(getattr(one, name)) for one in each):,}" for name, _ in _COLUMNS]
 
 
-def _seconds(value: float) -> str:
+def seconds(value: float) -> str:
+    """Return seconds for a table."""
     return f"{value:.1f}" if value >= 1 else f"{value:.3f}"

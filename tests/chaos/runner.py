@@ -1,20 +1,16 @@
 """One run: the clients in processes of their own, the faults, and the audit of what is left.
 
-Owns the clients' processes and the folder of their ledgers and logs, which stays for a reader when
-a promise was broken. The brokers are the caller's.
+Owns the folder of the clients' ledgers and logs, which stays for a reader when a promise was
+broken. The brokers are the caller's.
 """
 
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 import tempfile
-import threading
-import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,18 +18,15 @@ from tests.chaos.audit import Findings, Phase, Waits, audit, measure_waits
 from tests.chaos.clients import Job, Options
 from tests.chaos.faults import Fault, Field, create_topics
 from tests.chaos.ledger import Entry, Ledger
+from tests.chaos.playing import ClientProcess, play
 from tests.support.kafka import consume
 from tools.kafka import NodeControl
-from tools.kafka_cluster import ROOT, tail
 
 __all__ = ["OURS", "ClientResult", "Run", "run"]
 
 OURS = "aioproducer"
 SLICE = 0.25
 """Seconds of a slice of the series of longest waits."""
-
-_BREATH = 1.0
-_GLANCE = 0.01
 
 
 @dataclass(slots=True)
@@ -90,88 +83,6 @@ class Run:
         return ours[0].broken() if ours else {}
 
 
-class _StallWatch:
-    """Measures how late a thread with nothing to do gets its turn."""
-
-    def __init__(self) -> None:
-        self._longest = 0.0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def take(self) -> float:
-        """Return the longest delay since the last call, in seconds."""
-        longest, self._longest = self._longest, 0.0
-        return longest
-
-    def close(self) -> None:
-        """End the thread."""
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        before = time.monotonic()
-        while not self._over.wait(_GLANCE):
-            now = time.monotonic()
-            self._longest = max(self._longest, now - before - _GLANCE)
-            before = now
-
-
-class _Client:
-    """A client's process."""
-
-    def __init__(self, name: str, job: Job, folder: Path) -> None:
-        self.name = name
-        self.job = job
-        self._log = (folder / f"{name}.log").open("w+")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.clients", name, job.to_json()],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-        )
-
-    def wait_until_ready(self) -> None:
-        """Return when it has a connection.
-
-        Raises:
-            RuntimeError: It ended instead.
-        """
-        assert self._process.stdout is not None
-        if self._process.stdout.readline() != "ready\n":
-            raise RuntimeError(f"{self.name} did not start:\n{tail(self._log)}")
-
-    def order(self, word: str) -> None:
-        """Give an order; one that has crashed does not hear it."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(word + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass
-
-    def wait(self) -> str:
-        """Wait for its end; return what it said if it was not a good one."""
-        bound = self.job.options.delivery_timeout_ms / 1000 + 60
-        try:
-            code = self._process.wait(bound)
-        except subprocess.TimeoutExpired:
-            return f"did not end within {bound:.0f} s"
-        return f"ended with code {code}:\n{tail(self._log)}" if code else ""
-
-    def close(self) -> None:
-        """Let everything of it go."""
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout, self._log):
-            assert pipe is not None
-            with suppress(BrokenPipeError):
-                pipe.close()
-
-
 def run(
     kafka: NodeControl,
     script: Sequence[Fault],
@@ -219,9 +130,17 @@ def run(
     second_topics = [job.second_topic for job in jobs.values()]
     create_topics(kafka, [*topics, *second_topics])
     with ExitStack() as stack:
-        running: list[_Client] = []
+        running: list[ClientProcess] = []
         for name, job in jobs.items():
-            running.append(_Client(name, job, folder))
+            running.append(
+                ClientProcess(
+                    name,
+                    "tests.chaos.clients",
+                    job.to_json(),
+                    folder,
+                    patience=job.options.delivery_timeout_ms / 1000 + 60,
+                )
+            )
             stack.callback(running[-1].close)
 
         def order(word: str) -> None:
@@ -232,7 +151,7 @@ def run(
         for client in running:
             client.wait_until_ready()
         order("go")
-        phases, stalls = _play(battle, script, say)
+        phases, stalls = play(battle, script, say)
         order("end")
         crashes = {client.name: client.wait() for client in running}
     say("reading the log back")
@@ -245,27 +164,6 @@ def run(
         shutil.rmtree(folder)
         result.folder = ""
     return result
-
-
-def _play(
-    battle: Field, script: Sequence[Fault], say: Callable[[str], None]
-) -> tuple[list[Phase], list[float]]:
-    phases: list[Phase] = []
-    stalls: list[float] = []
-    with closing(_StallWatch()) as watch:
-        for fault in script:
-            started_at = time.monotonic()
-            watch.take()
-            # Those called before have their outcome by then: each fault is told from the next.
-            time.sleep(_BREATH)
-            fault.do(battle)
-            battle.come_to_rest()
-            ended_at = time.monotonic()
-            phases.append(Phase(fault.name, started_at, ended_at))
-            stalls.append(watch.take())
-            since = started_at - phases[0].started_at
-            say(f"{since:6.1f} s  {fault.name} ({fault.what}): {ended_at - started_at:.1f} s")
-    return phases, stalls
 
 
 def _judge(

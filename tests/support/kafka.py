@@ -32,6 +32,7 @@ from tools.kafka import Kafka
 __all__ = ["StoredRecord", "TimestampType", "consume", "create_topic", "end_offsets"]
 
 TimestampType = Literal["CreateTime", "LogAppendTime"]
+Isolation = Literal["read_uncommitted", "read_committed"]
 _TIMESTAMP_TYPES: Mapping[int, TimestampType] = {
     TIMESTAMP_CREATE_TIME: "CreateTime",
     TIMESTAMP_LOG_APPEND_TIME: "LogAppendTime",
@@ -125,9 +126,14 @@ def create_topic(
         time.sleep(0.02)
 
 
-def end_offsets(kafka: Kafka, topic: str, *, timeout: float = 15) -> dict[int, int]:
-    """Return the offset after the last record of each partition, by partition."""
-    with _consumer(kafka) as consumer:
+def end_offsets(
+    kafka: Kafka, topic: str, *, timeout: float = 15, isolation: Isolation = "read_uncommitted"
+) -> dict[int, int]:
+    """Return the offset after the last record of each partition, by partition.
+
+    For `read_committed`, that is the first record of the oldest open transaction, if there is one.
+    """
+    with _consumer(kafka, isolation=isolation) as consumer:
         offsets: dict[int, int] = {}
         for partition in _partitions(consumer, topic, timeout):
             _, offsets[partition] = consumer.get_watermark_offsets(
@@ -142,7 +148,7 @@ def consume(
     count: int | None = None,
     *,
     timeout: float = 15,
-    isolation: Literal["read_uncommitted", "read_committed"] = "read_uncommitted",
+    isolation: Isolation = "read_uncommitted",
 ) -> list[StoredRecord]:
     """Read a topic from its start, in order of partition and offset.
 
@@ -181,7 +187,7 @@ def consume(
 
 
 @contextmanager
-def _consumer(kafka: Kafka, isolation: str = "read_uncommitted") -> Generator[Consumer]:
+def _consumer(kafka: Kafka, isolation: Isolation = "read_uncommitted") -> Generator[Consumer]:
     consumer = Consumer(
         {
             "bootstrap.servers": kafka.bootstrap_servers,

@@ -1,9 +1,10 @@
-"""A faulty network: TCP proxies between a producer and the brokers of a FakeCluster.
+"""A faulty network: TCP proxies between a producer and its brokers.
 
-`faulty_network` puts one `Proxy` before each broker and has the cluster advertise it, so that every
-byte passes here. A proxy splits both directions into Kafka frames, so it knows to which request or
-response a byte belongs. It applies the faults that the test orders; it never makes a byte up.
-`until_happened` waits until a fault has happened, so no test has to sleep.
+For a FakeCluster, `faulty_network` puts one `Proxy` before each broker and has the cluster
+advertise it, so that every byte passes here. A proxy splits both directions into Kafka frames, so
+it knows to which request or response a byte belongs. It applies the faults that the test orders;
+it never makes a byte up. `until_happened` waits until a fault has happened, so no test has to
+sleep.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ _KEYS: Final[dict[int, ApiName]] = {
     3: "metadata",
     18: "api_versions",
     22: "init_producer_id",
+    24: "add_partitions_to_txn",
+    26: "end_txn",
 }
+"""The APIs that a cut may name."""
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _READ_SIZE: Final = 1 << 16
 
@@ -161,7 +165,7 @@ class Direction:
 class _Piece:
     """Bytes of one frame: from `start` on, its 4 bytes of size included."""
 
-    api: ApiName
+    api: ApiName | None
     frame_size: int
     start: int
     data: bytes
@@ -170,11 +174,11 @@ class _Piece:
 class _Frames:
     """Cuts one direction of one connection into pieces that each belong to one frame."""
 
-    def __init__(self, asked: deque[ApiName], *, are_answers: bool) -> None:
+    def __init__(self, asked: deque[ApiName | None], *, are_answers: bool) -> None:
         self._asked = asked
         self._are_answers = are_answers
         self._buffer = b""
-        self._api: ApiName = "produce"
+        self._api: ApiName | None = None
         self._size = 0
         self._start = 0
 
@@ -191,7 +195,7 @@ class _Frames:
                 if self._are_answers:
                     self._api = self._asked.popleft()
                 else:
-                    self._api = _KEYS[int.from_bytes(self._buffer[4:6], "big")]
+                    self._api = _KEYS.get(int.from_bytes(self._buffer[4:6], "big"))
                     self._asked.append(self._api)
             end = self._size - self._start
             piece = _Piece(self._api, self._size, self._start, self._buffer[:end])
@@ -203,20 +207,24 @@ class _Frames:
 class Proxy:
     """What stands before one broker.
 
+    Args:
+        broker_port: The broker's.
+        port: Where to listen; 0 for a free port.
+
     Attributes:
         requests: The way from the producer to the broker.
         answers: The way back.
         accepted: How many connections were accepted.
     """
 
-    def __init__(self, broker_port: int) -> None:
+    def __init__(self, broker_port: int, port: int = 0) -> None:
         self.requests = Direction()
         self.answers = Direction()
         self.accepted = 0
         self._broker_port = broker_port
         self._listener = socket.socket()
         self._listener.setblocking(False)
-        self._listener.bind((HOST, 0))
+        self._listener.bind((HOST, port))
         self._listener.listen(16)
         self.port: int = self._listener.getsockname()[1]
         self._is_black_hole = False
@@ -323,7 +331,7 @@ class Proxy:
             broker.setblocking(False)
             broker.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await loop.sock_connect(broker, (HOST, self._broker_port))
-            asked: deque[ApiName] = deque()
+            asked: deque[ApiName | None] = deque()
             tasks = [
                 loop.create_task(
                     self._pump(client, broker, self.requests, _Frames(asked, are_answers=False))
