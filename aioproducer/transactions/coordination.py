@@ -9,6 +9,7 @@ decides what is asked when.
     a group's offsets             AddOffsetsToTxn first           TxnOffsetCommit alone
     the next transaction has      the same epoch                  the epoch in EndTxn's response
     after a failure               InitProducerId                  nothing more
+    after a timeout               (looks like being fenced)       EndTxn to abort
 
 The version is what the coordinator's broker spoke when it was last asked to end a transaction, or
 for an id: it changes between transactions only.
@@ -44,6 +45,7 @@ from aioproducer.protocol.add_partitions_to_txn import (
 from aioproducer.protocol.end_txn import END_TXN, EndTxnRequest
 from aioproducer.protocol.find_coordinator import GROUP, TRANSACTION
 from aioproducer.protocol.init_producer_id import INIT_PRODUCER_ID, InitProducerIdRequest
+from aioproducer.protocol.schema import Api, Req, Resp
 from aioproducer.protocol.txn_offset_commit import (
     TXN_OFFSET_COMMIT,
     TxnOffsetCommitRequest,
@@ -54,7 +56,7 @@ from aioproducer.records import TopicPartition
 from aioproducer.transactions.coordinator import Coordinator
 from aioproducer.transactions.offsets import ConsumerGroupMetadata
 
-__all__ = ["LOST", "Coordination"]
+__all__ = ["ENDED", "LOST", "Coordination"]
 
 _FIRST_WITH_BUMP: Final = 3
 """The version of InitProducerId from which on it takes the id and epoch to go on from (KIP-360)."""
@@ -67,13 +69,11 @@ _FENCED_BY_TIMEOUT: Final = (
     " broker says the same of both."
 )
 
-LOST: Final = (
-    InvalidProducerEpochError,
-    InvalidProducerIdMappingError,
-    InvalidTxnStateError,
-    ProducerFencedError,
-)
-"""Errors of a transaction that its coordinator has ended, or another producer has fenced."""
+ENDED: Final = (InvalidProducerIdMappingError, InvalidTxnStateError)
+"""Errors of the end of a transaction that its coordinator has ended itself, or does not know."""
+
+LOST: Final = (*ENDED, InvalidProducerEpochError, ProducerFencedError)
+"""Errors of a part of such a transaction, or of one that another producer has fenced."""
 
 
 class Coordination:
@@ -155,13 +155,9 @@ class Coordination:
             timeout_ms = self._config.transaction_timeout_ms
             return version, InitProducerIdRequest(self.transactional_id, timeout_ms, *current)
 
-        async with self._lock:
-            try:
-                response = await self.coordinator.ask(
-                    INIT_PRODUCER_ID, make_request, lambda each: _error(each.error_code)
-                )
-            except (InvalidProducerEpochError, ProducerFencedError) as error:
-                raise self._fenced(error) from error
+        response = await self._ask(
+            INIT_PRODUCER_ID, make_request, lambda each: _error(each.error_code)
+        )
         self.choose_version()
         self._take(response.producer_id, response.producer_epoch)
 
@@ -169,8 +165,9 @@ class Coordination:
         """Commit or abort the transaction (EndTxn).
 
         Raises:
-            KafkaError: An error that does not pass; one of `LOST`, if the coordinator has ended
-                the transaction itself or does not know this producer any more.
+            ProducerFencedError: Another producer has taken over the transactional id.
+            KafkaError: Another error that does not pass; one of `ENDED`, if the coordinator has
+                ended the transaction itself or does not know this producer any more.
         """
 
         def make_request(connection: Connection) -> tuple[int, EndTxnRequest]:
@@ -180,12 +177,46 @@ class Coordination:
                 self.transactional_id, self.producer_id, self.epoch, is_commit
             )
 
-        async with self._lock:
-            response = await self.coordinator.ask(
-                END_TXN, make_request, lambda each: _error(each.error_code)
-            )
+        response = await self._ask(END_TXN, make_request, lambda each: _error(each.error_code))
         if response.producer_epoch >= 0:
             self._take(response.producer_id, response.producer_epoch)
+
+    async def recover(self, error: KafkaError, *, is_commit: bool) -> None:
+        """Get the next epoch after one of `ENDED`.
+
+        Where another producer has fenced this one, InitProducerId does harm:
+        1. The other one has a transaction open, and we ask to go on from our epoch.
+        2. The coordinator aborts the open transaction first, whosever it is.
+        3. Only when we ask again it finds that our epoch is over, and refuses.
+        So with version 2 we ask to abort what was not committed: that gives the epoch as well, and
+        is refused to an epoch that is over before anything is done.
+
+        Args:
+            error: How the end failed.
+            is_commit: Whether it was a commit.
+
+        Raises:
+            ProducerFencedError: Another producer has taken over the transactional id.
+            KafkaError: Another error that does not pass.
+        """
+        if self.is_v2 and is_commit and isinstance(error, InvalidTxnStateError):
+            await self.end(is_commit=False)
+        else:
+            # To whom says what it has, a coordinator that has forgotten the transactional id gives
+            # another producer id, and one that knows a successor gives none.
+            await self.initialize(goes_on=True)
+
+    async def _ask(
+        self,
+        api: Api[Req, Resp],
+        make_request: Callable[[Connection], tuple[int, Req]],
+        error_of: Callable[[Resp], KafkaError | None],
+    ) -> Resp:
+        async with self._lock:
+            try:
+                return await self.coordinator.ask(api, make_request, error_of)
+            except (InvalidProducerEpochError, ProducerFencedError) as error:
+                raise self._fenced(error) from error
 
     def _take(self, producer_id: int, epoch: int) -> None:
         self.producer_id, self.epoch = producer_id, epoch

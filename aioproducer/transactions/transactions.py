@@ -37,7 +37,7 @@ from aioproducer.errors import (
 )
 from aioproducer.network.cluster import Cluster
 from aioproducer.protocol.txn_offset_commit import TxnOffsetCommitRequestTopic
-from aioproducer.transactions.coordination import LOST, Coordination
+from aioproducer.transactions.coordination import ENDED, LOST, Coordination
 from aioproducer.transactions.offsets import ConsumerGroupMetadata
 from aioproducer.transactions.settling import Settling
 from aioproducer.transactions.state import State, TransactionState
@@ -343,8 +343,10 @@ class Transactions:
         try:
             await self._coordination.end(is_commit=is_commit)
             self._settling.ended(self._background.time())
-        except LOST as error:
-            await self._recover(error)
+        except ENDED as error:
+            self._is_known = False
+            self._accepted_before = self._host.accepted_count
+            await self._coordination.recover(error, is_commit=is_commit)
             if is_commit:
                 raise TransactionFailedError(
                     "The coordinator had ended the transaction, as it does after"
@@ -352,17 +354,6 @@ class Transactions:
                     broker=error.broker,
                 ) from error
         self._is_known = False
-
-    async def _recover(self, error: KafkaError) -> None:
-        """Go on in another epoch, where the coordinator has aborted the transaction (KIP-588).
-
-        It does so when `transaction_timeout_ms` is over, and still knows the epoch before. Where
-        another producer with the same id has fenced this one, it refuses.
-        """
-        self._is_known = False
-        self._accepted_before = self._host.accepted_count
-        goes_on = not isinstance(error, InvalidProducerIdMappingError)
-        await self._coordination.initialize(goes_on=goes_on)
 
     # ---- what is part of the transaction
 

@@ -530,6 +530,43 @@ async def test_a_fenced_producer_can_do_nothing_more(protocol: Mapping[str, int]
         assert committed(cluster) == [b"1", b"2", b"1", b"2"]
 
 
+@pytest.mark.parametrize("sends_more", [True, False])
+async def test_a_fenced_producer_does_not_end_the_transaction_of_its_successor(
+    protocol: Mapping[str, int], sends_more: bool
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as zombie:
+        await transfer(zombie, b"1")
+        await zombie.begin_transaction()
+        await zombie.send(TOPIC, b"left open", partition=0)
+        await zombie.flush()
+        async with transacting(cluster) as successor, successor.transaction():
+            await successor.send_and_wait(TOPIC, b"2", partition=0)
+            if sends_more:
+                await zombie.send(TOPIC, b"too late", partition=1)
+            with pytest.raises(KafkaError):
+                await zombie.commit_transaction()
+            with pytest.raises(ProducerFencedError):
+                await zombie.abort_transaction()
+            await successor.send(TOPIC, b"2", partition=1)
+        assert committed(cluster) == [b"1", b"2", b"1", b"2"]
+
+
+async def test_a_producer_whose_id_was_forgotten_does_not_fence_its_successor(
+    protocol: Mapping[str, int],
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as zombie:
+        await transfer(zombie, b"1")
+        cluster.forget_transactional_id(ID)
+        async with transacting(cluster) as successor, successor.transaction():
+            await successor.send_and_wait(TOPIC, b"2", partition=0)
+            with pytest.raises(KafkaError):
+                await transfer(zombie, b"late")
+            with pytest.raises(ProducerFencedError):
+                await zombie.begin_transaction()
+            await successor.send(TOPIC, b"2", partition=1)
+        assert committed(cluster) == [b"1", b"2", b"1", b"2"]
+
+
 async def test_a_transaction_that_was_timed_out_is_aborted_and_the_next_one_works() -> None:
     async with cluster_of(PROTOCOLS["v2"]) as cluster, transacting(cluster) as producer:
         with pytest.raises(TransactionFailedError, match="transaction_timeout_ms"):
