@@ -124,6 +124,10 @@ bench-compare: .venv/bench  ## Measure, and fail if it is slower than the newest
 chaos: .venv/bench  ## Break three brokers under this producer and its peers, and audit each record.
 	@$(VENV) -m tests.chaos $(CHAOS)
 
+.PHONY: exactly-once
+exactly-once: .venv/bench  ## Break brokers and cut commits under transactions, and audit each of them.
+	@$(VENV) -m tests.exactly_once $(EXACTLY_ONCE)
+
 .PHONY: service
 service: .venv/bench  ## Break what a web service needs under HTTP clients, and audit each response.
 	@$(VENV) -m tests.service $(SERVICE)

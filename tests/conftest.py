@@ -20,11 +20,14 @@ import pytest_asyncio
 import uvloop
 from blockbuster import blockbuster_ctx
 
+from tests.exactly_once.runner import three_brokers
 from tests.support.secure_kafka import CANARY, SecureKafka
 from tests.support.virtual_time import VirtualTimeLoop
 from tools.kafka import (
+    DEFAULT_VERSION,
     Kafka,
     KafkaUnavailableError,
+    LocalKafka,
     NodeControl,
     find_kafka,
     start_kafka,
@@ -38,6 +41,7 @@ BROKER_FIXTURES = {
     "kafka21",
     "kafka1",
     "kafka3",
+    "wired_kafka3",
     "secure_kafka",
     "secure_kafka39",
 }
@@ -213,6 +217,16 @@ def kafka3(_three_brokers: NodeControl) -> Iterator[NodeControl]:
     """Three brokers to kill, stop and pause; all three run again after each test."""
     yield _three_brokers
     _three_brokers.heal()
+
+
+@pytest.fixture(params=["newest", "3.9"])
+def wired_kafka3(
+    request: pytest.FixtureRequest, pytestconfig: pytest.Config
+) -> Iterator[LocalKafka]:
+    """Three brokers of each of two releases for `tests.exactly_once`, of one test alone."""
+    version = DEFAULT_VERSION if request.param == "newest" else "3.9.1"
+    clients = ["aioproducer", "confluent_kafka"]
+    yield from _running(pytestconfig, lambda: three_brokers(version, clients).start())
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -32,23 +32,24 @@ class _Run(Protocol):
     def clients(self) -> Sequence[_Client]: ...
 
 
-def draw(runs: Mapping[str, _Run], waits_of: str, path: Path) -> None:
+def draw(runs: Mapping[str, _Run], waits_of: str, path: Path, *, slice_of: float = SLICE) -> None:
     """Write a picture of runs, one below the other.
 
     Args:
         runs: By title.
         waits_of: Whose waits they are, in the plural.
         path: Where.
+        slice_of: Seconds of a slice of the series.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(14, 5 * len(runs)), layout="constrained")
     for number, (title, run) in enumerate(runs.items(), 1):
-        _draw_run(figure.add_subplot(len(runs), 1, number), run, title, waits_of)
+        _draw_run(figure.add_subplot(len(runs), 1, number), run, title, waits_of, slice_of)
     figure.savefig(path, dpi=130)
 
 
-def _draw_run(axes: Any, run: _Run, title: str, waits_of: str) -> None:
+def _draw_run(axes: Any, run: _Run, title: str, waits_of: str, slice_of: float) -> None:
     start = run.phases[0].started_at
     for number, phase in enumerate(run.phases):
         begin, end = phase.started_at - start, phase.ended_at - start
@@ -66,7 +67,7 @@ def _draw_run(axes: Any, run: _Run, title: str, waits_of: str) -> None:
     for client in sorted(run.clients, key=lambda one: one.client == OURS):
         series = client.waits.series
         axes.plot(
-            [place * SLICE for place in range(len(series))],
+            [place * slice_of for place in range(len(series))],
             [value or math.nan for value in series],  # nothing was called: a gap
             label=f"{client.client}: longest {client.waits.longest:.1f} s",
             color=_OURS_COLOR if client.client == OURS else next(peers),
