@@ -120,7 +120,7 @@ class Transactions:
 
     @property
     def fatal_error(self) -> KafkaError | None:
-        """Why the producer can do nothing more, for good; None while it can."""
+        """Why no transaction can begin: for good, or until the next try to get an id; else None."""
         if self.state.state is State.FATAL:
             return self.state.cause
         starting = self._initializing
