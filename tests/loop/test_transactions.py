@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Final, Unpack
@@ -238,8 +238,10 @@ async def test_a_batch_that_fails_with_others_behind_it_leaves_the_transaction_i
                     cluster.cut_next("produce", when="after")
                 case "moved":
                     cluster.move_leader(TOPIC, 0, 1 - cluster.leader(TOPIC, 0))
+                case ErrorCode():
+                    cluster.fail_next("produce", failure)
                 case _:
-                    cluster.fail_next("produce", ErrorCode(failure))
+                    raise AssertionError(failure)
             for index in range(stored_before, 9):
                 await producer.send(TOPIC, b"%d" % index, partition=0)
         await transfer(producer, b"last")
@@ -338,10 +340,12 @@ async def test_a_call_that_raises_fails_the_commit(
         pytest.skip(f"{call} has no such argument")
     monkeypatch.setenv("AIOPRODUCER_SLOW_PATH", is_slow)
     async with cluster_of(PROTOCOLS["v2"]) as cluster, transacting(cluster) as producer:
+        await producer.begin_transaction()
+        with pytest.raises((ValueError, TypeError, KafkaError)) as caught:
+            await called(producer, call, **bad)
         with pytest.raises(TransactionFailedError) as failed:
-            async with producer.transaction():
-                with pytest.raises((ValueError, TypeError, KafkaError)) as caught:
-                    await called(producer, call, **bad)
+            await producer.commit_transaction()
+        await producer.abort_transaction()
         cause: BaseException | None = failed.value.__cause__
         assert cause is caught.value or (cause and cause.__cause__ is caught.value)
         await transfer(producer, b"next")
@@ -366,8 +370,10 @@ async def called(
 
 @pytest.mark.parametrize("way", ["nowait", "max_block_ms", "timeout", "deadline", "partitioner"])
 async def test_a_record_that_gets_no_buffer_space_fails_the_commit(way: str) -> None:
-    def partitioner(topic: str, key: bytes | None, partitions: Any) -> int:
-        return 1 // len(key or b"")
+    def partitioner(
+        topic: str, key: bytes | None, partitions: Sequence[int], available: Sequence[int], /
+    ) -> int:
+        raise ZeroDivisionError
 
     options: ProducerOptions = {"buffer_memory": 1_000}
     if way == "partitioner":
