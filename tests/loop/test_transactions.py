@@ -28,6 +28,7 @@ from aioproducer.errors import (
 )
 from aioproducer.integrations.web import readiness
 from aioproducer.testing import ApiName, ErrorCode, FakeCluster
+from aioproducer.transactions.settling import Settling
 from tests.support.memory_network import MemoryNetworkLoop
 from tests.support.producing import TOPIC, fast, producing, sender_of, until
 from tests.support.virtual_time import run
@@ -183,6 +184,37 @@ def test_a_commit_waits_for_callers_without_a_timer(protocol: Mapping[str, int])
             assert len(committed(cluster)) == 42
 
     run(commit_with_callers(), MemoryNetworkLoop)
+
+
+async def test_the_first_answer_of_each_transaction_tells_how_long_the_next_one_waits(
+    protocol: Mapping[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(Settling, "ended", lambda *_: told.append("ended"))
+    monkeypatch.setattr(Settling, "first_answered", lambda *_: told.append("answered"))
+    async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
+        for value in (b"1", b"2"):
+            async with producer.transaction():
+                await producer.send_and_wait(TOPIC, value, partition=0)
+                await producer.send_and_wait(TOPIC, value, partition=1)
+        # Version 1 is told by the coordinator, which refuses to add the partition.
+        one = ["answered", "ended"] if protocol else ["ended"]
+        assert told == one * 2
+        assert committed(cluster) == [b"1", b"2", b"1", b"2"]
+
+
+async def test_records_wait_for_the_end_of_the_last_transaction_and_are_all_stored(
+    protocol: Mapping[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Settling, "over_at", lambda *_: asyncio.get_running_loop().time() + 0.02)
+    async with cluster_of(protocol, brokers=2) as cluster, transacting(cluster) as producer:
+        await transfer(producer, b"1")
+        with pytest.raises(ZeroDivisionError):
+            async with producer.transaction():
+                await producer.send(TOPIC, b"never")
+                raise ZeroDivisionError
+        await transfer(producer, b"2")
+        assert committed(cluster) == [b"1", b"2", b"1", b"2"]
 
 
 # ---- several batches of a partition in flight
