@@ -28,6 +28,7 @@ from aioproducer.errors import (
 )
 from aioproducer.integrations.web import readiness
 from aioproducer.testing import ApiName, ErrorCode, FakeCluster
+from aioproducer.transactions import transactions
 from aioproducer.transactions.settling import Settling
 from tests.support.memory_network import MemoryNetworkLoop
 from tests.support.producing import TOPIC, fast, producing, sender_of, until
@@ -190,8 +191,15 @@ async def test_the_first_answer_of_each_transaction_tells_how_long_the_next_one_
     protocol: Mapping[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
-    monkeypatch.setattr(Settling, "ended", lambda *_: told.append("ended"))
-    monkeypatch.setattr(Settling, "first_answered", lambda *_: told.append("answered"))
+
+    class Told(Settling):
+        def ended(self, now: float) -> None:
+            told.append("ended")
+
+        def first_answered(self, sent_at: float, took: float) -> None:
+            told.append("answered")
+
+    monkeypatch.setattr(transactions, "Settling", Told)
     async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
         for value in (b"1", b"2"):
             async with producer.transaction():
@@ -206,7 +214,11 @@ async def test_the_first_answer_of_each_transaction_tells_how_long_the_next_one_
 async def test_records_wait_for_the_end_of_the_last_transaction_and_are_all_stored(
     protocol: Mapping[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Settling, "over_at", lambda *_: asyncio.get_running_loop().time() + 0.02)
+    class Slow(Settling):
+        def over_at(self) -> float:
+            return asyncio.get_running_loop().time() + 0.02
+
+    monkeypatch.setattr(transactions, "Settling", Slow)
     async with cluster_of(protocol, brokers=2) as cluster, transacting(cluster) as producer:
         await transfer(producer, b"1")
         with pytest.raises(ZeroDivisionError):
