@@ -31,48 +31,14 @@ class Producer:
         return wait
 
 
-def test_nothing_waits_while_no_request_has_met_the_last_transaction() -> None:
-    producer = Producer()
-    assert [producer.send(QUICK) for _ in range(3)] == [0, 0, 0]
-
-
-def test_after_a_request_that_met_the_last_transaction_the_next_one_waits() -> None:
-    producer = Producer()
-    producer.send(QUICK)
-    assert producer.send(LATE) == 0
-    assert producer.wait() == pytest.approx(0.001)
-
-
-def test_the_wait_doubles_until_the_last_transaction_is_over() -> None:
-    producer = Producer()
-    producer.send(QUICK)
-    waits = [producer.send(LATE) for _ in range(5)]
-    assert waits == pytest.approx([0, 0.001, 0.002, 0.004, 0.008])
-
-
-def test_a_wait_that_does_not_help_ends() -> None:
-    producer = Producer()
-    producer.send(QUICK)
-    for _ in range(6):
-        producer.send(LATE)
-    assert producer.wait() == 0
-
-
-def test_the_wait_ends_after_some_transactions_that_met_nothing() -> None:
-    producer = Producer()
-    producer.send(QUICK)
-    producer.send(LATE)
-    waits = [producer.send(QUICK) for _ in range(22)]
-    assert waits == pytest.approx([0.001] * 20 + [0, 0])
-
-
-def test_a_long_wait_is_halved_before_it_ends() -> None:
-    producer = Producer()
-    producer.send(QUICK)
-    for _ in range(3):
-        producer.send(LATE)
-    waits = [round(producer.send(QUICK), 6) for _ in range(61)]
-    assert list(dict.fromkeys(waits)) == [0.004, 0.002, 0.001, 0]
+def meet_often(producer: Producer) -> None:
+    """Meet the last transaction until that is too often for the wait."""
+    before = producer.wait()
+    for took in (QUICK, LATE, LATE, LATE) * 10:
+        producer.send(took)
+        if producer.wait() != pytest.approx(before):
+            return
+    raise AssertionError(f"the wait stayed {before}")
 
 
 def waits_until_shorter(producer: Producer) -> int:
@@ -84,35 +50,98 @@ def waits_until_shorter(producer: Producer) -> int:
     return count
 
 
-def test_a_wait_that_was_given_up_too_early_is_kept_for_twice_as_long() -> None:
+def waiting_nothing() -> Producer:
+    """A producer whose requests have met nothing for a while."""
     producer = Producer()
-    producer.send(QUICK)
+    waits_until_shorter(producer)
+    assert producer.wait() == 0
+    return producer
+
+
+def test_the_first_transactions_wait_the_shortest_time() -> None:
+    assert Producer().wait() == pytest.approx(0.001)
+
+
+def test_the_wait_ends_after_some_transactions_that_met_nothing() -> None:
+    producer = Producer()
+    waits = [producer.send(QUICK) for _ in range(22)]
+    assert waits == pytest.approx([0.001] * 20 + [0, 0])
+
+
+def test_what_happens_once_in_a_while_changes_nothing() -> None:
+    producer = waiting_nothing()
+    for _ in range(10):
+        assert producer.send(LATE) == 0
+        for _ in range(30):
+            assert producer.send(QUICK) == 0
+
+
+def test_where_one_in_a_few_transactions_meets_the_last_one_the_next_ones_wait() -> None:
+    producer = waiting_nothing()
+    for _ in range(3):
+        producer.send(LATE)
+        for _ in range(4):
+            producer.send(QUICK)
+    assert producer.wait() == pytest.approx(0.001)
+
+
+def test_the_wait_doubles_until_it_would_not_help() -> None:
+    producer = waiting_nothing()
+    waits = [producer.wait()]
+    for _ in range(4):
+        meet_often(producer)
+        waits.append(producer.wait())
+    assert waits == pytest.approx([0, 0.001, 0.002, 0.004, 0])
+
+
+def test_a_longer_wait_has_to_save_more() -> None:
+    producer = Producer()
+    meet_often(producer)
+    assert producer.wait() == pytest.approx(0.002)
+    # One in six would be worth another millisecond, not two.
+    for _ in range(3):
+        producer.send(LATE)
+        for _ in range(5):
+            producer.send(QUICK)
+    assert producer.wait() == pytest.approx(0.002)
+
+
+def test_a_long_wait_is_halved_before_it_ends() -> None:
+    producer = Producer()
+    for _ in range(2):
+        meet_often(producer)
+    waits = [round(producer.send(QUICK), 6) for _ in range(61)]
+    assert list(dict.fromkeys(waits)) == [0.004, 0.002, 0.001, 0]
+
+
+def test_a_wait_that_was_given_up_too_early_is_kept_for_twice_as_long() -> None:
+    producer = waiting_nothing()
     kept: list[int] = []
     for _ in range(9):
-        producer.send(LATE)
+        meet_often(producer)
         kept.append(waits_until_shorter(producer) - 1)
-    assert kept == [20, 40, 80, 160, 320, 640, 1280, 1280, 1280]
+    assert kept == [40, 80, 160, 320, 640, 1280, 1280, 1280, 1280]
 
 
 def test_a_wait_that_was_not_missed_for_long_is_no_longer_kept_for_longer() -> None:
-    producer = Producer()
-    producer.send(QUICK)
+    producer = waiting_nothing()
     for _ in range(3):
-        producer.send(LATE)
+        meet_often(producer)
         waits_until_shorter(producer)
     for _ in range(30):
         producer.send(QUICK)
-    producer.send(LATE)
+    meet_often(producer)
     assert waits_until_shorter(producer) - 1 == 20
 
 
 def test_where_every_request_takes_long_nothing_waits() -> None:
     producer = Producer()
-    assert [producer.send(0.3) for _ in range(20)] == [0] * 20
+    waits = [producer.send(0.3) for _ in range(30)]
+    assert waits == pytest.approx([0.001] * 20 + [0] * 10)
 
 
 def test_a_request_that_came_late_anyway_teaches_nothing() -> None:
-    producer = Producer()
-    producer.send(QUICK)
-    producer.send(LATE, pause=0.05)
+    producer = waiting_nothing()
+    for _ in range(10):
+        producer.send(LATE, pause=0.05)
     assert producer.wait() == 0
