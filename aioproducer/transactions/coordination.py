@@ -9,6 +9,8 @@ decides what is asked when.
     a group's offsets             AddOffsetsToTxn first           TxnOffsetCommit alone
     the next transaction has      the same epoch                  the epoch in EndTxn's response
     after a failure               InitProducerId                  nothing more
+    after a request that was
+    not answered                  InitProducerId                  nothing more
     after a timeout               (looks like being fenced)       EndTxn to abort
 
 The version is what the coordinator's broker spoke when it was last asked to end a transaction, or
@@ -111,6 +113,7 @@ class Coordination:
         self._groups: dict[str, Coordinator] = {}
         self._lock = asyncio.Lock()
         self._offers_v2 = False
+        self._can_go_on = False
         self.producer_id, self.epoch = -1, -1
 
     @property
@@ -120,8 +123,15 @@ class Coordination:
 
     @property
     def wants_epoch(self) -> bool:
-        """Whether the next transaction needs another epoch than the coordinator gave."""
-        return self.needs_epoch or (self._offers_v2 and not self.is_v2)
+        """Whether the next transaction needs another epoch than the coordinator gave.
+
+        With version 1 also where a request was not answered: a broker that was slow could carry
+        out an EndTxn in the next transaction, and commit a part of that. Now its epoch is over.
+        """
+        if self.is_v2:
+            return self.needs_epoch
+        may_come_late = self.coordinator.has_doubt and self._can_go_on
+        return self.needs_epoch or self._offers_v2 or may_come_late
 
     def forget_id(self) -> None:
         """Ask for another producer id before the next transaction."""
@@ -145,7 +155,8 @@ class Coordination:
         def make_request(connection: Connection) -> tuple[int, InitProducerIdRequest]:
             self._offers_v2 = connection.runs_transactions_v2
             version = connection.version_for(INIT_PRODUCER_ID)
-            if goes_on and version < _FIRST_WITH_BUMP:
+            self._can_go_on = version >= _FIRST_WITH_BUMP
+            if goes_on and not self._can_go_on:
                 raise UnsupportedVersionError(
                     "The producer cannot go on after the failure of a transaction: the broker is"
                     " older than Kafka 2.5",
@@ -221,6 +232,7 @@ class Coordination:
     def _take(self, producer_id: int, epoch: int) -> None:
         self.producer_id, self.epoch = producer_id, epoch
         self.needs_epoch = False
+        self.coordinator.has_doubt = False
         self._set_producer_id(producer_id, epoch)
 
     def _fenced(self, error: KafkaError) -> KafkaError:

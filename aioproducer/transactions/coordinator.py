@@ -54,6 +54,8 @@ _MOVED: Final = (
 )
 """Errors after which the coordinator is looked for again."""
 
+_UNANSWERED: Final = (NetworkError, RequestTimedOutError)
+
 _REPEATED_TOO: Final = (UnknownServerError, AuthenticationError)
 """Not retriable by their kind: of the first the outcome is unknown, and a repetition tells it;
 after the second, credentials may be mended on either side."""
@@ -71,6 +73,8 @@ class Coordinator:
 
     Attributes:
         last_error: Why the last request has to be repeated; None when it had an answer.
+        has_doubt: Whether a request had no answer, so that it may be carried out even now, after
+            those that were sent later; set back by who makes that harmless.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class Coordinator:
         config: ProducerConfig,
     ) -> None:
         self.last_error: KafkaError | None = None
+        self.has_doubt = False
         self._key = key
         self._key_type = key_type
         self._cluster = cluster
@@ -137,6 +142,7 @@ class Coordinator:
         if self.last_error is None or type(self.last_error) is not type(error):
             logger.debug("The coordinator of %r is asked again: %s", self._key, error.what())
         self.last_error = error
+        self.has_doubt |= isinstance(error, _UNANSWERED)
         if isinstance(error, _MOVED):
             self._node_id = None
         await asyncio.sleep(self._backoff.after_error(error, failures))

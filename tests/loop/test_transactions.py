@@ -140,6 +140,25 @@ async def test_what_passes_is_asked_again(
             assert committed(cluster) == [b"1", b"1"]
 
 
+async def test_a_commit_that_is_carried_out_late_commits_nothing_of_the_next_transaction(
+    protocol: Mapping[str, int],
+) -> None:
+    async with (
+        cluster_of(protocol) as cluster,
+        transacting(cluster, request_timeout_ms=200) as producer,
+    ):
+        cluster.hang("end_txn", count=1)
+        await transfer(producer, b"1")
+        await producer.begin_transaction()
+        await producer.send_and_wait(TOPIC, b"aborted", partition=0)
+        cluster.release()
+        await cluster.received("end_txn", 2)
+        await asyncio.sleep(0.01)
+        await producer.abort_transaction()
+        await transfer(producer, b"2")
+        assert committed(cluster) == [b"1", b"2", b"1", b"2"]
+
+
 async def test_a_coordinator_that_moves_is_found_again(protocol: Mapping[str, int]) -> None:
     async with cluster_of(protocol, brokers=3) as cluster, transacting(cluster) as producer:
         for number in range(4):
@@ -171,6 +190,8 @@ def test_a_commit_waits_for_callers_without_a_timer(protocol: Mapping[str, int])
             transacting(cluster, buffer_memory=1_000, linger_ms=2_500) as producer,
         ):
             await transfer(producer, b"first")
+            # By then the markers are written: nothing waits for those (settling.py).
+            await asyncio.sleep(1)
             await producer.begin_transaction()
             sends = [
                 asyncio.ensure_future(producer.send(TOPIC, b"%d" % index + bytes(300), partition=0))
