@@ -95,13 +95,14 @@ class Health:
         age = self._oldest_record_age(now)
         current = self._producer_id.current
         needed_since = self._producer_id.needed_since
-        fatal = None if self._transactions is None else self._transactions.fatal_error
+        transactions = self._transactions
+        why_none = None if transactions is None else transactions.failure
         reason = why_unhealthy(
             state,
             down_for=self._down_for(now),
             no_producer_id_for=None if needed_since is None else now - needed_since,
             producer_id_refused=self._producer_id.is_refused,
-            fatal_error=None if fatal is None else str(fatal),
+            no_transaction_because=None if why_none is None else str(why_none),
             oldest_record_age=age,
             stored_ago=self._stored_ago(now),
             late_after=self._late_after,

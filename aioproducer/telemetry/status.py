@@ -61,13 +61,15 @@ class ProducerStatus:
     2. Not every broker has been frozen or unreachable for 2 seconds. A broker to which nobody
        needs a connection does not count, so an idle producer stays healthy.
     3. With idempotence, it has a producer id, or has asked for one for less than 2 seconds.
-    4. With a transactional id, it was not fenced, and nothing else has ended it for good.
+    4. With a transactional id, it was not fenced, not refused that id, and nothing else has ended
+       it for good.
     5. Either the oldest record is younger than `linger_ms` and a quarter of `delivery_timeout_ms`,
        or some record was stored within that time.
 
     An error of one topic, partition or record does not make it unhealthy: look at `last_error`.
     While it is unhealthy the producer goes on trying, so it turns healthy without any traffic; but
-    for rule 4, after which only another producer helps.
+    for rule 4, after which only another producer helps, or, once the right is granted, the next
+    call of `begin_transaction`.
 
     Attributes:
         healthy: Whether a record sent now can be expected to be stored.
@@ -130,7 +132,7 @@ def why_unhealthy(
     down_for: float | None = None,
     no_producer_id_for: float | None = None,
     producer_id_refused: bool = False,
-    fatal_error: str | None = None,
+    no_transaction_because: str | None = None,
     oldest_record_age: float | None = None,
     stored_ago: float | None = None,
     late_after: float = 0.0,
@@ -144,7 +146,7 @@ def why_unhealthy(
         no_producer_id_for: Seconds for which it has asked for a producer id; None while it has
             one, or needs none.
         producer_id_refused: Whether the cluster refused it one for good.
-        fatal_error: Why it can do nothing more; None while it can.
+        no_transaction_because: Why none can begin, where it has transactions; else None.
         oldest_record_age: Seconds since the oldest record was accepted.
         stored_ago: Seconds since a record was stored; None if none was.
         late_after: Seconds after which a record is late.
@@ -154,8 +156,8 @@ def why_unhealthy(
     if state != "open":
         reason = _REASONS[state]
         return f"{reason[:-1]}{because}" if state == "starting" else reason
-    if fatal_error is not None:
-        return f"The producer must be closed: {fatal_error}"
+    if no_transaction_because is not None:
+        return f"No transaction can begin: {no_transaction_because}"
     if down_for is not None and down_for >= DOWN_AFTER:
         return f"No broker has worked for {seconds(down_for)}{because}"
     if producer_id_refused:

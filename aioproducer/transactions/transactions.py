@@ -119,7 +119,7 @@ class Transactions:
         """The call that timed out, and has to be repeated before any other."""
 
     @property
-    def fatal_error(self) -> KafkaError | None:
+    def failure(self) -> KafkaError | None:
         """Why no transaction can begin: for good, or until the next try to get an id; else None."""
         if self.state.state is State.FATAL:
             return self.state.cause

@@ -594,7 +594,7 @@ async def test_a_fenced_producer_can_do_nothing_more(protocol: Mapping[str, int]
                     await call()
             status = zombie.status()
             assert not status.healthy
-            assert status.reason.startswith("The producer must be closed: Another producer has")
+            assert status.reason.startswith("No transaction can begin: Another producer has")
             assert readiness([zombie]).status == 503
             assert readiness([successor]).status == 200
             await transfer(successor, b"2")

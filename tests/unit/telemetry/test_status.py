@@ -57,7 +57,7 @@ def test_a_producer_id_that_is_refused_is_missed_at_once() -> None:
 
 
 def test_a_producer_that_can_do_nothing_more_says_why() -> None:
-    assert why(fatal_error="it was fenced") == "The producer must be closed: it was fenced"
+    assert why(no_transaction_because="fenced") == "No transaction can begin: fenced"
 
 
 def test_old_records_are_an_illness_only_while_none_is_stored() -> None:
