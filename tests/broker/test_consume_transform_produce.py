@@ -32,7 +32,7 @@ PROGRAM = Path(__file__).parents[2] / "examples/consume_transform_produce.py"
 PARTITIONS = 4
 KEYS = 20
 INSTANCES = 2
-FAULTS = [signal.SIGKILL] * 5 + [signal.SIGTERM] * 3 + [signal.SIGSTOP] * 2
+FAULTS = [signal.SIGKILL] * 3 + [signal.SIGTERM] * 2 + [signal.SIGSTOP]
 PATIENCE = 60.0
 """For what takes a rebalance and a restart, and on a busy machine longer."""
 SESSION_TIMEOUT = 6.0

@@ -886,12 +886,9 @@ async def test_an_abort_that_is_refused_is_fatal(protocol: Mapping[str, int]) ->
 @pytest.mark.parametrize(
     "code",
     [
-        ErrorCode.UNKNOWN_SERVER_ERROR,
         ErrorCode.INVALID_REQUEST,
-        ErrorCode.INVALID_TXN_STATE,
         ErrorCode.INVALID_PRODUCER_ID_MAPPING,
         ErrorCode.PRODUCER_FENCED,
-        ErrorCode.GROUP_AUTHORIZATION_FAILED,
         ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
         ErrorCode.TRANSACTION_ABORTABLE,
     ],

@@ -49,7 +49,8 @@ async def test_readiness_says_no_while_requests_are_served_and_nothing_is_lost(a
         running(
             *arguments,
             KAFKA_BOOTSTRAP_SERVERS=cluster.bootstrap_servers,
-            DRAIN_SECONDS="0.5",
+            # Clients that share two processors with the rest need some time to see it.
+            DRAIN_SECONDS="3",
         ) as process,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as client,
     ):
