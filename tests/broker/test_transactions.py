@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import Iterable
 from typing import Any, Unpack
@@ -31,7 +32,7 @@ from aioproducer.errors import (
 from aioproducer.transactions.offsets import ConsumerGroupMetadata
 from examples import transfer
 from tests.broker.helpers import producer_for
-from tests.support.kafka import consume, create_topic
+from tests.support.kafka import consume, create_topic, end_offsets
 from tests.support.producing import sender_of
 from tools.kafka import Kafka
 
@@ -43,6 +44,19 @@ def transactional(kafka: Kafka, **options: Unpack[ProducerOptions]) -> Producer[
 
 
 def committed(kafka: Kafka, topic: str) -> list[bytes | None]:
+    """What readers of committed transactions see, once the markers of all are written.
+
+    A commit returns when it is decided; the coordinator writes the markers after that.
+    """
+    give_up_at = time.monotonic() + 15
+    while end_offsets(kafka, topic, isolation="read_committed") != end_offsets(kafka, topic):
+        assert time.monotonic() < give_up_at, f"a transaction is open in {topic}"
+        time.sleep(0.02)
+    return visible(kafka, topic)
+
+
+def visible(kafka: Kafka, topic: str) -> list[bytes | None]:
+    """What readers of committed transactions see at this moment."""
     return [record.value for record in consume(kafka, topic, isolation="read_committed")]
 
 
@@ -63,7 +77,7 @@ async def test_a_transaction_is_visible_as_a_whole_when_it_is_committed(broker: 
             await producer.send(credits, b"%d" % number, partition=number % 2)
         await producer.flush()
         assert len(await in_thread(stored, broker, debits)) == 20
-        assert await in_thread(committed, broker, debits) == []
+        assert await in_thread(visible, broker, debits) == []
         await producer.commit_transaction()
         for topic in (debits, credits):
             assert sorted(await in_thread(committed, broker, topic)) == sorted(
