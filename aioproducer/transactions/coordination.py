@@ -144,8 +144,8 @@ class Coordination:
 
     # ---- id and epoch
 
-    async def initialize(self, *, goes_on: bool) -> None:
-        """Get the producer id, or with `goes_on` the next epoch of the one in use.
+    async def initialize(self) -> None:
+        """Get the producer id, or the next epoch of the one in use.
 
         Raises:
             ProducerFencedError: Another producer has taken over the transactional id.
@@ -156,15 +156,16 @@ class Coordination:
             self._offers_v2 = connection.runs_transactions_v2
             version = connection.version_for(INIT_PRODUCER_ID)
             self._can_go_on = version >= _FIRST_WITH_BUMP
-            if goes_on and not self._can_go_on:
+            if self.has_id and not self._can_go_on:
                 raise UnsupportedVersionError(
                     "The producer cannot go on after the failure of a transaction: the broker is"
                     " older than Kafka 2.5",
                     hint="Close this producer, and start another one.",
                 )
-            current = (self.producer_id, self.epoch) if goes_on else (-1, -1)
             timeout_ms = self._config.transaction_timeout_ms
-            return version, InitProducerIdRequest(self.transactional_id, timeout_ms, *current)
+            return version, InitProducerIdRequest(
+                self.transactional_id, timeout_ms, self.producer_id, self.epoch
+            )
 
         response = await self._ask(
             INIT_PRODUCER_ID, make_request, lambda each: _error(each.error_code)
@@ -215,7 +216,7 @@ class Coordination:
         else:
             # To whom says what it has, a coordinator that has forgotten the transactional id gives
             # another producer id, and one that knows a successor gives none.
-            await self.initialize(goes_on=True)
+            await self.initialize()
 
     async def _ask(
         self,

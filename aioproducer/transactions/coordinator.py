@@ -45,16 +45,16 @@ __all__ = ["Coordinator"]
 
 logger = logging.getLogger(__name__)
 
+_UNANSWERED: Final = (NetworkError, RequestTimedOutError)
+"""Errors after which the request may still be carried out."""
+
 _MOVED: Final = (
+    *_UNANSWERED,
     CoordinatorNotAvailableError,
     NotCoordinatorError,
-    NetworkError,
     KafkaConnectionError,
-    RequestTimedOutError,
 )
 """Errors after which the coordinator is looked for again."""
-
-_UNANSWERED: Final = (NetworkError, RequestTimedOutError)
 
 _REPEATED_TOO: Final = (UnknownServerError, AuthenticationError)
 """Not retriable by their kind: of the first the outcome is unknown, and a repetition tells it;

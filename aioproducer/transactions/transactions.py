@@ -22,7 +22,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable
-from functools import partial
 from typing import Any, Protocol
 
 from aioproducer.background import Background
@@ -138,7 +137,7 @@ class Transactions:
             KafkaError: An error that does not pass. While it may, this repeats: bound it.
         """
         coordination = self._coordination
-        await coordination.initialize(goes_on=False)
+        await coordination.initialize()
         self.state.initialized()
         logger.info(
             "Transactional id %r has producer id %s and epoch %s",
@@ -184,7 +183,7 @@ class Transactions:
         if self.state.state is State.UNINITIALIZED:
             work = self.start
         elif self.state.state is State.READY and self._coordination.wants_epoch:
-            work = partial(self._coordination.initialize, goes_on=True)
+            work = self._coordination.initialize
         else:
             return
         if self._initializing is None or self._initializing.done():
@@ -332,7 +331,7 @@ class Transactions:
         await self._finish_adding()
         await self._end_at_coordinator(is_commit=False)
         if self._coordination.wants_epoch:
-            await self._coordination.initialize(goes_on=True)
+            await self._coordination.initialize()
 
     async def _end_at_coordinator(self, *, is_commit: bool) -> None:
         if not self._coordination.has_id:
