@@ -51,6 +51,10 @@ def transacting(
     return producing(cluster, fast(**options), transactional_id=ID)
 
 
+def not_started(cluster: FakeCluster) -> Producer[Any, Any]:
+    return Producer(bootstrap_servers=cluster.bootstrap_servers, **fast(transactional_id=ID))
+
+
 def cluster_of(features: Mapping[str, int], **options: Any) -> FakeCluster:
     return FakeCluster(topics={TOPIC: 2, "audit": 1}, features=features, **options)
 
@@ -779,9 +783,7 @@ async def test_who_waits_for_a_commit_that_fails_aborts_it_and_nobody_else(
 async def test_a_start_without_an_answering_coordinator_times_out() -> None:
     async with cluster_of(PROTOCOLS["v2"]) as cluster:
         cluster.fail_next("find_coordinator", ErrorCode.COORDINATOR_NOT_AVAILABLE, count=None)
-        producer: Producer[Any, Any] = Producer(
-            bootstrap_servers=cluster.bootstrap_servers, **fast(transactional_id=ID)
-        )
+        producer = not_started(cluster)
         with pytest.raises(KafkaTimeoutError, match="transaction coordinator") as caught:
             await producer.start(timeout=0.1)
         assert "COORDINATOR_NOT_AVAILABLE" in str(caught.value)
@@ -794,9 +796,7 @@ async def test_a_start_without_an_answering_coordinator_times_out() -> None:
 async def test_a_transactional_id_that_may_not_be_used_is_said_at_the_start() -> None:
     async with cluster_of(PROTOCOLS["v2"]) as cluster:
         cluster.fail_next("init_producer_id", ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
-        producer: Producer[Any, Any] = Producer(
-            bootstrap_servers=cluster.bootstrap_servers, **fast(transactional_id=ID)
-        )
+        producer = not_started(cluster)
         with pytest.raises(TransactionalIdAuthorizationFailedError):
             await producer.start()
         # Granted meanwhile.
@@ -807,9 +807,7 @@ async def test_a_transactional_id_that_may_not_be_used_is_said_at_the_start() ->
 
 async def test_a_producer_that_starts_in_the_background_waits_with_its_first_transaction() -> None:
     async with cluster_of(PROTOCOLS["v2"]) as cluster:
-        producer: Producer[Any, Any] = Producer(
-            bootstrap_servers=cluster.bootstrap_servers, **fast(transactional_id=ID)
-        )
+        producer = not_started(cluster)
         await producer.start(wait=False)
         await transfer(producer, b"1")
         assert producer.status().healthy
@@ -822,9 +820,7 @@ async def test_a_right_that_is_granted_after_a_start_in_the_background_is_used(
 ) -> None:
     async with cluster_of(protocol) as cluster:
         cluster.fail_next("init_producer_id", ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
-        producer: Producer[Any, Any] = Producer(
-            bootstrap_servers=cluster.bootstrap_servers, **fast(transactional_id=ID)
-        )
+        producer = not_started(cluster)
         await producer.start(wait=False)
         await cluster.received("init_producer_id")
         with pytest.raises(TransactionalIdAuthorizationFailedError):
@@ -851,9 +847,7 @@ async def test_tasks_that_begin_at_once_ask_for_one_epoch(protocol: Mapping[str,
 
 async def test_a_transactional_id_that_is_refused_in_the_background_makes_it_unhealthy() -> None:
     async with cluster_of(PROTOCOLS["v2"]) as cluster:
-        producer: Producer[Any, Any] = Producer(
-            bootstrap_servers=cluster.bootstrap_servers, **fast(transactional_id=ID)
-        )
+        producer = not_started(cluster)
         cluster.fail_next("init_producer_id", ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
         await producer.start(wait=False)
         with pytest.raises(TransactionalIdAuthorizationFailedError):
@@ -864,9 +858,7 @@ async def test_a_transactional_id_that_is_refused_in_the_background_makes_it_unh
 
 async def test_an_abort_that_is_refused_is_fatal(protocol: Mapping[str, int]) -> None:
     async with cluster_of(protocol) as cluster:
-        producer: Producer[Any, Any] = Producer(
-            bootstrap_servers=cluster.bootstrap_servers, **fast(transactional_id=ID)
-        )
+        producer = not_started(cluster)
         await producer.start()
         await producer.begin_transaction()
         await producer.send_and_wait(TOPIC, b"1")
@@ -897,9 +889,7 @@ async def test_an_error_of_any_call_says_what_to_do(
     protocol: Mapping[str, int], code: ErrorCode, api: ApiName, call: str
 ) -> None:
     async with cluster_of(protocol) as cluster:
-        producer: Producer[Any, Any] = Producer(
-            bootstrap_servers=cluster.bootstrap_servers, **fast(transactional_id=ID)
-        )
+        producer = not_started(cluster)
         await producer.start()
         await producer.begin_transaction()
         cluster.fail_next(api, code)
