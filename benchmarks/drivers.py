@@ -30,6 +30,7 @@ __all__ = [
     "start_up",
     "take_turns",
     "task_per_record",
+    "transactions",
     "window",
 ]
 
@@ -199,6 +200,20 @@ async def blocks(
     return watch.stop(
         count * job.block, version, latencies=latencies, warm_up=warm_up, blocks=count
     )
+
+
+async def transactions(job: Job, producer: Any, version: str) -> Measurement:
+    """One transaction after the other, by the block of a producer whose sends are not awaited."""
+    topic = job.topic
+    value = Records.of(job.payload).values[0]
+
+    async def transaction(count: int) -> None:
+        # Leaving it waits for every record, and raises if one failed.
+        async with producer.transaction():
+            for _ in range(count):
+                await producer.send(topic, value)
+
+    return await blocks(job, transaction, version)
 
 
 async def take_turns(

@@ -71,7 +71,7 @@ async def _measure(job: Job) -> Measurement:
             case Pattern.HEARTBEAT:
                 return await drivers.heartbeat(job, producer.send, producer.flush, _VERSION)
             case Pattern.TRANSACTIONS:
-                return await _transactions(job, producer)
+                return await drivers.transactions(job, producer, _VERSION)
             case _:
                 raise NotImplementedError(job.pattern)
 
@@ -119,16 +119,3 @@ async def _call(job: Job, producer: Any) -> Measurement:
     while has_callback and acknowledged + failures < sent:
         await drivers.next_turn()
     return watch.stop(acknowledged if has_callback else sent, _VERSION, failures=failures)
-
-
-async def _transactions(job: Job, producer: Any) -> Measurement:
-    topic = job.topic
-    value = Records.of(job.payload).values[0]
-
-    async def transaction(count: int) -> None:
-        # Leaving it waits for every record, and raises if one failed.
-        async with producer.transaction():
-            for _ in range(count):
-                await producer.send(topic, value)
-
-    return await drivers.blocks(job, transaction, _VERSION)

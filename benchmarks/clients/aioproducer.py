@@ -78,7 +78,7 @@ async def _measure(job: Job) -> Measurement:
             case Pattern.SPREAD:
                 return await _spread(job, producer)
             case Pattern.TRANSACTIONS:
-                return await _transactions(job, producer)
+                return await drivers.transactions(job, producer, _VERSION)
             case Pattern.BLOCKS:
                 return await _blocks(job, producer)
             case _:
@@ -178,19 +178,6 @@ async def _spread(job: Job, producer: Producer) -> Measurement:
         await asyncio.sleep(0)
     await producer.flush()
     return watch.stop(count, _VERSION, warm_up=warm_up)
-
-
-async def _transactions(job: Job, producer: Producer) -> Measurement:
-    topic = job.topic
-    value = Records.of(job.payload).values[0]
-
-    async def transaction(count: int) -> None:
-        # Leaving it waits for every record, and raises if one failed.
-        async with producer.transaction():
-            for _ in range(count):
-                await producer.send(topic, value)
-
-    return await drivers.blocks(job, transaction, _VERSION)
 
 
 async def _blocks(job: Job, producer: Producer) -> Measurement:

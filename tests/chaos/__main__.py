@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.results import FOLDER
-from tests.chaos.clients import CLIENTS, Options, version_of
+from tests.chaos.clients import CLIENTS, Options, installed
 from tests.chaos.faults import FULL, SHORT
 from tests.chaos.results import LATEST, Results, show
 from tests.chaos.runner import run
@@ -34,10 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     script = SHORT if arguments.short else FULL
     options = Options()
-    versions = {client: version_of(client) for client in arguments.clients}
-    for client in [name for name, version in versions.items() if not version]:
-        print(f"{client} is left out: it is not installed", file=sys.stderr)
-        del versions[client]
+    versions = installed(arguments.clients)
     results = Results(
         arguments.save, LocalKafka().version, _BROKERS, versions, options, arguments.rate, script
     )

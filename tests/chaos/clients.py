@@ -21,7 +21,7 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from typing import Any, Self
 
 from tests.chaos.ledger import Entry, Ledger
 
-__all__ = ["CLIENTS", "Job", "Options", "Orders", "ready", "version_of"]
+__all__ = ["CLIENTS", "Job", "Options", "Orders", "installed", "ready"]
 
 _TICK = 0.002
 
@@ -384,12 +384,15 @@ CLIENTS: Mapping[str, str] = {
 """The clients, and the packages they are."""
 
 
-def version_of(client: str) -> str:
-    """Return the version of a client that is installed; empty for one that is not."""
-    try:
-        return importlib.metadata.version(CLIENTS[client])
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+def installed(clients: Iterable[str]) -> dict[str, str]:
+    """Return the versions of the clients that are installed; say which are not."""
+    versions: dict[str, str] = {}
+    for client in clients:
+        try:
+            versions[client] = importlib.metadata.version(CLIENTS[client])
+        except importlib.metadata.PackageNotFoundError:
+            print(f"{client} is left out: it is not installed", file=sys.stderr)
+    return versions
 
 
 def ready(orders: Orders) -> None:

@@ -16,12 +16,12 @@ from typing import Any
 
 from benchmarks.results import FOLDER, git_revision, machine
 from benchmarks.tables import markdown, plain
-from tests.chaos.audit import Findings
+from tests.chaos.audit import Findings, Phase
 from tests.chaos.clients import Options
 from tests.chaos.faults import Fault
 from tests.chaos.runner import OURS, SLICE, ClientResult, Run
 
-__all__ = ["LATEST", "Results", "rounded", "seconds", "show"]
+__all__ = ["LATEST", "Results", "phases_as_json", "rounded", "seconds", "show"]
 
 LATEST = "latest-chaos"
 """The runs that are not kept in git."""
@@ -178,25 +178,30 @@ def show(run: Run, script: Sequence[Fault]) -> str:
 
 
 def _run_as_json(run: Run) -> dict[str, Any]:
-    start = run.phases[0].started_at
     clients: dict[str, Any] = {}
     for one in run.clients:
         whole = asdict(one)
         whole["waits"] = rounded(whole["waits"])
         clients[whole.pop("client")] = whole | {"broken": one.broken()}
     return {
-        "phases": [
-            {
-                "name": phase.name,
-                "started_at": round(phase.started_at - start, 2),
-                "ended_at": round(phase.ended_at - start, 2),
-                "machine_stalls": round(stall, 3),
-            }
-            for phase, stall in zip(run.phases, run.stalls, strict=True)
-        ],
+        "phases": phases_as_json(run.phases, run.stalls),
         "clients": clients,
         "notes": run.notes,
     }
+
+
+def phases_as_json(phases: Sequence[Phase], stalls: Sequence[float]) -> list[dict[str, Any]]:
+    """Return the phases of a run, in seconds since its start, for a file."""
+    start = phases[0].started_at
+    return [
+        {
+            "name": phase.name,
+            "started_at": round(phase.started_at - start, 2),
+            "ended_at": round(phase.ended_at - start, 2),
+            "machine_stalls": round(stall, 3),
+        }
+        for phase, stall in zip(phases, stalls, strict=True)
+    ]
 
 
 def rounded(value: Any) -> Any:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.results import FOLDER
-from tests.chaos.clients import CLIENTS, version_of
+from tests.chaos.clients import CLIENTS, installed
 from tests.exactly_once.clients import Options
 from tests.exactly_once.faults import FULL, SHORT
 from tests.exactly_once.results import LATEST, Results, show
@@ -30,10 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     script = SHORT if arguments.short else FULL
     options = Options()
-    versions = {client: version_of(client) for client in arguments.clients}
-    for client in [name for name, found in versions.items() if not found]:
-        print(f"{client} is left out: it is not installed", file=sys.stderr)
-        del versions[client]
+    versions = installed(arguments.clients)
     results = Results(arguments.save, versions, options, script)
     was_broken = False
     stored: list[Path] = []

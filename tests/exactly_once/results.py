@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.results import FOLDER, git_revision, machine
 from benchmarks.tables import markdown, plain
 from tests.chaos.faults import Fault
-from tests.chaos.results import rounded, seconds
+from tests.chaos.results import phases_as_json, rounded, seconds
 from tests.exactly_once.audit import BROKEN_PROMISES
 from tests.exactly_once.clients import Options
 from tests.exactly_once.runner import BROKERS, SLICE, ClientResult, Run
@@ -194,7 +194,6 @@ def _sum(each: Sequence[object], name: str) -> str:
 
 
 def _run_as_json(run: Run) -> dict[str, Any]:
-    start = run.phases[0].started_at
     clients: dict[str, Any] = {}
     for one in run.clients:
         whole = asdict(one)
@@ -203,14 +202,6 @@ def _run_as_json(run: Run) -> dict[str, Any]:
         clients[whole.pop("client")] = whole | {"broken": one.broken()}
     return {
         "kafka": run.kafka,
-        "phases": [
-            {
-                "name": phase.name,
-                "started_at": round(phase.started_at - start, 2),
-                "ended_at": round(phase.ended_at - start, 2),
-                "machine_stalls": round(stall, 3),
-            }
-            for phase, stall in zip(run.phases, run.stalls, strict=True)
-        ],
+        "phases": phases_as_json(run.phases, run.stalls),
         "clients": clients,
     }
