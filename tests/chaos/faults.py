@@ -23,6 +23,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from tests.broker.helpers import delete_topic
+from tests.support.kafka import create_all
 from tools.kafka import LocalKafka, NodeControl
 
 __all__ = [
@@ -145,16 +146,13 @@ def create_topics(kafka: NodeControl, topics: Sequence[str], partitions: int = P
 
     Raises:
         KafkaException: The broker refused.
-        TimeoutError: There are no leaders within 15 s.
+        TimeoutError: They were not created within 15 s, or had no leaders within 15 more.
     """
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     new = [
         NewTopic(topic, partitions, replica_assignment=[_replicas(p) for p in range(partitions)])
         for topic in topics
     ]
-    created: Mapping[str, Future[None]] = admin.create_topics(new)  # pyright: ignore
-    for topic in topics:
-        created[topic].result(timeout=15)
+    admin = create_all(kafka, new, timeout=15)
     give_up_at = time.monotonic() + 15
     while True:
         found = admin.list_topics(timeout=10).topics

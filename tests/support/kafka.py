@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,10 +29,16 @@ from confluent_kafka.cimpl import NewTopic
 
 from tools.kafka import Kafka
 
-__all__ = ["StoredRecord", "TimestampType", "consume", "create_topic", "end_offsets"]
+__all__ = ["StoredRecord", "TimestampType", "consume", "create_all", "create_topic", "end_offsets"]
 
 TimestampType = Literal["CreateTime", "LogAppendTime"]
 Isolation = Literal["read_uncommitted", "read_committed"]
+_STARTING = (
+    KafkaError._TIMED_OUT,  # pyright: ignore[reportPrivateUsage]
+    KafkaError.NOT_CONTROLLER,
+    KafkaError.INVALID_REPLICA_ASSIGNMENT,
+)
+"""Said of new topics while a controller is elected, or a broker is not yet let in by it."""
 _TIMESTAMP_TYPES: Mapping[int, TimestampType] = {
     TIMESTAMP_CREATE_TIME: "CreateTime",
     TIMESTAMP_LOG_APPEND_TIME: "LogAppendTime",
@@ -52,24 +58,40 @@ class StoredRecord:
     timestamp_type: TimestampType | None
 
 
-def _create(
-    kafka: Kafka, new: NewTopic, *, timeout: float, may_exist: bool = False
-) -> AdminClient | None:
-    """Create a topic; returns who did, None if it took too long."""
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
-    # Its stub names `Future` without saying of what.
-    created: Mapping[str, Future[None]] = admin.create_topics(  # pyright: ignore
-        [new], request_timeout=timeout
-    )
-    try:
-        created[new.topic].result()
-    except KafkaException as error:
-        code = error.args[0].code()
-        if code == KafkaError._TIMED_OUT:  # pyright: ignore[reportPrivateUsage]
-            return None
-        if not may_exist or code != KafkaError.TOPIC_ALREADY_EXISTS:
-            raise
-    return admin
+def create_all(kafka: Kafka, new: Sequence[NewTopic], *, timeout: float) -> AdminClient:
+    """Create topics; a cluster that has just started is asked again until it can.
+
+    Raises:
+        KafkaException: The broker refused.
+        TimeoutError: They could not be created within the bound.
+    """
+    give_up_at = time.monotonic() + timeout
+    left = {one.topic: one for one in new}
+    is_first = True
+    while True:
+        # One that asked a broker without a controller goes on asking it: each try has its own.
+        admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+        # Its stub names `Future` without saying of what.
+        created: Mapping[str, Future[None]] = admin.create_topics(  # pyright: ignore
+            list(left.values()), request_timeout=timeout / 3
+        )
+        for topic in list(left):
+            try:
+                created[topic].result()
+            except KafkaException as error:
+                code = error.args[0].code()
+                if code in _STARTING:
+                    continue
+                # An earlier try that had no answer was carried out all the same.
+                if is_first or code != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
+            del left[topic]
+        if not left:
+            return admin
+        if time.monotonic() > give_up_at:
+            raise TimeoutError(f"{', '.join(left)} could not be created within {timeout} s")
+        is_first = False
+        time.sleep(0.1)
 
 
 def _has_answered(kafka: Kafka, topic: str, *, timeout: float) -> bool:
@@ -107,12 +129,7 @@ def create_topic(
     topic = name or f"test-{uuid.uuid4().hex[:12]}"
     give_up_at = time.monotonic() + timeout
     new = NewTopic(topic, partitions, replication_factor, config=dict(config or {}))
-    admin = _create(kafka, new, timeout=timeout / 3)
-    while admin is None:
-        # librdkafka asked a broker that had just started, which knew no controller yet.
-        if time.monotonic() > give_up_at:
-            raise TimeoutError(f"{topic} could not be created within {timeout} s")
-        admin = _create(kafka, new, timeout=timeout / 3, may_exist=True)
+    admin = create_all(kafka, [new], timeout=timeout)
     while True:
         found = admin.list_topics(topic, timeout=timeout).topics[topic].partitions
         if (
