@@ -47,9 +47,7 @@ cdef class BrokerQueues(RequestOwner):
     cdef public bint adds_partitions      # to a transaction, before anything is sent to them
     cdef public int64_t transaction       # the number of the current one; 0: there is none
     cdef public int newest_produce        # the newest version of Produce that may be spoken
-    cdef double begins_at                 # nothing of the transaction is sent before
-    cdef bint is_first_due                # no request of the transaction was sent yet
-    cdef SentRequest first_sent           # the first of the transaction, until it is over
+    cdef double held_until                # nothing is sent before
     cdef bint compresses
     cdef bint is_slow
     cdef int acks

@@ -14,7 +14,7 @@ When a batch leaves
       all callers are here                     is the end of the read callback that wakes them
     nothing is in flight, and some callers     when they are here, or two turns of the loop brought
       are not here                             no record, or half a response time is over
-    the first of a transaction                 not before the last one is over (settling.py)
+    the first of a transaction                 when the last one is over (settling.py)
     a response is due                          with it, or when half a response time is over; one
                                                and a half where more than 64 partitions wait
 
@@ -171,11 +171,11 @@ cdef class BrokerQueues(RequestOwner):
         self.offered = []
         self.holding = []
 
-    def begin_transaction(self, int64_t number, double begins_at):
-        """Send what belongs to a transaction, but nothing before `begins_at`."""
-        self.transaction = number
-        self.begins_at = begins_at
-        self.is_first_due = True
+    def hold_until(self, double at):
+        """Send nothing before `at`; where that has passed, send now."""
+        self.held_until = at
+        if at <= self.clock.now():
+            self.drain_all()
 
     def serve(self, RecordAccumulator accumulator):
         """Take the batches of an accumulator, whose events come here."""
@@ -606,8 +606,8 @@ cdef class BrokerQueues(RequestOwner):
                 return None
         if not connection.is_writable:
             return None
-        if self.is_first_due and self.begins_at > now:
-            broker.throttle_timer.set(self.begins_at)
+        if self.held_until > now:
+            broker.throttle_timer.set(self.held_until)
             return None
         if connection.throttled_until > now:
             # KIP-219: the broker asked for a pause; responses go on being read.
@@ -683,9 +683,6 @@ cdef class BrokerQueues(RequestOwner):
                 self._mark(now)
         broker.in_flight += 1
         broker.bytes_in_flight += sent.size
-        if self.is_first_due:
-            self.is_first_due = False
-            self.first_sent = sent
         try:
             sent._group()
             if self._is_worth_native(sent, connection):
@@ -809,10 +806,6 @@ cdef class BrokerQueues(RequestOwner):
         cdef CorePartitionQueue queue
         cdef int64_t before = broker.limit.bytes
         cdef double took
-        if sent is self.first_sent:
-            self.first_sent = None
-            if has_response:
-                self.decisions.first_answered(sent.sent_at, now - sent.sent_at)
         if has_response:
             # A loop that was held (a debugger, a container's pause) says nothing about the broker.
             took = min(now - sent.sent_at, MOST_RESPONSE)

@@ -314,13 +314,17 @@ class Sender:
         """How many records were accepted since the start."""
         return self.accumulator.accepted_count
 
-    def open_transaction(self, number: int, *, is_v2: bool, begins_at: float) -> None:
-        """Let records of this transaction be taken from now on, and be sent from `begins_at` on."""
-        self.broker_queues.begin_transaction(number, begins_at)
+    def open_transaction(self, number: int, *, is_v2: bool) -> None:
+        """Let records of this transaction be taken from now on."""
+        self.broker_queues.transaction = number
         self.broker_queues.adds_partitions = not is_v2
         self.broker_queues.newest_produce = produce_version_cap(
             transactional=True, transactions_v2=is_v2
         )
+
+    def hold_until(self, at: float) -> None:
+        """Send nothing before `at`, on the loop's clock; where that has passed, send now."""
+        self.broker_queues.hold_until(at)
 
     def set_producer_id(self, producer_id: int, epoch: int) -> None:
         """Give sequences under this id and epoch from now on."""
@@ -522,11 +526,6 @@ class Sender:
         """Make a partition part of the transaction before something is sent to it."""
         assert self.transactions is not None
         self.transactions.partition_needed(queue)
-
-    def first_answered(self, sent_at: float, took: float) -> None:
-        """Learn from how long the first request of a transaction took."""
-        if self.transactions is not None:
-            self.transactions.first_answered(sent_at, took)
 
     def close_gap(self, queue: PartitionQueue) -> None:
         """Close the gap in a queue's sequences, if it is certain by now."""

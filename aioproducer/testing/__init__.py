@@ -19,6 +19,10 @@ if TYPE_CHECKING:
         AddPartitionsToTxnResponse,
     )
     from aioproducer.testing.apis.api_versions import ApiVersionsResponse
+    from aioproducer.testing.apis.describe_transactions import (
+        DescribedTransaction,
+        DescribeTransactionsResponse,
+    )
     from aioproducer.testing.apis.end_txn import EndTxnResponse
     from aioproducer.testing.apis.find_coordinator import Coordinator, FindCoordinatorResponse
     from aioproducer.testing.apis.init_producer_id import InitProducerIdResponse
@@ -65,6 +69,8 @@ __all__ = [
     "Coordinator",
     "Cut",
     "Delay",
+    "DescribeTransactionsResponse",
+    "DescribedTransaction",
     "Edit",
     "EndTxnResponse",
     "ErrorCode",
@@ -107,6 +113,7 @@ _MODULES = {
         "AddPartitionsToTxnResponse",
         "AddedPartition",
     ),
+    "apis.describe_transactions": ("DescribeTransactionsResponse", "DescribedTransaction"),
     "apis.end_txn": ("EndTxnResponse",),
     "apis.find_coordinator": (
         "Coordinator",

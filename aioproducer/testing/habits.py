@@ -67,6 +67,7 @@ LIBRDKAFKA_MOCK: Final = Habits(
         "add_offsets_to_txn": 1,
         "add_partitions_to_txn": 1,
         "api_versions": 2,
+        "describe_transactions": -1,
         "end_txn": 1,
         "find_coordinator": 3,
         "init_producer_id": 4,

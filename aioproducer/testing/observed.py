@@ -19,6 +19,7 @@ ApiName: TypeAlias = Literal[
     "add_offsets_to_txn",
     "end_txn",
     "txn_offset_commit",
+    "describe_transactions",
     "offset_commit",
     "offset_fetch",
     "sasl_handshake",

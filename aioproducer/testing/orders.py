@@ -13,6 +13,7 @@ from typing import Literal, cast, overload
 from aioproducer.testing.apis.add_offsets_to_txn import AddOffsetsToTxnResponse
 from aioproducer.testing.apis.add_partitions_to_txn import AddPartitionsToTxnResponse
 from aioproducer.testing.apis.api_versions import ApiVersionsResponse
+from aioproducer.testing.apis.describe_transactions import DescribeTransactionsResponse
 from aioproducer.testing.apis.end_txn import EndTxnResponse
 from aioproducer.testing.apis.find_coordinator import FindCoordinatorResponse
 from aioproducer.testing.apis.init_producer_id import InitProducerIdResponse
@@ -268,6 +269,15 @@ class FaultOrders(LoopBound):
         self,
         api: Literal["txn_offset_commit"],
         edit: Callable[[TxnOffsetCommitResponse], object],
+        *,
+        count: int | None = 1,
+        node_id: int | None = None,
+    ) -> None: ...
+    @overload
+    def edit_next(
+        self,
+        api: Literal["describe_transactions"],
+        edit: Callable[[DescribeTransactionsResponse], object],
         *,
         count: int | None = 1,
         node_id: int | None = None,

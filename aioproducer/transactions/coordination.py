@@ -44,6 +44,11 @@ from aioproducer.protocol.add_partitions_to_txn import (
     AddPartitionsToTxnResponse,
     AddPartitionsToTxnTopic,
 )
+from aioproducer.protocol.describe_transactions import (
+    DESCRIBE_TRANSACTIONS,
+    DescribeTransactionsRequest,
+    DescribeTransactionsResponse,
+)
 from aioproducer.protocol.end_txn import END_TXN, EndTxnRequest
 from aioproducer.protocol.find_coordinator import GROUP, TRANSACTION
 from aioproducer.protocol.init_producer_id import INIT_PRODUCER_ID, InitProducerIdRequest
@@ -192,6 +197,25 @@ class Coordination:
         response = await self._ask(END_TXN, make_request, lambda each: _error(each.error_code))
         if response.producer_epoch >= 0:
             self._take(response.producer_id, response.producer_epoch)
+
+    def ask_whether_over(self, answered: Callable[[bool], None]) -> bool:
+        """Ask whether the transaction that was ended is over: whether its markers are written.
+
+        Args:
+            answered: Called once, later: with True also where there is no telling.
+
+        Returns:
+            Whether it was asked: the connection is there, and the broker knows the request.
+        """
+
+        def on_response(
+            response: DescribeTransactionsResponse | None, _: KafkaError | None
+        ) -> None:
+            states = () if response is None else response.transaction_states
+            answered(not any(each.transaction_state.startswith("Prepare") for each in states))
+
+        request = DescribeTransactionsRequest((self.transactional_id,))
+        return self.coordinator.ask_once(DESCRIBE_TRANSACTIONS, request, on_response)
 
     async def recover(self, error: KafkaError, *, is_commit: bool) -> None:
         """Get the next epoch after one of `ENDED`.

@@ -135,6 +135,32 @@ class Coordinator:
                 failures += 1
                 await self._pause(error, failures)
 
+    def ask_once(
+        self,
+        api: Api[Req, Resp],
+        request: Req,
+        on_response: Callable[[Resp | None, KafkaError | None], None],
+    ) -> bool:
+        """Send a request over the connection that is there, and never again.
+
+        Returns:
+            Whether it was sent; only then `on_response` is called, once.
+        """
+        node_id = self._node_id
+        if node_id is None or node_id not in self._cluster.brokers:
+            return False
+        connection = self._cluster.brokers.connection(node_id)
+        if connection is None:
+            return False
+        try:
+            version = connection.version_for(api)
+            connection.send(
+                api, version, request, timeout=self._request_timeout, on_response=on_response
+            )
+        except KafkaError:
+            return False
+        return True
+
     async def _pause(self, error: KafkaError, failures: int) -> None:
         """Wait before a repetition; raises what is not to be repeated."""
         if not (error.retriable or isinstance(error, _REPEATED_TOO)):

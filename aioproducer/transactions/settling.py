@@ -1,108 +1,150 @@
-"""How long the first request of a transaction waits for the last one to be over at its coordinator.
+"""Holds the records of a transaction back until the last one is over at its coordinator.
 
 EndTxn is answered before the markers are in the partitions. A Produce request that begins the next
 transaction (version 2) and comes before them is kept by its broker, which looks again only
-`add.partitions.to.txn.retry.backoff.ms` (20) later; the markers take one or two. So that request
-waits here. For how long is learned from how long it is answered in: nobody tells when the markers
-are written.
+`add.partitions.to.txn.retry.backoff.ms` (20) later; the markers mostly take less than one. So the
+coordinator is asked (DescribeTransactions, KIP-664) until they are written, and then the records
+leave. Java's client and franz-go do not ask, and are kept.
 
-    requests meet the last transaction often   the wait doubles, from 1 ms on
-    hardly any does for some transactions      half of it is tried, in the end none
-    some do after the longest wait             no wait: the markers take longer than the broker's
-                                               look, or something else takes the time
+    the next transaction begins                it
+    long after the last one                    holds nothing back, and asks nothing
+    soon; the last ones found the one before   asks; it holds until the answer is "over", or for
+      them still open                            as long as an answer may take
+    soon; the last ones did not                is taken to be late enough; one in some asks
 
-To meet it once costs 20 ms. So a wait is made longer only where that happens so often that the
-longer wait costs half of it at most: from a wait of 1 ms, or none, where one in ten transactions
-does, from 2 ms where two in ten do. Half a wait is tried after 20 transactions; and where that is
-too short within 20, only after twice as many the next time. The first transactions wait 1 ms.
+To ask costs the time of an answer, each time; not to ask costs 20 ms where the markers are late. So
+it is asked while the part of first answers that say "open" is worth that.
 
 Invariants
-* The wait counts from the answer to EndTxn: who begins later than that waits less, or not at all.
-* It bounds nothing and decides nothing. A request that comes too early is only answered later.
+* A hold ends: by an answer, by the failure to get one, or by its time.
+* It decides nothing. A request that comes too early is only answered later.
+* An answer counts for the transaction that asked.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
+
+from aioproducer.background import Background, Timer
 
 __all__ = ["Settling"]
 
-_SHORTEST: Final = 0.001
-"""As short as the timers of event loops are."""
+_KEPT: Final = 0.020
+"""Seconds for which a broker keeps a request that came before the markers."""
 
-_LONGEST: Final = 0.004
-_LEAST_KEPT: Final = 20
-_MOST_KEPT: Final = 1_280
+_GIVES_UP: Final = 2 * _KEPT
+"""Seconds after the end of a transaction from which on nothing waits for its markers."""
 
-_COSTS: Final = 0.020
-"""Seconds that a request takes longer which met the last transaction."""
+_SHARE_WEIGHT: Final = 1 / 16
+"""Of one first answer, in the share of those that say "open"."""
 
-_SHARE_WEIGHT: Final = 0.05
-"""Of one transaction, in the share of those that met the last one."""
+_ASKS_ONE_IN: Final = 16
+"""Of the transactions that are taken to be late enough."""
 
-_LOOKS_AGAIN_AFTER: Final = 0.015
-"""Seconds beyond the usual that a request takes which met the last transaction: a little less than
-a broker takes to look again."""
+_AT_ONCE: Final = 6
+"""Answers after which it is asked again at once; after more there is a pause, which doubles."""
 
-_USUAL_WEIGHT: Final = 0.02
-"""Of a request that took longer than usual, in what is usual: that falls at once, and rises slowly,
-so that the requests that met the last transaction hardly count."""
+_PAUSE: Final = 0.001
+_MOST_PAUSE: Final = 0.008
+_LEAST_HOLD: Final = 0.002
+"""Seconds to wait for an answer at least: a loop that is busy reads none."""
+
+_HOLD: Final = 3
+"""Usual times of an answer, for which one is waited for."""
+
+_USUAL_WEIGHT: Final = 0.05
+"""Of an answer that took longer than usual, in what is usual: that falls at once, and rises slowly,
+because a loop that is busy reads an answer late."""
+
+
+class Coordinating(Protocol):
+    """Asks the coordinator."""
+
+    def ask_whether_over(self, answered: Callable[[bool], None]) -> bool:
+        """Ask whether the last transaction is over; returns False where that cannot be asked now.
+
+        `answered` is called once, later: with True also where there is no telling.
+        """
+        ...
 
 
 class Settling:
-    """The wait of one producer. Times are seconds on one clock."""
+    """The holds of one producer.
 
-    def __init__(self) -> None:
-        self._wait = _SHORTEST
-        self._kept = _LEAST_KEPT
-        """For how many transactions a wait is kept before half of it is tried."""
-        self._left = _LEAST_KEPT
-        """How many of them are still to come."""
-        self._share = 0.0
-        """Of the transactions with this wait, how many met the last one: late ones weigh more."""
-        self._tried: int | None = None
-        """How many transactions have begun well with half of it; None: it is not tried."""
+    Args:
+        coordination: Asks.
+        background: Has the clock.
+        hold: Called with the time until which the records of the transaction are held back; one
+            that has passed lets them leave.
+    """
+
+    def __init__(
+        self, coordination: Coordinating, background: Background, hold: Callable[[float], None]
+    ) -> None:
+        self._coordination = coordination
+        self._background = background
+        self._hold = hold
+        self._again = Timer(background, self._ask)
+        self._number = 0
+        self._answers = 0
+        """To what the current transaction asked."""
         self._ended_at = 0.0
-        self._usual: float | None = None
+        self._share_open = 1.0
+        self._usual = 0.0
+        """Seconds that an answer takes; 0: none has come."""
+        self._not_asked = 0
+        """Transactions since one asked."""
 
-    def ended(self, now: float) -> None:
+    def ended(self) -> None:
         """The coordinator answered EndTxn."""
-        self._ended_at = now
+        self._ended_at = self._background.time()
 
-    def over_at(self) -> float:
-        """When the next transaction may send its first request."""
-        return self._ended_at + self._wait
-
-    def first_answered(self, sent_at: float, took: float) -> None:
-        """The first request of a transaction was answered."""
-        if sent_at > self._ended_at + _LONGEST + _LOOKS_AGAIN_AFTER:
-            return  # It came so late that it says nothing.
-        usual = took if self._usual is None else self._usual
-        self._usual = min(took, usual + _USUAL_WEIGHT * (took - usual))
-        has_met = took - usual >= _LOOKS_AGAIN_AFTER
-        self._share += _SHARE_WEIGHT * (has_met - self._share)
-        if self._share * _COSTS > 2 * max(self._wait, _SHORTEST):
-            self._wait_longer()
-        elif not has_met:
-            self._wait_shorter()
-
-    def _wait_longer(self) -> None:
-        if self._tried is not None:
-            was_soon = self._tried < _LEAST_KEPT
-            self._kept = min(2 * self._kept, _MOST_KEPT) if was_soon else _LEAST_KEPT
-            self._tried = None
-        self._wait = 0.0 if self._wait >= _LONGEST else max(_SHORTEST, 2 * self._wait)
-        self._left = self._kept
-        self._share = 0.0
-
-    def _wait_shorter(self) -> None:
-        if self._tried is not None:
-            self._tried += 1
-        if not self._wait:
+    def begin(self) -> None:
+        """Hold back the records of a transaction that begins, if it is worth it."""
+        self._again.cancel()
+        self._number += 1
+        self._answers = 0
+        if self._background.time() - self._ended_at >= _KEPT:
             return
-        self._left -= 1
-        if self._left <= 0:
-            self._wait = 0.0 if self._wait <= _SHORTEST else self._wait / 2
-            self._left = self._kept
-            self._share = 0.0
-            self._tried = 0
+        if self._share_open * _KEPT < self._usual and self._not_asked < _ASKS_ONE_IN:
+            self._not_asked += 1
+            return
+        self._not_asked = 0
+        self._ask()
+
+    def close(self) -> None:
+        """Hold nothing back any more, and ask nothing."""
+        self._number += 1
+        self._again.cancel()
+        self._hold(0)
+
+    def _ask(self) -> None:
+        now = self._background.time()
+        answered = partial(self._answered, self._number, now)
+        if now - self._ended_at < _GIVES_UP and self._coordination.ask_whether_over(answered):
+            self._hold(now + max(_LEAST_HOLD, _HOLD * self._usual))
+        else:
+            self._hold(0)
+
+    def _answered(self, number: int, asked_at: float, is_over: bool) -> None:
+        if number != self._number:
+            return
+        now = self._background.time()
+        self._answers += 1
+        if self._answers == 1:
+            self._learn(now - asked_at, is_over)
+        if is_over:
+            self._hold(0)
+        elif self._answers < _AT_ONCE:
+            self._ask()
+        else:
+            pause = min(_PAUSE * 2 ** (self._answers - _AT_ONCE), _MOST_PAUSE)
+            self._hold(now + pause + _LEAST_HOLD)
+            self._again.set(now + pause)
+
+    def _learn(self, took: float, is_over: bool) -> None:
+        usual = self._usual or took
+        self._usual = min(took, usual + _USUAL_WEIGHT * (took - usual))
+        self._share_open += _SHARE_WEIGHT * ((not is_over) - self._share_open)

@@ -54,8 +54,11 @@ class TransactionHost(Protocol):
         """How many records were accepted since the start."""
         ...
 
-    def open_transaction(self, number: int, *, is_v2: bool, begins_at: float) -> None:
-        """Let records of this transaction be taken from now on, and be sent from `begins_at` on."""
+    def open_transaction(self, number: int, *, is_v2: bool) -> None:
+        """Let records of this transaction be taken from now on."""
+
+    def hold_until(self, at: float) -> None:
+        """Send nothing before `at`, on the loop's clock; where that has passed, send now."""
 
     def set_producer_id(self, producer_id: int, epoch: int) -> None:
         """Give sequences under this id and epoch from now on."""
@@ -99,7 +102,7 @@ class Transactions:
         self.closed: Callable[[], None] = lambda: None
         self.reached = asyncio.Event()
         self._coordination = Coordination(config, cluster, background, host.set_producer_id)
-        self._settling = Settling()
+        self._settling = Settling(self._coordination, background, host.hold_until)
         self._timeout = config.max_block_ms / 1000
         self._background = background
         self._host = host
@@ -175,8 +178,9 @@ class Transactions:
         self._is_known = False
         self._accepted_before = self._host.accepted_count
         is_v2 = self._coordination.is_v2
-        begins_at = self._settling.over_at() if is_v2 else 0.0
-        self._host.open_transaction(self._number, is_v2=is_v2, begins_at=begins_at)
+        self._host.open_transaction(self._number, is_v2=is_v2)
+        if is_v2:
+            self._settling.begin()
 
     async def _initialize(self) -> None:
         """Get the id or the epoch that the next transaction needs; one task does so for all."""
@@ -223,6 +227,7 @@ class Transactions:
 
     async def close(self) -> None:
         """End the tasks."""
+        self._settling.close()
         found = (self._initializing, self._ending, self._adding, *self._sending_offsets)
         tasks = [task for task in found if task is not None]
         for task in tasks:
@@ -230,11 +235,6 @@ class Transactions:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     # ---- news from the sender
-
-    def first_answered(self, sent_at: float, took: float) -> None:
-        """The first request of the transaction was answered."""
-        if self._coordination.is_v2:
-            self._settling.first_answered(sent_at, took)
 
     def record_failed(self, error: KafkaError) -> None:
         """A record failed, at its call or later: the transaction cannot be committed."""
@@ -341,7 +341,7 @@ class Transactions:
             return
         try:
             await self._coordination.end(is_commit=is_commit)
-            self._settling.ended(self._background.time())
+            self._settling.ended()
         except ENDED as error:
             self._is_known = False
             self._accepted_before = self._host.accepted_count

@@ -34,6 +34,7 @@ from aioproducer.network.sasl.tokens import TokenSource
 from aioproducer.protocol.add_offsets_to_txn import ADD_OFFSETS_TO_TXN
 from aioproducer.protocol.add_partitions_to_txn import ADD_PARTITIONS_TO_TXN
 from aioproducer.protocol.api_versions import API_VERSIONS, REFUSALS, ApiVersionsResponse
+from aioproducer.protocol.describe_transactions import DESCRIBE_TRANSACTIONS
 from aioproducer.protocol.end_txn import END_TXN
 from aioproducer.protocol.find_coordinator import FIND_COORDINATOR
 from aioproducer.protocol.frames import FrameDecoder, decode_response, read_correlation_id
@@ -66,6 +67,7 @@ APIS: dict[str, Api[Any, Any]] = {
     "add_offsets_to_txn": ADD_OFFSETS_TO_TXN,
     "end_txn": END_TXN,
     "txn_offset_commit": TXN_OFFSET_COMMIT,
+    "describe_transactions": DESCRIBE_TRANSACTIONS,
 }
 _FREE_MEMORY = 1 << 17
 """What an error with its traceback, or a plan compiled for the first time, may take."""

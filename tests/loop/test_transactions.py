@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Final, Unpack
@@ -28,8 +28,6 @@ from aioproducer.errors import (
 )
 from aioproducer.integrations.web import readiness
 from aioproducer.testing import ApiName, ErrorCode, FakeCluster
-from aioproducer.transactions import transactions
-from aioproducer.transactions.settling import Settling
 from tests.support.memory_network import MemoryNetworkLoop
 from tests.support.producing import TOPIC, fast, producing, sender_of, until
 from tests.support.virtual_time import run
@@ -212,46 +210,150 @@ def test_a_commit_waits_for_callers_without_a_timer(protocol: Mapping[str, int])
     run(commit_with_callers(), MemoryNetworkLoop)
 
 
-async def test_the_first_answer_of_each_transaction_tells_how_long_the_next_one_waits(
-    protocol: Mapping[str, int], monkeypatch: pytest.MonkeyPatch
+# ---- the end of the last transaction (settling.py)
+
+
+def in_virtual_time(
+    work: Callable[[FakeCluster, Producer[Any, Any]], Coroutine[Any, Any, None]],
+    protocol: str = "v2",
+    **options: Any,
 ) -> None:
-    told: list[str] = []
+    """Run work with a producer that has just committed; the time stands still while it can."""
 
-    class Told(Settling):
-        def ended(self, now: float) -> None:
-            told.append("ended")
+    async def run_it() -> None:
+        async with (
+            cluster_of(PROTOCOLS[protocol], **options) as cluster,
+            transacting(cluster) as producer,
+        ):
+            await transfer(producer, b"1")
+            await work(cluster, producer)
 
-        def first_answered(self, sent_at: float, took: float) -> None:
-            told.append("answered")
-
-    monkeypatch.setattr(transactions, "Settling", Told)
-    async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
-        for value in (b"1", b"2"):
-            async with producer.transaction():
-                await producer.send_and_wait(TOPIC, value, partition=0)
-                await producer.send_and_wait(TOPIC, value, partition=1)
-        # Version 1 is told by the coordinator, which refuses to add the partition.
-        one = ["answered", "ended"] if protocol else ["ended"]
-        assert told == one * 2
-        assert committed(cluster) == [b"1", b"2", b"1", b"2"]
+    run(run_it(), MemoryNetworkLoop)
 
 
-async def test_records_wait_for_the_end_of_the_last_transaction_and_are_all_stored(
-    protocol: Mapping[str, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Slow(Settling):
-        def over_at(self) -> float:
-            return asyncio.get_running_loop().time() + 0.02
+def now() -> float:
+    return asyncio.get_running_loop().time()
 
-    monkeypatch.setattr(transactions, "Settling", Slow)
-    async with cluster_of(protocol, brokers=2) as cluster, transacting(cluster) as producer:
-        await transfer(producer, b"1")
-        with pytest.raises(ZeroDivisionError):
-            async with producer.transaction():
-                await producer.send(TOPIC, b"never")
-                raise ZeroDivisionError
+
+def produced(cluster: FakeCluster) -> int:
+    return len(cluster.requests_of("produce"))
+
+
+def test_records_leave_when_the_last_transaction_is_over() -> None:
+    async def work(cluster: FakeCluster, producer: Producer[Any, Any]) -> None:
+        cluster.hold_markers()
         await transfer(producer, b"2")
+        before, ended_at = produced(cluster), now()
+        await producer.begin_transaction()
+        delivery = await producer.send(TOPIC, b"3", partition=0)
+        while now() < ended_at + 0.005:
+            await asyncio.sleep(0.0005)
+            assert produced(cluster) == before
+        asked = len(cluster.requests_of("describe_transactions"))
+        assert asked > 6
+        cluster.write_markers()
+        await delivery
+        await producer.commit_transaction()
+        # Sent once: a request that came too early would have been refused, and sent again.
+        assert produced(cluster) == before + 1
+        assert len(cluster.requests_of("describe_transactions")) == asked + 1
+        assert committed(cluster) == [b"1", b"2", b"3", b"1", b"2"]
+
+    in_virtual_time(work)
+
+
+@pytest.mark.parametrize("protocol", ["v1", "v2"])
+def test_nobody_is_asked_before_the_first_transaction_or_in_version_1(protocol: str) -> None:
+    async def work(cluster: FakeCluster, producer: Producer[Any, Any]) -> None:
+        assert not cluster.requests_of("describe_transactions")
+        await transfer(producer, b"2")
+        assert len(cluster.requests_of("describe_transactions")) == (protocol == "v2")
+
+    in_virtual_time(work, protocol)
+
+
+def test_who_begins_late_asks_nobody() -> None:
+    async def work(cluster: FakeCluster, producer: Producer[Any, Any]) -> None:
+        await asyncio.sleep(0.021)
+        await transfer(producer, b"2")
+        assert not cluster.requests_of("describe_transactions")
+
+    in_virtual_time(work)
+
+
+def test_a_broker_that_cannot_tell_is_not_asked() -> None:
+    async def work(cluster: FakeCluster, producer: Producer[Any, Any]) -> None:
+        before = now()
+        await transfer(producer, b"2")
+        assert now() == before
         assert committed(cluster) == [b"1", b"2", b"1", b"2"]
+
+    in_virtual_time(work, max_versions={"describe_transactions": -1})
+
+
+def test_a_broker_that_may_not_tell_is_not_waited_for() -> None:
+    async def work(cluster: FakeCluster, producer: Producer[Any, Any]) -> None:
+        cluster.fail_next("describe_transactions", "TRANSACTIONAL_ID_AUTHORIZATION_FAILED")
+        before = now()
+        await transfer(producer, b"2")
+        assert now() == before
+
+    in_virtual_time(work)
+
+
+@pytest.mark.parametrize("how", ["hangs", "is cut"])
+def test_records_leave_when_the_answer_does_not_come(how: str) -> None:
+    async def work(cluster: FakeCluster, producer: Producer[Any, Any]) -> None:
+        if how == "hangs":
+            cluster.hang("describe_transactions")
+        else:
+            cluster.cut_next("describe_transactions", when="before")
+        before = now()
+        await producer.begin_transaction()
+        await producer.send(TOPIC, b"2", partition=0)
+        # On another connection than the question, which nothing passes.
+        await producer.send(TOPIC, b"2", partition=1)
+        await cluster.received("produce", 4)
+        assert now() <= before + 0.05
+        cluster.release()
+        await producer.commit_transaction()
+        assert committed(cluster) == [b"1", b"2", b"1", b"2"]
+
+    in_virtual_time(work, brokers=2)
+
+
+def test_records_leave_when_the_last_transaction_is_not_over_for_long() -> None:
+    async def work(cluster: FakeCluster, producer: Producer[Any, Any]) -> None:
+        cluster.hold_markers()
+        await transfer(producer, b"2")
+        before, ended_at = produced(cluster), now()
+        await producer.begin_transaction()
+        delivery = await producer.send(TOPIC, b"3", partition=0)
+        await cluster.received("produce", before + 1)
+        assert now() == pytest.approx(ended_at + 0.05, abs=0.02)
+        cluster.write_markers()
+        await delivery
+        await producer.commit_transaction()
+        assert committed(cluster) == [b"1", b"2", b"3", b"1", b"2"]
+
+    in_virtual_time(work)
+
+
+def test_a_producer_that_closes_asks_no_more() -> None:
+    async def work(cluster: FakeCluster, producer: Producer[Any, Any]) -> None:
+        cluster.hold_markers()
+        await transfer(producer, b"2")
+        await producer.begin_transaction()
+        await producer.send(TOPIC, b"never", partition=0)
+        await asyncio.sleep(0.005)
+        asyncio.get_running_loop().call_later(0.5, cluster.write_markers)
+        await producer.close()
+        asked = len(cluster.requests_of("describe_transactions"))
+        await asyncio.sleep(1)
+        assert len(cluster.requests_of("describe_transactions")) == asked
+        assert committed(cluster) == [b"1", b"2", b"1", b"2"]
+
+    in_virtual_time(work)
 
 
 # ---- several batches of a partition in flight

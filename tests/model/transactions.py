@@ -356,6 +356,7 @@ _APIS: Final[tuple[ApiName, ...]] = (
     "add_partitions_to_txn",
     "init_producer_id",
     "find_coordinator",
+    "describe_transactions",
     "produce",
     "produce",
 )
@@ -368,7 +369,7 @@ def _faults() -> st.SearchStrategy[Fault]:
     coordinator = st.sampled_from(_COORDINATOR_CODES)
     when = st.sampled_from(("before", "after"))
     return st.one_of(
-        st.builds(Fault, st.just("fail"), st.sampled_from(_APIS[:5]), coordinator, counts),
+        st.builds(Fault, st.just("fail"), st.sampled_from(_APIS[:6]), coordinator, counts),
         st.builds(Fault, st.just("fail"), st.just("produce"), st.sampled_from(_PRODUCE_CODES)),
         st.builds(Fault, st.just("fail"), st.just("end_txn"), st.sampled_from(_LOST_CODES)),
         st.builds(Fault, st.just("cut"), apis, count=counts, when=when),

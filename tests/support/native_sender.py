@@ -250,9 +250,6 @@ class NativeSender:
             batch.complete(-1)
             self.core.accumulator.release(batch)
 
-    def first_answered(self, sent_at: float, took: float, /) -> None:
-        self.asked.append(f"first_answered {took:g}")
-
     def admit(self) -> None:
         self.asked.append("admit")
 

@@ -541,6 +541,18 @@ async def is_idempotent_beside_a_transaction(do: Steps) -> None:
     await do.read()
 
 
+async def is_described(do: Steps) -> None:
+    pid = await do.init(until_over=True, timeout=30)
+    await do.produce(pid, 0)
+    await do.describe()
+    await do.produce(pid, 0, partition=1)
+    await do.describe()
+    await do.end(pid, commit=False)
+    await do.describe()
+    await do.describe("nobody")
+    await do.describe("")
+
+
 async def commits_with_the_last_epoch(do: Steps) -> None:
     pid = await do.init_at(LAST_EPOCH - 1)
     await do.produce(pid, 0)
@@ -615,6 +627,7 @@ CASES: dict[str, Case] = {
         bumps_an_old_epoch_in_a_transaction_of_another,
         two_producers_take_turns,
         is_idempotent_beside_a_transaction,
+        is_described,
     )
 }
 SLOW_CASES: dict[str, Case] = {
@@ -658,7 +671,8 @@ async def outcomes_of_kafka(bootstrap_servers: str, topic: str, case: Case) -> l
     """Return the outcomes of a case at a real broker, for a new topic of two partitions."""
     async with connected(bootstrap_servers) as client:
         topic_id = await topic_id_of(client, topic)
-        steps = Steps(client, Where(topic, topic_id, f"tx-{topic}", f"group-{topic}"))
+        where = Where(topic, topic_id, f"tx-{topic}", f"group-{topic}")
+        steps = Steps(client, where, is_real=True)
         await steps.find_coordinators()
         await steps.wait_for_leaders(2)
         await case(steps)
@@ -670,16 +684,11 @@ async def outcomes_of_the_fake(
     features: Mapping[str, int] | None = None,
 ) -> list[object]:
     """Return the outcomes of a case at a fake broker."""
-
-    def state() -> str:
-        transaction = cluster.transaction("tx")
-        return "Empty" if transaction is None else transaction.state
-
     options: FakeClusterOptions = {} if features is None else {"features": features}
     async with FakeCluster(**options) as cluster:
         topic_id = cluster.create_topic("t", 2)
         async with connected(cluster.bootstrap_servers) as client:
-            steps = Steps(client, Where("t", topic_id, "tx", "g"), state)
+            steps = Steps(client, Where("t", topic_id, "tx", "g"))
             steps.set_next_epoch = cluster.set_next_epoch
             await steps.find_coordinators()
             await case(steps)

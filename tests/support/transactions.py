@@ -61,16 +61,13 @@ class Steps:
     Args:
         client: A connection to the only broker.
         where: The names.
-        fake_state: Returns the state of the transaction at a fake broker; a real one is asked.
+        is_real: Whether it is a real one, which has to make its own topics first.
     """
 
-    def __init__(
-        self, client: KioClient, where: Where, fake_state: Callable[[], str] | None = None
-    ) -> None:
+    def __init__(self, client: KioClient, where: Where, *, is_real: bool = False) -> None:
         self._client = client
         self.where = where
-        self._is_real = fake_state is None
-        self._fake_state = fake_state
+        self._is_real = is_real
         self.set_next_epoch: Callable[[str, int], object] | None = None
         """Brings a fake broker to an epoch at once."""
         self._names: dict[int, str] = {-1: "-"}
@@ -329,8 +326,9 @@ class Steps:
         return found
 
     async def over(self) -> None:
-        """Return when no transaction is being ended."""
-        await self._until(lambda state: not state.startswith("Prepare"))
+        """Return when no transaction is being ended: a fake broker is done at once, if it may."""
+        if self._is_real:
+            await self._until(lambda state: not state.startswith("Prepare"))
 
     async def ongoing(self, wanted: bool) -> None:
         """Return when a transaction is open, or no longer open."""
@@ -343,8 +341,6 @@ class Steps:
             await asyncio.sleep(_PAUSE)
 
     async def _state(self) -> str:
-        if self._fake_state is not None:
-            return self._fake_state()
         request = request_class("describe_transactions", 0)(
             transactional_ids=(self.where.transactional_id,)
         )
@@ -353,6 +349,21 @@ class Steps:
         except OutOfBoundValue:  # kio takes -1 for no start time: there was no transaction
             return "Empty"
         return str(found.transaction_state)
+
+    async def describe(self, transactional_id: str | None = None) -> None:
+        """DescribeTransactions, of a transaction that has begun or an id that is not known."""
+        name = self.where.transactional_id if transactional_id is None else transactional_id
+        request = request_class("describe_transactions", 0)(transactional_ids=(name,))
+        (found,) = (await self._client.ask(request)).transaction_states
+        self._note(
+            "describe",
+            int(found.error_code),
+            found.transaction_state,
+            found.transaction_timeout // timedelta(milliseconds=1),
+            self._name(found.producer_id),
+            found.producer_epoch,
+            sorted(topic.partitions for topic in found.topics),
+        )
 
     async def read(self, partition: int = 0, *, offset: int = 0) -> None:
         """Fetch at both isolation levels: what is stored, aborted and stable."""

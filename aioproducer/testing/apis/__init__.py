@@ -9,6 +9,7 @@ from aioproducer.testing.apis import (
     add_offsets_to_txn,
     add_partitions_to_txn,
     api_versions,
+    describe_transactions,
     end_txn,
     fetch,
     find_coordinator,
@@ -44,6 +45,7 @@ APIS: Final[Mapping[int, Api]] = {
         add_offsets_to_txn,
         end_txn,
         txn_offset_commit,
+        describe_transactions,
         sasl_handshake,
         sasl_authenticate,
     )

@@ -27,7 +27,7 @@ async def test_a_transaction_goes_as_at_kafka(case: Case) -> None:
 
 
 def steps_of(client: KioClient, topic_id: uuid.UUID, transactional_id: str = "tx") -> Steps:
-    return Steps(client, Where("t", topic_id, transactional_id, "g"), lambda: "Empty")
+    return Steps(client, Where("t", topic_id, transactional_id, "g"))
 
 
 @asynccontextmanager

@@ -276,12 +276,12 @@ def test_closing_lets_go_of_the_timer_of_what_is_held_back() -> None:
     assert not sender.loop.timers
 
 
-# ---- the first request of a transaction
+# ---- what is held back
 
 
-def test_nothing_of_a_transaction_is_sent_before_it_begins_and_then_all_at_once() -> None:
+def test_nothing_is_sent_until_the_hold_is_over_and_then_all_at_once() -> None:
     sender = NativeSender()
-    sender.broker_queues.begin_transaction(1, sender.loop.now + 0.5)
+    sender.broker_queues.hold_until(sender.loop.now + 0.5)
     sender.core.put(partition=0)
     sender.loop.run_until_quiet()
     sender.core.put(partition=1)
@@ -294,22 +294,24 @@ def test_nothing_of_a_transaction_is_sent_before_it_begins_and_then_all_at_once(
     assert [data.index for data in topic.partition_data] == [0, 1]
 
 
-def test_a_transaction_that_has_begun_already_sends_at_once() -> None:
+def test_a_hold_that_is_over_sends_at_once() -> None:
     sender = NativeSender()
-    sender.broker_queues.begin_transaction(1, sender.loop.now)
+    sender.broker_queues.hold_until(sender.loop.now + 0.5)
     one_in_flight(sender)
+    assert sender.wire.sent == []
+    sender.broker_queues.hold_until(sender.loop.now)
     assert len(sender.wire.sent) == 1
 
 
-def test_only_the_answer_to_the_first_request_of_a_transaction_is_told() -> None:
+def test_a_hold_can_be_made_longer() -> None:
     sender = NativeSender()
-    sender.prove(0)
-    sender.broker_queues.begin_transaction(1, 0.0)
-    for _ in range(2):
-        one_in_flight(sender)
-        sender.loop.advance(0.25)
-        sender.answer(sender.last())
-    assert [one for one in sender.asked if one.startswith("first")] == ["first_answered 0.25"]
+    sender.broker_queues.hold_until(sender.loop.now + 0.5)
+    one_in_flight(sender)
+    sender.broker_queues.hold_until(sender.loop.now + 1)
+    sender.loop.advance(0.75)
+    assert sender.wire.sent == []
+    sender.loop.advance(0.25)
+    assert len(sender.wire.sent) == 1
 
 
 # ---- a plain success

@@ -14,6 +14,7 @@ from aioproducer._native.codec import Plan, decode, encode
 from aioproducer.protocol.add_offsets_to_txn import ADD_OFFSETS_TO_TXN
 from aioproducer.protocol.add_partitions_to_txn import ADD_PARTITIONS_TO_TXN
 from aioproducer.protocol.api_versions import API_VERSIONS
+from aioproducer.protocol.describe_transactions import DESCRIBE_TRANSACTIONS
 from aioproducer.protocol.end_txn import END_TXN
 from aioproducer.protocol.find_coordinator import FIND_COORDINATOR
 from aioproducer.protocol.frames import encode_request
@@ -38,6 +39,7 @@ APIS: dict[str, AnyApi] = {
     "add_offsets_to_txn": ADD_OFFSETS_TO_TXN,
     "end_txn": END_TXN,
     "txn_offset_commit": TXN_OFFSET_COMMIT,
+    "describe_transactions": DESCRIBE_TRANSACTIONS,
     "sasl_handshake": SASL_HANDSHAKE,
     "sasl_authenticate": SASL_AUTHENTICATE,
 }

@@ -1,147 +1,176 @@
-"""How long the first request of a transaction waits for the end of the last one."""
+"""For how long the records of a transaction are held back, and when the coordinator is asked."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
+
 import pytest
 
+from aioproducer.background import Background
 from aioproducer.transactions.settling import Settling
-
-QUICK = 0.002
-LATE = 0.024
-"""What a request takes that meets the last transaction."""
+from tests.support.core import ManualLoop
 
 
-class Producer:
-    """Ends transactions and sends first requests, one after the other."""
+class Coordinator:
+    """Ends transactions and begins others; answers when it is told to."""
 
     def __init__(self) -> None:
-        self.now = 1_000.0
-        self.settling = Settling()
+        self.loop = ManualLoop()
+        self.can_be_asked = True
+        self.questions: list[Callable[[bool], None]] = []
+        self.held_until = 0.0
+        self.settling = Settling(self, Background(self.loop.as_loop()), self._hold)
 
-    def wait(self) -> float:
-        """End a transaction; return how long the next one has to wait from then on."""
-        self.now += 1
-        self.settling.ended(self.now)
-        return self.settling.over_at() - self.now
+    def ask_whether_over(self, answered: Callable[[bool], None]) -> bool:
+        if self.can_be_asked:
+            self.questions.append(answered)
+        return self.can_be_asked
 
-    def send(self, took: float, *, pause: float = 0.0) -> float:
-        """End a transaction, send the first request of the next one; return how long that waits."""
-        wait = self.wait()
-        self.settling.first_answered(self.now + wait + pause, took)
-        return wait
+    def _hold(self, until: float) -> None:
+        self.held_until = until
 
+    @property
+    def held(self) -> float:
+        """Seconds for which records are held back from now on."""
+        return max(0.0, self.held_until - self.loop.now)
 
-def meet_often(producer: Producer) -> None:
-    """Meet the last transaction until that is too often for the wait."""
-    before = producer.wait()
-    for took in (QUICK, LATE, LATE, LATE) * 10:
-        producer.send(took)
-        if producer.wait() != pytest.approx(before):
-            return
-    raise AssertionError(f"the wait stayed {before}")
+    def next(self, *, after: float = 0.0) -> bool:
+        """End a transaction and begin the next one; return whether that asks."""
+        self.loop.advance(1)
+        self.settling.ended()
+        self.loop.advance(after)
+        self.settling.begin()
+        return bool(self.questions)
 
+    def answer(self, *, is_over: bool, took: float = 0.0) -> None:
+        self.loop.advance(took)
+        self.questions.pop()(is_over)
 
-def waits_until_shorter(producer: Producer) -> int:
-    """Send until another wait is tried; return how often that took."""
-    before = producer.wait()
-    count = 1
-    while producer.send(QUICK) == pytest.approx(before):
-        count += 1
-    return count
-
-
-def waiting_nothing() -> Producer:
-    """A producer whose requests have met nothing for a while."""
-    producer = Producer()
-    waits_until_shorter(producer)
-    assert producer.wait() == 0
-    return producer
-
-
-def test_the_first_transactions_wait_the_shortest_time() -> None:
-    assert Producer().wait() == pytest.approx(0.001)
+    def begin_many(self, count: int, *, is_over: bool, took: float) -> int:
+        """Begin some transactions; return how many of them asked."""
+        asked = 0
+        for _ in range(count):
+            if self.next():
+                asked += 1
+                self.answer(is_over=is_over, took=took)
+                while self.questions:
+                    self.answer(is_over=True)
+        return asked
 
 
-def test_the_wait_ends_after_some_transactions_that_met_nothing() -> None:
-    producer = Producer()
-    waits = [producer.send(QUICK) for _ in range(22)]
-    assert waits == pytest.approx([0.001] * 20 + [0, 0])
+def test_records_are_held_back_until_the_last_transaction_is_over() -> None:
+    coordinator = Coordinator()
+    assert coordinator.next()
+    assert coordinator.held == pytest.approx(0.002)
+    coordinator.answer(is_over=False, took=0.001)
+    assert coordinator.held == pytest.approx(0.003)
+    coordinator.answer(is_over=True)
+    assert coordinator.held == 0
+    assert not coordinator.questions
 
 
-def test_what_happens_once_in_a_while_changes_nothing() -> None:
-    producer = waiting_nothing()
-    for _ in range(10):
-        assert producer.send(LATE) == 0
-        for _ in range(30):
-            assert producer.send(QUICK) == 0
+def test_who_begins_late_waits_for_nothing() -> None:
+    coordinator = Coordinator()
+    assert not coordinator.next(after=0.021)
+    assert coordinator.held == 0
+    assert coordinator.next(after=0.019)
 
 
-def test_where_one_in_a_few_transactions_meets_the_last_one_the_next_ones_wait() -> None:
-    producer = waiting_nothing()
-    for _ in range(3):
-        producer.send(LATE)
-        for _ in range(4):
-            producer.send(QUICK)
-    assert producer.wait() == pytest.approx(0.001)
+def test_a_coordinator_that_cannot_be_asked_is_not_waited_for() -> None:
+    coordinator = Coordinator()
+    coordinator.can_be_asked = False
+    assert not coordinator.next()
+    assert coordinator.held == 0
 
 
-def test_the_wait_doubles_until_it_would_not_help() -> None:
-    producer = waiting_nothing()
-    waits = [producer.wait()]
-    for _ in range(4):
-        meet_often(producer)
-        waits.append(producer.wait())
-    assert waits == pytest.approx([0, 0.001, 0.002, 0.004, 0])
+def test_a_coordinator_that_can_be_asked_no_longer_is_not_waited_for() -> None:
+    coordinator = Coordinator()
+    coordinator.next()
+    coordinator.can_be_asked = False
+    coordinator.answer(is_over=False)
+    assert coordinator.held == 0
 
 
-def test_a_longer_wait_has_to_save_more() -> None:
-    producer = Producer()
-    meet_often(producer)
-    assert producer.wait() == pytest.approx(0.002)
-    # One in six would be worth another millisecond, not two.
-    for _ in range(3):
-        producer.send(LATE)
-        for _ in range(5):
-            producer.send(QUICK)
-    assert producer.wait() == pytest.approx(0.002)
+def test_markers_that_take_long_are_asked_for_less_and_less_often_and_then_given_up() -> None:
+    coordinator = Coordinator()
+    coordinator.next()
+    for _ in range(5):
+        coordinator.answer(is_over=False, took=0.0005)
+    asked_at = [coordinator.loop.now]
+    while coordinator.held:
+        coordinator.answer(is_over=False, took=0.0005)
+        assert coordinator.held > 0
+        while not coordinator.questions and coordinator.held:
+            coordinator.loop.advance(0.0005)
+        asked_at.append(coordinator.loop.now)
+    pauses = [later - earlier for earlier, later in pairwise(asked_at)]
+    assert pauses == pytest.approx([0.0015, 0.0025, 0.0045, *[0.0085] * 4], abs=0.0006)
+    assert coordinator.held == 0
 
 
-def test_a_long_wait_is_halved_before_it_ends() -> None:
-    producer = Producer()
-    for _ in range(2):
-        meet_often(producer)
-    waits = [round(producer.send(QUICK), 6) for _ in range(61)]
-    assert list(dict.fromkeys(waits)) == [0.004, 0.002, 0.001, 0]
+def test_an_answer_that_does_not_come_is_waited_for_three_usual_times() -> None:
+    coordinator = Coordinator()
+    coordinator.begin_many(3, is_over=False, took=0.01)
+    coordinator.next()
+    assert coordinator.held == pytest.approx(0.03)
 
 
-def test_a_wait_that_was_given_up_too_early_is_kept_for_twice_as_long() -> None:
-    producer = waiting_nothing()
-    kept: list[int] = []
-    for _ in range(9):
-        meet_often(producer)
-        kept.append(waits_until_shorter(producer) - 1)
-    assert kept == [40, 80, 160, 320, 640, 1280, 1280, 1280, 1280]
+def test_a_loop_that_reads_an_answer_late_hardly_changes_what_is_usual() -> None:
+    coordinator = Coordinator()
+    coordinator.begin_many(3, is_over=False, took=0.001)
+    coordinator.begin_many(1, is_over=False, took=0.011)
+    coordinator.next()
+    assert coordinator.held == pytest.approx(0.0045)
 
 
-def test_a_wait_that_was_not_missed_for_long_is_no_longer_kept_for_longer() -> None:
-    producer = waiting_nothing()
-    for _ in range(3):
-        meet_often(producer)
-        waits_until_shorter(producer)
-    for _ in range(30):
-        producer.send(QUICK)
-    meet_often(producer)
-    assert waits_until_shorter(producer) - 1 == 20
+def test_an_answer_counts_for_the_transaction_that_asked() -> None:
+    coordinator = Coordinator()
+    coordinator.next()
+    late = coordinator.questions.pop()
+    coordinator.next()
+    held = coordinator.held
+    late(False)
+    late(True)
+    assert coordinator.held == held
+    assert len(coordinator.questions) == 1
 
 
-def test_where_every_request_takes_long_nothing_waits() -> None:
-    producer = Producer()
-    waits = [producer.send(0.3) for _ in range(30)]
-    assert waits == pytest.approx([0.001] * 20 + [0] * 10)
+def test_each_transaction_asks_while_the_last_one_is_found_open() -> None:
+    assert Coordinator().begin_many(100, is_over=False, took=0.001) == 100
 
 
-def test_a_request_that_came_late_anyway_teaches_nothing() -> None:
-    producer = waiting_nothing()
-    for _ in range(10):
-        producer.send(LATE, pause=0.05)
-    assert producer.wait() == 0
+def test_where_the_last_one_is_found_over_one_in_some_asks() -> None:
+    coordinator = Coordinator()
+    coordinator.begin_many(100, is_over=True, took=0.001)
+    assert coordinator.begin_many(170, is_over=True, took=0.001) == 10
+
+
+@pytest.mark.parametrize(("took", "asks"), [(0.0001, 83), (0.001, 47), (0.01, 11)])
+def test_what_is_quickly_answered_is_asked_for_longer(took: float, asks: int) -> None:
+    coordinator = Coordinator()
+    asked = 0
+    while coordinator.begin_many(1, is_over=True, took=took):
+        asked += 1
+    assert asked == asks
+
+
+def test_one_that_is_found_open_lets_each_of_the_next_ones_ask() -> None:
+    coordinator = Coordinator()
+    coordinator.begin_many(100, is_over=True, took=0.001)
+    while not coordinator.next():
+        pass
+    coordinator.answer(is_over=False, took=0.001)
+    coordinator.answer(is_over=True)
+    assert coordinator.begin_many(5, is_over=False, took=0.001) == 5
+
+
+def test_closing_ends_the_hold_and_the_questions() -> None:
+    coordinator = Coordinator()
+    coordinator.next()
+    for _ in range(6):
+        coordinator.answer(is_over=False)
+    assert coordinator.loop.timers
+    coordinator.settling.close()
+    assert coordinator.held == 0
+    assert not coordinator.loop.timers

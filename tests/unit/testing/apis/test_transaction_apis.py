@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from aioproducer.testing.error_codes import ErrorCode
 from aioproducer.testing.faults import Fail
 from aioproducer.testing.groups import CommittedOffset, Member
 from aioproducer.testing.state import ClusterState
@@ -127,6 +128,24 @@ def test_each_version_of_end_txn_ends_the_transaction(version: int) -> None:
     assert found is not None and found.state == "CompleteAbort"
     assert state.topics[TOPIC].partitions[0].log.next_offset == 1
     assert (read(message).commit, read(message).pid) == (False, pid)
+
+
+def test_transactions_are_described_as_far_as_they_are() -> None:
+    state, pid = begun()
+    state.transactions.add("tx", pid, partitions=[(TOPIC, 1), (TOPIC, 0)], v2=True)
+    message = request_class("describe_transactions", 0)(transactional_ids=("tx", "unknown", ""))
+    found, unknown, none = answered(state, message).transaction_states
+    assert (found.error_code, found.transaction_state) == (0, "Ongoing")
+    assert (found.producer_id, found.producer_epoch) == pid
+    assert [(topic.topic, topic.partitions) for topic in found.topics] == [(TOPIC, (0, 1))]
+    assert unknown.error_code == ErrorCode.TRANSACTIONAL_ID_NOT_FOUND
+    assert none.error_code == ErrorCode.INVALID_REQUEST
+    state.transactions.holds_markers = True
+    state.transactions.end("tx", Pid(*pid), commit=True, v2=True)
+    (found,) = answered(
+        state, request_class("describe_transactions", 0)(transactional_ids=("tx",))
+    ).transaction_states
+    assert found.transaction_state == "PrepareCommit"
 
 
 def txn_offset_commit(version: int, pid: Pid, *partitions: int, **more: Any) -> Any:
