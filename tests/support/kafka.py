@@ -33,12 +33,10 @@ __all__ = ["StoredRecord", "TimestampType", "consume", "create_all", "create_top
 
 TimestampType = Literal["CreateTime", "LogAppendTime"]
 Isolation = Literal["read_uncommitted", "read_committed"]
-_STARTING = (
-    KafkaError._TIMED_OUT,  # pyright: ignore[reportPrivateUsage]
-    KafkaError.NOT_CONTROLLER,
-    KafkaError.INVALID_REPLICA_ASSIGNMENT,
-)
+_STARTING = (KafkaError.NOT_CONTROLLER, KafkaError.INVALID_REPLICA_ASSIGNMENT)
 """Said of new topics while a controller is elected, or a broker is not yet let in by it."""
+_LAST_OF_BROKERS = KafkaError.UNKNOWN
+"""Codes below are librdkafka's own: no broker answered, as its client understood it."""
 _TIMESTAMP_TYPES: Mapping[int, TimestampType] = {
     TIMESTAMP_CREATE_TIME: "CreateTime",
     TIMESTAMP_LOG_APPEND_TIME: "LogAppendTime",
@@ -80,7 +78,7 @@ def create_all(kafka: Kafka, new: Sequence[NewTopic], *, timeout: float) -> Admi
                 created[topic].result()
             except KafkaException as error:
                 code = error.args[0].code()
-                if code in _STARTING:
+                if code in _STARTING or code < _LAST_OF_BROKERS:
                     continue
                 # An earlier try that had no answer was carried out all the same.
                 if is_first or code != KafkaError.TOPIC_ALREADY_EXISTS:
