@@ -12,7 +12,7 @@ from typing import Literal
 
 from benchmarks.figures import short
 from benchmarks.results import Run
-from benchmarks.workloads import WITHOUT_TRANSACTIONS, Metric
+from benchmarks.workloads import BARE_WITHOUT_TRANSACTIONS, WITHOUT_TRANSACTIONS, Metric
 
 __all__ = [
     "GOALS",
@@ -289,5 +289,16 @@ TRANSACTION_GOALS: tuple[Goal, ...] = (
         multiple("transactions_overhead", Metric.RATE, WITHOUT_TRANSACTIONS),
         "at least",
         0.9,
+    ),
+    Goal(
+        "the same of a bare socket",
+        multiple(
+            "transactions_overhead",
+            Metric.RATE,
+            BARE_WITHOUT_TRANSACTIONS,
+            "bare_transactions",
+        ),
+        "shown",
+        0.0,
     ),
 )

@@ -37,7 +37,7 @@ _CHAPTERS = {
     "transactions": "Transactions",
 }
 _OURS_COLOR, _FLOOR_COLOR, _PEER_COLOR = "#d1495b", "#8d99ae", "#30638e"
-_FLOORS = {"bare_socket", "loop_floor", "no_kafka"}
+_FLOORS = {"bare_socket", "bare_transactions", "loop_floor", "no_kafka"}
 _MIB = 1 << 20
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from benchmarks.jobs import LoopName, Pattern, Payload
 
 __all__ = [
+    "BARE_WITHOUT_TRANSACTIONS",
     "DEFAULT_ROUNDS",
     "FULL",
     "QUICK",
@@ -33,6 +34,7 @@ _FEWER_ROUNDS = 2
 
 
 WITHOUT_TRANSACTIONS = "aioproducer, no transactions"
+BARE_WITHOUT_TRANSACTIONS = "bare_transactions, none"
 
 
 class Metric(StrEnum):
@@ -147,6 +149,7 @@ KAFKA_PYTHON = Contender("kafka_python")
 JAVA = Contender("java")
 FRANZ_GO = Contender("franz_go")
 BARE_SOCKET = Contender("bare_socket")
+BARE_TRANSACTIONS = Contender("bare_transactions")
 LOOP_FLOOR = Contender("loop_floor")
 NO_KAFKA = Contender("no_kafka")
 LOOP_FLOOR_UVLOOP = Contender("loop_floor", "loop_floor on uvloop", "uvloop")
@@ -547,7 +550,7 @@ TRANSACTIONS: tuple[Workload, ...] = (
             title=f"Transactions of {size:,} record{'s' if size > 1 else ''}",
             pattern=Pattern.TRANSACTIONS,
             metric=Metric.TRANSACTIONS,
-            contenders=(AIOPRODUCER, *_TRANSACTION_PEERS),
+            contenders=(AIOPRODUCER, *_TRANSACTION_PEERS, BARE_TRANSACTIONS),
             block=size,
             rounds=_GOAL_ROUNDS,
             chapter="transactions",
@@ -561,6 +564,8 @@ TRANSACTIONS: tuple[Workload, ...] = (
         contenders=(
             AIOPRODUCER,
             Contender("aioproducer", WITHOUT_TRANSACTIONS, pattern=Pattern.BLOCKS),
+            BARE_TRANSACTIONS,
+            Contender("bare_transactions", BARE_WITHOUT_TRANSACTIONS, pattern=Pattern.BLOCKS),
         ),
         block=10_000,
         rounds=_GOAL_ROUNDS,

@@ -1,0 +1,204 @@
+"""What the broker allows to transactions: one request of prepared batches each, a plain socket.
+
+No client: it retries nothing, takes for granted that one broker leads every partition and
+coordinates, and only stamps the producer id, epoch and sequence into batches that were encoded
+beforehand. A transaction is what version 2 cannot do without: DescribeTransactions until the last
+one is over, Produce, EndTxn. A block without one is Produce alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+from kafka.record.default_records import DefaultRecordBatchBuilder
+
+from aioproducer._native.record_batch import crc32c
+from aioproducer.protocol.describe_transactions import (
+    DESCRIBE_TRANSACTIONS,
+    DescribeTransactionsRequest,
+)
+from aioproducer.protocol.end_txn import END_TXN, EndTxnRequest
+from aioproducer.protocol.find_coordinator import (
+    FIND_COORDINATOR,
+    TRANSACTION,
+    FindCoordinatorRequest,
+)
+from aioproducer.protocol.frames import decode_response, encode_request
+from aioproducer.protocol.init_producer_id import INIT_PRODUCER_ID, InitProducerIdRequest
+from aioproducer.protocol.produce import (
+    PRODUCE,
+    PartitionProduceData,
+    ProduceRequest,
+    TopicProduceData,
+)
+from aioproducer.protocol.schema import Api, Req, Resp
+from benchmarks import drivers
+from benchmarks.jobs import Job, Measurement, Pattern, Records
+
+IDIOMS = {
+    Pattern.TRANSACTIONS: "DescribeTransactions until over, one prepared Produce, EndTxn",
+    Pattern.BLOCKS: "one prepared Produce, blocking socket",
+}
+WRITES_TO_KAFKA = True
+
+_PRODUCE_VERSION: Final = 12
+"""The first of transactions v2, and the last with names of topics."""
+
+_TIMEOUT_MS: Final = 30_000
+_SPREAD_FROM: Final = 1_000
+"""Records of a block from which on every partition gets some; fewer go to one, in turn."""
+
+_CRC_AT: Final = 17
+_ATTRIBUTES_AT: Final = 21
+_PRODUCER_AT: Final = 43
+
+
+def unavailable() -> str | None:
+    """It needs nothing but a socket."""
+    return None
+
+
+def measure(job: Job) -> Measurement:
+    """Do the job."""
+    return drivers.run_on_loop(job, _measure)
+
+
+async def _measure(job: Job) -> Measurement:
+    with _Broker(job) as broker:
+        # Blocking in a coroutine: nothing else is on this loop.
+        async def send_block(count: int) -> None:
+            broker.send_block(count)
+
+        return await drivers.blocks(job, send_block, "-")
+
+
+class _Broker:
+    """A connection to the only broker, and the state of the one producer on it."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._value = Records.of(job.payload).values[0]
+        host, _, port = job.bootstrap_servers.split(",")[0].rpartition(":")
+        self._socket = socket.create_connection((host, int(port)))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._received = bytearray()
+        self._correlation_ids = itertools.count()
+        self._next_partition = itertools.cycle(range(job.partitions))
+        self._prepared: dict[int, bytearray] = {}
+        self._sequences = [0] * job.partitions
+        self._transactional_id = job.topic if job.pattern is Pattern.TRANSACTIONS else None
+        self._producer_id, self._epoch = self._initialize()
+        self._has_committed = False
+
+    def __enter__(self) -> _Broker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def send_block(self, count: int) -> None:
+        """Store so many records, in a transaction if there are any."""
+        data = [
+            PartitionProduceData(partition, (self._batch(partition, records),))
+            for partition, records in self._parts(count)
+        ]
+        if self._transactional_id is not None:
+            self._wait_until_over(self._transactional_id)
+        topics = (TopicProduceData(name=self._job.topic, partition_data=data),)
+        request = ProduceRequest(self._transactional_id, -1, _TIMEOUT_MS, topics)
+        response = self._ask(PRODUCE, _PRODUCE_VERSION, request)
+        for topic in response.responses:
+            for partition in topic.partition_responses:
+                _check(PRODUCE, partition.error_code)
+        if self._transactional_id is not None:
+            self._commit(self._transactional_id)
+
+    def _parts(self, count: int) -> Iterator[tuple[int, int]]:
+        if count < _SPREAD_FROM:
+            yield next(self._next_partition), count
+            return
+        partitions = self._job.partitions
+        for partition in range(partitions):
+            yield partition, count // partitions + (partition < count % partitions)
+
+    def _batch(self, partition: int, count: int) -> bytes:
+        prepared = self._prepared.get(count)
+        if prepared is None:
+            prepared = self._prepared[count] = self._encode(count)
+        sequence = self._sequences[partition]
+        self._sequences[partition] += count
+        struct.pack_into(">qhi", prepared, _PRODUCER_AT, self._producer_id, self._epoch, sequence)
+        crc = crc32c(memoryview(prepared)[_ATTRIBUTES_AT:])
+        struct.pack_into(">I", prepared, _CRC_AT, crc)
+        return bytes(prepared)
+
+    def _encode(self, count: int) -> bytearray:
+        builder: Any = DefaultRecordBatchBuilder(
+            magic=2,
+            compression_type=0,
+            is_transactional=self._transactional_id is not None,
+            producer_id=0,
+            producer_epoch=0,
+            base_sequence=0,
+            batch_size=1 << 30,
+        )
+        now = int(time.time() * 1000)
+        for offset in range(count):
+            builder.append(offset, now, None, self._value, [])
+        return bytearray(builder.build())
+
+    # ---- the requests
+
+    def _initialize(self) -> tuple[int, int]:
+        if self._transactional_id is not None:
+            # The first one makes the topic of the coordinators.
+            keys = (self._transactional_id,)
+            self._ask(FIND_COORDINATOR, 4, FindCoordinatorRequest("", TRANSACTION, keys))
+        request = InitProducerIdRequest(self._transactional_id, _TIMEOUT_MS)
+        response = self._ask(INIT_PRODUCER_ID, 4, request)
+        _check(INIT_PRODUCER_ID, response.error_code)
+        return response.producer_id, response.producer_epoch
+
+    def _wait_until_over(self, transactional_id: str) -> None:
+        request = DescribeTransactionsRequest((transactional_id,))
+        while self._has_committed:
+            (found,) = self._ask(DESCRIBE_TRANSACTIONS, 0, request).transaction_states
+            _check(DESCRIBE_TRANSACTIONS, found.error_code)
+            if not found.transaction_state.startswith("Prepare"):
+                return
+
+    def _commit(self, transactional_id: str) -> None:
+        request = EndTxnRequest(transactional_id, self._producer_id, self._epoch, True)
+        response = self._ask(END_TXN, 5, request)
+        _check(END_TXN, response.error_code)
+        self._producer_id, self._epoch = response.producer_id, response.producer_epoch
+        self._sequences = [0] * self._job.partitions
+        self._has_committed = True
+
+    def _ask(self, api: Api[Req, Resp], version: int, request: Req) -> Resp:
+        chunks = encode_request(api, version, next(self._correlation_ids), "bare", request)
+        self._socket.sendall(b"".join(chunks))
+        _, response = decode_response(api, version, self._frame())
+        return response
+
+    def _frame(self) -> bytes:
+        received = self._received
+        while len(received) < 4 or len(received) < 4 + int.from_bytes(received[:4], "big"):
+            data = self._socket.recv(65_536)
+            if not data:
+                raise ConnectionError("the broker closed the connection")
+            received += data
+        end = 4 + int.from_bytes(received[:4], "big")
+        frame = bytes(received[4:end])
+        del received[:end]
+        return frame
+
+
+def _check(api: Api[Any, Any], code: int) -> None:
+    if code:
+        raise RuntimeError(f"the broker answered {api.name} with error {code}")
