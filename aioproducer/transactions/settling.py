@@ -10,7 +10,8 @@ leave. Java's client and franz-go do not ask, and are kept.
     long after the last one                    holds nothing back, and asks nothing
     soon; the last ones found the one before   asks; it holds until the answer is "over", or for
       them still open                            as long as an answer may take
-    soon; the last ones did not                is taken to be late enough; one in some asks
+    soon; the last ones did not                holds nothing back; one in some asks, to see if
+                                               that is still so
 
 To ask costs the time of an answer, each time; not to ask costs 20 ms where the markers are late. So
 it is asked while the part of first answers that say "open" is worth that.
@@ -41,7 +42,7 @@ _SHARE_WEIGHT: Final = 1 / 16
 """Of one first answer, in the share of those that say "open"."""
 
 _ASKS_ONE_IN: Final = 16
-"""Of the transactions that are taken to be late enough."""
+"""Of the transactions that hold nothing back."""
 
 _AT_ONCE: Final = 6
 """Answers after which it is asked again at once; after more there is a pause, which doubles."""
@@ -90,6 +91,8 @@ class Settling:
         self._number = 0
         self._answers = 0
         """To what the current transaction asked."""
+        self._holds = False
+        """Whether the current transaction waits for them."""
         self._ended_at = 0.0
         self._share_open = 1.0
         self._usual = 0.0
@@ -108,11 +111,10 @@ class Settling:
         self._answers = 0
         if self._background.time() - self._ended_at >= _KEPT:
             return
-        if self._share_open * _KEPT < self._usual and self._not_asked < _ASKS_ONE_IN:
-            self._not_asked += 1
-            return
-        self._not_asked = 0
-        self._ask()
+        self._holds = self._share_open * _KEPT >= self._usual
+        self._not_asked = 0 if self._holds else (self._not_asked + 1) % _ASKS_ONE_IN
+        if self._not_asked == 0:
+            self._ask()
 
     def close(self) -> None:
         """Hold nothing back any more, and ask nothing."""
@@ -123,10 +125,10 @@ class Settling:
     def _ask(self) -> None:
         now = self._background.time()
         answered = partial(self._answered, self._number, now)
-        if now - self._ended_at < _GIVES_UP and self._coordination.ask_whether_over(answered):
-            self._hold(now + max(_LEAST_HOLD, _HOLD * self._usual))
-        else:
-            self._hold(0)
+        is_soon = now - self._ended_at < _GIVES_UP
+        is_asked = is_soon and self._coordination.ask_whether_over(answered)
+        if self._holds:
+            self._hold(now + max(_LEAST_HOLD, _HOLD * self._usual) if is_asked else 0)
 
     def _answered(self, number: int, asked_at: float, is_over: bool) -> None:
         if number != self._number:
@@ -135,6 +137,8 @@ class Settling:
         self._answers += 1
         if self._answers == 1:
             self._learn(now - asked_at, is_over)
+        if not self._holds:
+            return
         if is_over:
             self._hold(0)
         elif self._answers < _AT_ONCE:

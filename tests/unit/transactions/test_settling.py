@@ -140,10 +140,16 @@ def test_each_transaction_asks_while_the_last_one_is_found_open() -> None:
     assert Coordinator().begin_many(100, is_over=False, took=0.001) == 100
 
 
-def test_where_the_last_one_is_found_over_one_in_some_asks() -> None:
+def test_where_the_last_one_is_found_over_one_in_some_asks_and_none_waits() -> None:
     coordinator = Coordinator()
     coordinator.begin_many(100, is_over=True, took=0.001)
-    assert coordinator.begin_many(170, is_over=True, took=0.001) == 10
+    assert coordinator.begin_many(160, is_over=True, took=0.001) == 10
+    while not coordinator.next():
+        assert coordinator.held == 0
+    assert coordinator.held == 0
+    coordinator.answer(is_over=False, took=0.001)
+    assert coordinator.held == 0
+    assert not coordinator.questions
 
 
 @pytest.mark.parametrize(("took", "asks"), [(0.0001, 83), (0.001, 47), (0.01, 11)])
@@ -155,14 +161,25 @@ def test_what_is_quickly_answered_is_asked_for_longer(took: float, asks: int) ->
     assert asked == asks
 
 
-def test_one_that_is_found_open_lets_each_of_the_next_ones_ask() -> None:
+def test_one_that_is_found_open_lets_each_of_the_next_ones_ask_and_wait() -> None:
     coordinator = Coordinator()
     coordinator.begin_many(100, is_over=True, took=0.001)
     while not coordinator.next():
         pass
     coordinator.answer(is_over=False, took=0.001)
-    coordinator.answer(is_over=True)
+    assert coordinator.next()
+    assert coordinator.held > 0
+    coordinator.answer(is_over=True, took=0.001)
     assert coordinator.begin_many(5, is_over=False, took=0.001) == 5
+
+
+def test_answers_that_take_longer_than_a_broker_keeps_a_request_are_not_waited_for() -> None:
+    coordinator = Coordinator()
+    coordinator.begin_many(1, is_over=False, took=0.1)
+    for _ in range(100):
+        if coordinator.next():
+            coordinator.answer(is_over=False, took=0.1)
+        assert coordinator.held == 0
 
 
 def test_closing_ends_the_hold_and_the_questions() -> None:
