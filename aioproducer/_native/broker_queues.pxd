@@ -47,7 +47,7 @@ cdef class BrokerQueues(RequestOwner):
     cdef public bint adds_partitions      # to a transaction, before anything is sent to them
     cdef public int64_t transaction       # the number of the current one; 0: there is none
     cdef public int newest_produce        # the newest version of Produce that may be spoken
-    cdef double held_until                # nothing is sent before
+    cdef double paused_until              # nothing is sent before
     cdef bint compresses
     cdef bint is_slow
     cdef int acks

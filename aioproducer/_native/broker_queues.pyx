@@ -14,7 +14,8 @@ When a batch leaves
       all callers are here                     is the end of the read callback that wakes them
     nothing is in flight, and some callers     when they are here, or two turns of the loop brought
       are not here                             no record, or half a response time is over
-    the first of a transaction                 when the last one is over (settling.py)
+    while a transaction pauses, because the    when the pause is over
+      last one is not over (settling.py)
     a response is due                          with it, or when half a response time is over; one
                                                and a half where more than 64 partitions wait
 
@@ -171,9 +172,9 @@ cdef class BrokerQueues(RequestOwner):
         self.offered = []
         self.holding = []
 
-    def hold_until(self, double at):
+    def pause_until(self, double at):
         """Send nothing before `at`; where that has passed, send now."""
-        self.held_until = at
+        self.paused_until = at
         if at <= self.clock.now():
             self.drain_all()
 
@@ -606,8 +607,8 @@ cdef class BrokerQueues(RequestOwner):
                 return None
         if not connection.is_writable:
             return None
-        if self.held_until > now:
-            broker.throttle_timer.set(self.held_until)
+        if self.paused_until > now:
+            broker.throttle_timer.set(self.paused_until)
             return None
         if connection.throttled_until > now:
             # KIP-219: the broker asked for a pause; responses go on being read.

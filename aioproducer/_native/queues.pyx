@@ -457,7 +457,7 @@ cdef class BrokerQueue:
         heard_at: When it last ended a request, or was sent one after all had ended.
         stalled_since: When something waited here first without being taken; None while it flows.
         throttle_timer: Set while the broker's pause keeps something waiting (KIP-219), or the
-            pause before a transaction.
+            pause of a transaction (settling.py).
         is_gone: It left the cluster; a broker of that id that comes gets another queue.
     """
 

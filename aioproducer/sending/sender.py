@@ -322,9 +322,9 @@ class Sender:
             transactional=True, transactions_v2=is_v2
         )
 
-    def hold_until(self, at: float) -> None:
+    def pause_until(self, at: float) -> None:
         """Send nothing before `at`, on the loop's clock; where that has passed, send now."""
-        self.broker_queues.hold_until(at)
+        self.broker_queues.pause_until(at)
 
     def set_producer_id(self, producer_id: int, epoch: int) -> None:
         """Give sequences under this id and epoch from now on."""

@@ -1,8 +1,8 @@
 """What the coordinator of a producer's transactions is asked, and what it has given.
 
 Owns the producer id and epoch of a transactional producer, and which of Kafka's two protocols it
-speaks. One request at a time goes to the coordinator. No state of a transaction: `transactions.py`
-decides what is asked when.
+speaks. One request at a time changes something at the coordinator. No state of a transaction:
+`transactions.py` decides what is asked when.
 
                                   version 1 (before 4.0)          version 2 (KIP-890)
     a partition's first record    AddPartitionsToTxn first        Produce alone
@@ -198,11 +198,11 @@ class Coordination:
         if response.producer_epoch >= 0:
             self._take(response.producer_id, response.producer_epoch)
 
-    def ask_whether_over(self, answered: Callable[[bool], None]) -> bool:
+    def ask_whether_over(self, answered: Callable[[bool | None], None]) -> bool:
         """Ask whether the transaction that was ended is over: whether its markers are written.
 
         Args:
-            answered: Called once, later: with True also where there is no telling.
+            answered: Called once, later; with None where there is no telling.
 
         Returns:
             Whether it was asked: the connection is there, and the broker knows the request.
@@ -211,8 +211,7 @@ class Coordination:
         def on_response(
             response: DescribeTransactionsResponse | None, _: KafkaError | None
         ) -> None:
-            states = () if response is None else response.transaction_states
-            answered(not any(each.transaction_state.startswith("Prepare") for each in states))
+            answered(None if response is None else _is_over(response))
 
         request = DescribeTransactionsRequest((self.transactional_id,))
         return self.coordinator.ask_once(DESCRIBE_TRANSACTIONS, request, on_response)
@@ -333,6 +332,12 @@ class Coordination:
             background=self._background,
             config=self._config,
         )
+
+
+def _is_over(response: DescribeTransactionsResponse) -> bool | None:
+    for each in response.transaction_states:
+        return None if each.error_code else not each.transaction_state.startswith("Prepare")
+    return None
 
 
 def _error(code: int) -> KafkaError | None:

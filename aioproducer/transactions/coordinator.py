@@ -7,6 +7,8 @@ an answer that is no such error; whoever waits for it bounds the wait.
 The outcome of a request whose connection was lost is unknown. It is repeated all the same: a
 coordinator answers the repetition of what it has done already as it did the first time (KIP-360,
 KIP-890).
+
+What changes nothing is asked once, over the connection that is there, and may have no answer.
 """
 
 from __future__ import annotations
@@ -146,11 +148,11 @@ class Coordinator:
         Returns:
             Whether it was sent; only then `on_response` is called, once.
         """
-        node_id = self._node_id
-        if node_id is None or node_id not in self._cluster.brokers:
+        broker = None if self._node_id is None else self._cluster.brokers.get(self._node_id)
+        if broker is None or broker.connection is None or not broker.is_connected:
             return False
-        connection = self._cluster.brokers.connection(node_id)
-        if connection is None:
+        connection = broker.connection
+        if connection.throttled_until > self._background.time():
             return False
         try:
             version = connection.version_for(api)

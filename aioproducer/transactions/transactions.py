@@ -57,7 +57,7 @@ class TransactionHost(Protocol):
     def open_transaction(self, number: int, *, is_v2: bool) -> None:
         """Let records of this transaction be taken from now on."""
 
-    def hold_until(self, at: float) -> None:
+    def pause_until(self, at: float) -> None:
         """Send nothing before `at`, on the loop's clock; where that has passed, send now."""
 
     def set_producer_id(self, producer_id: int, epoch: int) -> None:
@@ -102,7 +102,7 @@ class Transactions:
         self.closed: Callable[[], None] = lambda: None
         self.reached = asyncio.Event()
         self._coordination = Coordination(config, cluster, background, host.set_producer_id)
-        self._settling = Settling(self._coordination, background, host.hold_until)
+        self._settling = Settling(self._coordination, background, host.pause_until)
         self._timeout = config.max_block_ms / 1000
         self._background = background
         self._host = host
@@ -179,8 +179,7 @@ class Transactions:
         self._accepted_before = self._host.accepted_count
         is_v2 = self._coordination.is_v2
         self._host.open_transaction(self._number, is_v2=is_v2)
-        if is_v2:
-            self._settling.begin()
+        self._settling.begin(is_v2=is_v2)
 
     async def _initialize(self) -> None:
         """Get the id or the epoch that the next transaction needs; one task does so for all."""
@@ -346,6 +345,7 @@ class Transactions:
             self._is_known = False
             self._accepted_before = self._host.accepted_count
             await self._coordination.recover(error, is_commit=is_commit)
+            self._settling.ended()
             if is_commit:
                 raise TransactionFailedError(
                     "The coordinator had ended the transaction, as it does after"

@@ -2,8 +2,8 @@
 
 No client: it retries nothing, takes for granted that one broker leads every partition and
 coordinates, and only stamps the producer id, epoch and sequence into batches that were encoded
-beforehand. A transaction is what version 2 cannot do without: DescribeTransactions until the last
-one is over, Produce, EndTxn. A block without one is Produce alone.
+beforehand. A transaction is DescribeTransactions until the last one is over (quicker than to be
+kept by the broker), Produce and EndTxn. A block without one is Produce alone.
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ _PRODUCE_VERSION: Final = 12
 _TIMEOUT_MS: Final = 30_000
 _SPREAD_FROM: Final = 1_000
 """Records of a block from which on every partition gets some; fewer go to one, in turn."""
+
+_NOT_YET: Final = (14, 15, 16)
+"""What a new coordinator answers: it loads, is not there, is another one."""
 
 _CRC_AT: Final = 17
 _ATTRIBUTES_AT: Final = 21
@@ -160,7 +163,8 @@ class _Broker:
             keys = (self._transactional_id,)
             self._ask(FIND_COORDINATOR, 4, FindCoordinatorRequest("", TRANSACTION, keys))
         request = InitProducerIdRequest(self._transactional_id, _TIMEOUT_MS)
-        response = self._ask(INIT_PRODUCER_ID, 4, request)
+        while (response := self._ask(INIT_PRODUCER_ID, 4, request)).error_code in _NOT_YET:
+            time.sleep(0.05)
         _check(INIT_PRODUCER_ID, response.error_code)
         return response.producer_id, response.producer_epoch
 

@@ -291,14 +291,37 @@ def test_a_broker_that_cannot_tell_is_not_asked() -> None:
     in_virtual_time(work, max_versions={"describe_transactions": -1})
 
 
-def test_a_broker_that_may_not_tell_is_not_waited_for() -> None:
+def test_a_broker_that_may_not_tell_is_not_waited_for_and_soon_asked_no_more() -> None:
     async def work(cluster: FakeCluster, producer: Producer[Any, Any]) -> None:
-        cluster.fail_next("describe_transactions", "TRANSACTIONAL_ID_AUTHORIZATION_FAILED")
+        code = "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"
+        cluster.fail_next("describe_transactions", code, count=None)
         before = now()
-        await transfer(producer, b"2")
+        for value in (b"2", b"3", b"4", b"5", b"6"):
+            await transfer(producer, value)
         assert now() == before
+        assert len(cluster.requests_of("describe_transactions")) == 3
 
     in_virtual_time(work)
+
+
+def test_a_proxy_that_ends_the_connection_at_the_question_costs_three_of_them() -> None:
+    async def work(cluster: FakeCluster, producer: Producer[Any, Any]) -> None:
+        cluster.cut_next("describe_transactions", when="before", count=None)
+        for number in range(2, 9):
+            await transfer(producer, b"%d" % number)
+        assert len(cluster.requests_of("describe_transactions")) == 3
+        assert len(committed(cluster)) == 16
+
+    in_virtual_time(work)
+
+
+def test_a_coordinator_that_asked_for_a_pause_is_asked_nothing() -> None:
+    async def work(cluster: FakeCluster, producer: Producer[Any, Any]) -> None:
+        await transfer(producer, b"2")
+        assert not cluster.requests_of("describe_transactions")
+        assert committed(cluster) == [b"1", b"2", b"1", b"2"]
+
+    in_virtual_time(work, throttle_ms=10)
 
 
 @pytest.mark.parametrize("how", ["hangs", "is cut"])

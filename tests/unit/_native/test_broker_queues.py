@@ -276,12 +276,12 @@ def test_closing_lets_go_of_the_timer_of_what_is_held_back() -> None:
     assert not sender.loop.timers
 
 
-# ---- what is held back
+# ---- pauses
 
 
-def test_nothing_is_sent_until_the_hold_is_over_and_then_all_at_once() -> None:
+def test_nothing_is_sent_in_a_pause_and_all_at_once_after_it() -> None:
     sender = NativeSender()
-    sender.broker_queues.hold_until(sender.loop.now + 0.5)
+    sender.broker_queues.pause_until(sender.loop.now + 0.5)
     sender.core.put(partition=0)
     sender.loop.run_until_quiet()
     sender.core.put(partition=1)
@@ -294,20 +294,20 @@ def test_nothing_is_sent_until_the_hold_is_over_and_then_all_at_once() -> None:
     assert [data.index for data in topic.partition_data] == [0, 1]
 
 
-def test_a_hold_that_is_over_sends_at_once() -> None:
+def test_a_pause_that_is_over_sends_at_once() -> None:
     sender = NativeSender()
-    sender.broker_queues.hold_until(sender.loop.now + 0.5)
+    sender.broker_queues.pause_until(sender.loop.now + 0.5)
     one_in_flight(sender)
     assert sender.wire.sent == []
-    sender.broker_queues.hold_until(sender.loop.now)
+    sender.broker_queues.pause_until(sender.loop.now)
     assert len(sender.wire.sent) == 1
 
 
-def test_a_hold_can_be_made_longer() -> None:
+def test_a_pause_can_be_made_longer() -> None:
     sender = NativeSender()
-    sender.broker_queues.hold_until(sender.loop.now + 0.5)
+    sender.broker_queues.pause_until(sender.loop.now + 0.5)
     one_in_flight(sender)
-    sender.broker_queues.hold_until(sender.loop.now + 1)
+    sender.broker_queues.pause_until(sender.loop.now + 1)
     sender.loop.advance(0.75)
     assert sender.wire.sent == []
     sender.loop.advance(0.25)
