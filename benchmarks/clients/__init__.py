@@ -23,6 +23,7 @@ CLIENTS = (
     "java",
     "franz_go",
     "bare_socket",
+    "bare_transactions",
     "loop_floor",
     "no_kafka",
 )
