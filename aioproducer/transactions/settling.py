@@ -10,8 +10,8 @@ leave. Java's client and franz-go do not ask, and are kept.
     long after the last one                    does not pause, and asks nothing
     soon; the last ones found the one before   asks; it pauses until the answer is "over", or for
       them still open                            as long as an answer may take
-    soon; the last ones did not                does not pause; one in sixteen asks, to see if that
-                                                 is still so
+    soon; the last ones did not                does not pause; one in four asks, to see if that is
+                                                 still so
 
 To ask costs the time of an answer, each time; not to ask costs 20 ms where the markers are late. So
 it is asked while the part of first answers that say "open" is worth that. A coordinator that gives
@@ -45,10 +45,11 @@ _KEPT: Final = 0.020
 _GIVES_UP: Final = 2 * _KEPT
 """Seconds after the end of a transaction from which on nothing waits for its markers."""
 
-_SHARE_WEIGHT: Final = 1 / 16
-"""Of one first answer, in the share of those that say "open"."""
+_SHARE_WEIGHT: Final = 1 / 64
+"""Of one first answer, in the share of those that say "open": small, because where an answer takes
+0.2 ms the share that is worth it is 1 %."""
 
-_ASKS_ONE_IN: Final = 16
+_ASKS_ONE_IN: Final = 4
 """Of the transactions that do not pause."""
 
 _MOST_FAILURES: Final = 3
