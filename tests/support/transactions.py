@@ -362,7 +362,7 @@ class Steps:
             found.transaction_timeout // timedelta(milliseconds=1),
             self._name(found.producer_id),
             found.producer_epoch,
-            sorted(topic.partitions for topic in found.topics),
+            sorted(sorted(topic.partitions) for topic in found.topics),
         )
 
     async def read(self, partition: int = 0, *, offset: int = 0) -> None:
