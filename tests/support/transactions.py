@@ -355,12 +355,14 @@ class Steps:
         name = self.where.transactional_id if transactional_id is None else transactional_id
         request = request_class("describe_transactions", 0)(transactional_ids=(name,))
         (found,) = (await self._client.ask(request)).transaction_states
+        # Beside an error a producer id of 0 means none; else it may be the broker's first.
+        producer_id = -1 if found.error_code else found.producer_id
         self._note(
             "describe",
             int(found.error_code),
             found.transaction_state,
             found.transaction_timeout // timedelta(milliseconds=1),
-            self._name(found.producer_id),
+            self._name(producer_id),
             found.producer_epoch,
             sorted(sorted(topic.partitions) for topic in found.topics),
         )
