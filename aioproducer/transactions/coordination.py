@@ -335,9 +335,10 @@ class Coordination:
 
 
 def _is_over(response: DescribeTransactionsResponse) -> bool | None:
-    for each in response.transaction_states:
-        return None if each.error_code else not each.transaction_state.startswith("Prepare")
-    return None
+    states = response.transaction_states
+    if not states or states[0].error_code:
+        return None
+    return not states[0].transaction_state.startswith("Prepare")
 
 
 def _error(code: int) -> KafkaError | None:

@@ -57,12 +57,12 @@ def _call(job: Job) -> Measurement:
     per_request = batch_count * at_once
     following = itertools.cycle(requests)
     clock = time.perf_counter
-    with socket.create_connection(_address(job)) as connection:
+    with socket.create_connection(address(job)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        responses = _responses(connection)
+        answers = responses(connection)
         for _ in range(_WARM_UP_REQUESTS):
             connection.sendall(next(following))
-            _check(next(responses))
+            _check(next(answers))
         sent = answered = 0
         watch = Stopwatch()
         until = clock() + job.seconds
@@ -70,10 +70,10 @@ def _call(job: Job) -> Measurement:
             connection.sendall(next(following))
             sent += 1
             if sent - answered == _IN_FLIGHT:
-                _check(next(responses))
+                _check(next(answers))
                 answered += 1
         while answered < sent:
-            _check(next(responses))
+            _check(next(answers))
             answered += 1
         return watch.stop(sent * per_request, "-", warm_up=_WARM_UP_REQUESTS * per_request)
 
@@ -87,7 +87,7 @@ def _partitions_at_once(partitions: int, batch_bytes: int) -> int:
 async def _one_at_a_time(job: Job) -> Measurement:
     batch, _ = _batch(job.payload, 0)
     request = _request(job.topic, range(1), batch)
-    host, port = _address(job)
+    host, port = address(job)
     loop = asyncio.get_running_loop()
     transport, connection = await loop.create_connection(_RoundTrip, host, port)
     try:
@@ -128,7 +128,8 @@ class _RoundTrip(asyncio.Protocol):
                 self._answer.set_result(None)
 
 
-def _address(job: Job) -> tuple[str, int]:
+def address(job: Job) -> tuple[str, int]:
+    """Return host and port of the first broker."""
     host, _, port = job.bootstrap_servers.split(",")[0].rpartition(":")
     return host, int(port)
 
@@ -168,7 +169,8 @@ def _request(topic: str, partitions: range, batch: bytes) -> bytes:
     return struct.pack(">i", len(body)) + bytes(body)
 
 
-def _responses(connection: socket.socket) -> Iterator[bytes]:
+def responses(connection: socket.socket) -> Iterator[bytes]:
+    """Yield the responses that come, each without its size."""
     received = b""
     while True:
         while len(received) < 4 or len(received) < 4 + int.from_bytes(received[:4], "big"):

@@ -38,6 +38,7 @@ from aioproducer.protocol.produce import (
 )
 from aioproducer.protocol.schema import Api, Req, Resp
 from benchmarks import drivers
+from benchmarks.clients.bare_socket import address, responses
 from benchmarks.jobs import Job, Measurement, Pattern, Records
 
 IDIOMS = {
@@ -86,10 +87,9 @@ class _Broker:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._value = Records.of(job.payload).values[0]
-        host, _, port = job.bootstrap_servers.split(",")[0].rpartition(":")
-        self._socket = socket.create_connection((host, int(port)))
+        self._socket = socket.create_connection(address(job))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._received = bytearray()
+        self._responses = responses(self._socket)
         self._correlation_ids = itertools.count()
         self._next_partition = itertools.cycle(range(job.partitions))
         self._prepared: dict[int, bytearray] = {}
@@ -187,20 +187,8 @@ class _Broker:
     def _ask(self, api: Api[Req, Resp], version: int, request: Req) -> Resp:
         chunks = encode_request(api, version, next(self._correlation_ids), "bare", request)
         self._socket.sendall(b"".join(chunks))
-        _, response = decode_response(api, version, self._frame())
+        _, response = decode_response(api, version, next(self._responses))
         return response
-
-    def _frame(self) -> bytes:
-        received = self._received
-        while len(received) < 4 or len(received) < 4 + int.from_bytes(received[:4], "big"):
-            data = self._socket.recv(65_536)
-            if not data:
-                raise ConnectionError("the broker closed the connection")
-            received += data
-        end = 4 + int.from_bytes(received[:4], "big")
-        frame = bytes(received[4:end])
-        del received[:end]
-        return frame
 
 
 def _check(api: Api[Any, Any], code: int) -> None:

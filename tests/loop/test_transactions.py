@@ -239,11 +239,18 @@ def produced(cluster: FakeCluster) -> int:
     return len(cluster.requests_of("produce"))
 
 
+async def commit_without_markers(
+    cluster: FakeCluster, producer: Producer[Any, Any]
+) -> tuple[int, float]:
+    """Commit a transaction that is not over; return the Produce requests until then, and when."""
+    cluster.hold_markers()
+    await transfer(producer, b"2")
+    return produced(cluster), now()
+
+
 def test_records_leave_when_the_last_transaction_is_over() -> None:
     async def work(cluster: FakeCluster, producer: Producer[Any, Any]) -> None:
-        cluster.hold_markers()
-        await transfer(producer, b"2")
-        before, ended_at = produced(cluster), now()
+        before, ended_at = await commit_without_markers(cluster, producer)
         await producer.begin_transaction()
         delivery = await producer.send(TOPIC, b"3", partition=0)
         while now() < ended_at + 0.005:
@@ -347,9 +354,7 @@ def test_records_leave_when_the_answer_does_not_come(how: str) -> None:
 
 def test_records_leave_when_the_last_transaction_is_not_over_for_long() -> None:
     async def work(cluster: FakeCluster, producer: Producer[Any, Any]) -> None:
-        cluster.hold_markers()
-        await transfer(producer, b"2")
-        before, ended_at = produced(cluster), now()
+        before, ended_at = await commit_without_markers(cluster, producer)
         await producer.begin_transaction()
         delivery = await producer.send(TOPIC, b"3", partition=0)
         await cluster.received("produce", before + 1)
@@ -364,8 +369,7 @@ def test_records_leave_when_the_last_transaction_is_not_over_for_long() -> None:
 
 def test_a_producer_that_closes_asks_no_more() -> None:
     async def work(cluster: FakeCluster, producer: Producer[Any, Any]) -> None:
-        cluster.hold_markers()
-        await transfer(producer, b"2")
+        await commit_without_markers(cluster, producer)
         await producer.begin_transaction()
         await producer.send(TOPIC, b"never", partition=0)
         await asyncio.sleep(0.005)
