@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import trustme
 from confluent_kafka import KafkaException
@@ -68,6 +69,15 @@ _THREE_BROKERS_JAVA = "-XX:+UseG1GC -XX:G1HeapRegionSize=4m"
 
 class MeasurementError(Exception):
     """A client failed, or the log does not hold exactly what was acknowledged."""
+
+
+_ERROR: Final = re.compile(r"[\w.]+(Error|Exception): ")
+
+
+def reason_in(text: str) -> str:
+    """The last line that names an error, else the last: a stack trace may follow it."""
+    lines = text.strip().splitlines()
+    return next((line for line in reversed(lines) if _ERROR.match(line)), lines[-1])
 
 
 class Progress:
@@ -194,7 +204,7 @@ def _measure_all(
             try:
                 into.rounds.append(measuring.measure(contender, number))
             except (MeasurementError, KafkaException) as error:
-                into.failure = str(error).strip().rpartition("\n")[2]
+                into.failure = reason_in(str(error))
                 into.rounds.clear()
                 progress.say(f"  {workload.name}: {contender.label}: {error}")
     for into in row.measured():

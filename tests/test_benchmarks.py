@@ -23,7 +23,7 @@ from benchmarks.results import ContenderResult, Run, WorkloadResult
 from benchmarks.route.children import busy_loops, child, cpu_seconds, parse_cpu_seconds
 from benchmarks.route.measure import records_per_request
 from benchmarks.route.responses import response_of
-from benchmarks.runner import in_turn
+from benchmarks.runner import in_turn, reason_in
 from benchmarks.summary import sentence
 from benchmarks.workloads import (
     FULL,
@@ -128,6 +128,19 @@ def test_a_change_within_the_scatter_of_the_rounds_is_no_regression() -> None:
     stored = run_of(aioproducer=[150, 200, 250], aiokafka=[10, 10, 10])
     new = run_of(aioproducer=[140, 170, 240], aiokafka=[10, 10, 10])
     assert compare(stored, new).regressions == ()
+
+
+def test_why_a_client_failed_is_the_last_error_that_is_named() -> None:
+    text = """failed:
+[producer] ERROR Sender - Aborting producer batches due to fatal error
+org.apache.kafka.common.errors.InvalidTxnStateException: Invalid state.
+[main] INFO Metrics - Metrics scheduler closed
+Exception in thread "main" java.lang.IllegalArgumentException: 0 > -7
+\tat java.base/java.util.Arrays.copyOfRange(Arrays.java:3782)
+"""
+    named = "org.apache.kafka.common.errors.InvalidTxnStateException: Invalid state."
+    assert reason_in(text) == named
+    assert reason_in("the log holds 4 records,\n5 were acknowledged") == "5 were acknowledged"
 
 
 def test_every_other_round_measures_the_contenders_in_reverse() -> None:
