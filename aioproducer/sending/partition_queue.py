@@ -16,15 +16,9 @@ Invariants
   follow side by side. So an outage costs a slow broker two round trips, as in franz-go (Java: one
   for each batch).
 * Transactions v2 have an epoch each, so that holds in each anew. There a broker takes no first
-<<<<<<< Updated upstream
-  sequence but 0, so no order is at stake. But it often refuses the first batch, while it still ends
-  the transaction before (CONCURRENT_TRANSACTIONS), and with it all that are behind. That costs more
-  than the round trip of waiting: 10,000 records take as long with it as without.
-=======
   sequence but 0, so no order is at stake. But it may refuse the first batch, while it still ends
   the transaction before (CONCURRENT_TRANSACTIONS), and with it all that are behind. To wait costs
   nothing: 10,000 records take as long with that round trip as without.
->>>>>>> Stashed changes
 * A retry never overtakes: it waits for the batches of lower sequences. Without sequences, by which
   a broker could refuse an overtaker, it waits until nothing is in flight.
 * No batch is taken while another is in flight to an earlier leader, or to an earlier topic of the
