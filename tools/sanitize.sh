@@ -10,13 +10,14 @@ python=$PWD/.venv/bin/python
 selection=(tests/unit/_native tests/unit/protocol tests/fuzz tests/loop/test_acks.py
     tests/loop/test_bad_input.py tests/loop/test_buffer_memory.py tests/loop/test_connections.py
     tests/loop/test_delivery_modes.py tests/loop/test_flush_close.py
-    tests/loop/test_corrupted_responses.py tests/loop/test_retries.py tests/loop/test_sequences.py)
+    tests/loop/test_corrupted_responses.py tests/loop/test_retries.py tests/loop/test_sequences.py
+    tests/loop/test_transactions.py)
 [ $# -eq 0 ] || selection=("$@")
 
 echo "sanitize: building the native modules in $copy"
 mkdir -p "$copy"
-rm -rf "$copy"/{aioproducer,tests,tools}
-cp -rp aioproducer tests tools pyproject.toml README.md LICENSE "$copy"
+rm -rf "$copy"/{aioproducer,docs,tests,tools}
+cp -rp aioproducer docs tests tools pyproject.toml README.md LICENSE "$copy"
 cd "$copy"
 find aioproducer -name '*.so' -delete -o -name '*.pyx' -exec sh -c 'rm -f "${0%pyx}c"' {} \;
 # -fno-wrapv: Python asks for the opposite, which would hide every signed overflow.
