@@ -43,7 +43,7 @@ from tools.kafka import Kafka, KafkaUnavailableError, LocalKafka, find_kafka, st
 from tools.kafka_cluster import HOME, Record
 from tools.kafka_java import Listener
 
-__all__ = ["MeasurementError", "Progress", "in_turn", "logs_in_memory", "run"]
+__all__ = ["MeasurementError", "Progress", "in_turn", "logs_in_memory", "reason_in", "run"]
 
 _ROOT = Path(__file__).parent.parent
 _MEMORY = Path("/dev/shm")
@@ -67,17 +67,12 @@ _WARM_UP_PART = 10.0
 _THREE_BROKERS_JAVA = "-XX:+UseG1GC -XX:G1HeapRegionSize=4m"
 
 
+_ERROR: Final = re.compile(r"[\w.]+(Error|Exception): ")
+"""How a line begins that names an error, in Python and in Java."""
+
+
 class MeasurementError(Exception):
     """A client failed, or the log does not hold exactly what was acknowledged."""
-
-
-_ERROR: Final = re.compile(r"[\w.]+(Error|Exception): ")
-
-
-def reason_in(text: str) -> str:
-    """The last line that names an error, else the last: a stack trace may follow it."""
-    lines = text.strip().splitlines()
-    return next((line for line in reversed(lines) if _ERROR.match(line)), lines[-1])
 
 
 class Progress:
@@ -409,6 +404,12 @@ class _Measuring:
             audit = self._broker.audit(job.topic, job.partitions, measurement.records, PACED_HEADER)
             if audit.lost or audit.twice:
                 raise MeasurementError(f"{audit.lost} lost, {audit.twice} twice")
+
+
+def reason_in(text: str) -> str:
+    """The last line that names an error, else the last: a stack trace may follow it."""
+    lines = text.strip().split("\n")
+    return next((line for line in reversed(lines) if _ERROR.match(line)), lines[-1])
 
 
 def _in_process(client: str, job: Job) -> Measurement:
