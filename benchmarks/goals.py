@@ -284,21 +284,22 @@ TRANSACTION_GOALS: tuple[Goal, ...] = (
             ("peer", _TRANSACTION_PEERS, 1.0 if size == 10_000 else 0.0),
         )
     ),
-    Goal(
-        "10,000 records at a time: records/s in transactions, of those without",
-        multiple("transactions_overhead", Metric.RATE, WITHOUT_TRANSACTIONS),
-        "at least",
-        0.9,
-    ),
-    Goal(
-        "the same of a bare socket",
-        multiple(
-            "transactions_overhead",
-            Metric.RATE,
-            BARE_WITHOUT_TRANSACTIONS,
-            "bare_transactions",
-        ),
-        "shown",
-        0.0,
+    *(
+        goal
+        for size in (100, 300, 1_000)
+        for workload in (f"transactions_overhead_{size}",)
+        for goal in (
+            Goal(
+                f"10,000 records of {size:,} bytes: records/s in transactions, of those without",
+                multiple(workload, Metric.RATE, WITHOUT_TRANSACTIONS),
+                "at least",
+                0.9,
+            ),
+            Goal(
+                "the same of a bare socket",
+                multiple(workload, Metric.RATE, BARE_WITHOUT_TRANSACTIONS, "bare_transactions"),
+                "shown",
+            ),
+        )
     ),
 )

@@ -18,7 +18,7 @@ from benchmarks import goals, importing
 from benchmarks.figures import short
 from benchmarks.results import FOLDER, LATEST, ContenderResult, Run, WorkloadResult
 from benchmarks.summary import ratio
-from benchmarks.workloads import Metric
+from benchmarks.workloads import BARE_WITHOUT_TRANSACTIONS, WITHOUT_TRANSACTIONS, Metric
 
 if TYPE_CHECKING:
     # Imported where it draws: the page needs none of it.
@@ -64,6 +64,7 @@ def write(run: Run) -> list[Path]:
         "latency": _draw_latency,
         "scale": _draw_scale,
         "transactions": _draw_transactions,
+        "overhead": _draw_overhead,
     }
     for name, draw in drawings.items():
         figure = draw(run)
@@ -227,6 +228,49 @@ def _draw_transactions(run: Run) -> Figure | None:
     for axes, workload in zip(panels, workloads, strict=False):
         _draw_bars(axes, workload, 1)
     panels[-1].set_xlabel("transactions/s")
+    return figure
+
+
+def _draw_overhead(run: Run) -> Figure | None:
+    from matplotlib.figure import Figure
+
+    workloads = [one for one in run.workloads if one.name.startswith("transactions_overhead_")]
+    if not workloads:
+        return None
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for ours, other, color in (
+        ("aioproducer", WITHOUT_TRANSACTIONS, _OURS_COLOR),
+        ("bare_transactions", BARE_WITHOUT_TRANSACTIONS, _FLOOR_COLOR),
+    ):
+        points = [
+            (one.value_bytes, shares)
+            for one in workloads
+            if (shares := goals.multiple(one.name, one.metric, other, ours)(run))
+        ]
+        middles = [statistics.median(shares) for _, shares in points]
+        axes.errorbar(
+            [value_bytes for value_bytes, _ in points],
+            middles,
+            yerr=_spread(middles, [shares for _, shares in points]),
+            marker="o",
+            capsize=3,
+            label=ours,
+            color=color,
+        )
+    axes.axhline(1, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_xticks([one.value_bytes for one in workloads])
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("bytes of a value")
+    axes.set_title(
+        "10,000 records at a time: records/s in transactions, of those without",
+        fontsize=10,
+        loc="left",
+    )
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
     return figure
 
 

@@ -557,19 +557,24 @@ TRANSACTIONS: tuple[Workload, ...] = (
         )
         for size in (1, 100, 10_000)
     ),
-    Workload(
-        name="transactions_overhead",
-        title="10,000 records at a time, in transactions and without",
-        pattern=Pattern.TRANSACTIONS,
-        contenders=(
-            AIOPRODUCER,
-            Contender("aioproducer", WITHOUT_TRANSACTIONS, pattern=Pattern.BLOCKS),
-            BARE_TRANSACTIONS,
-            Contender("bare_transactions", BARE_WITHOUT_TRANSACTIONS, pattern=Pattern.BLOCKS),
-        ),
-        block=10_000,
-        rounds=_GOAL_ROUNDS,
-        chapter="transactions",
+    *(
+        Workload(
+            name=f"transactions_overhead_{size}",
+            title="10,000 records at a time, in transactions and without:"
+            f" values of {size:,} bytes",
+            pattern=Pattern.TRANSACTIONS,
+            payload=Payload(value_bytes=size),
+            contenders=(
+                AIOPRODUCER,
+                Contender("aioproducer", WITHOUT_TRANSACTIONS, pattern=Pattern.BLOCKS),
+                BARE_TRANSACTIONS,
+                Contender("bare_transactions", BARE_WITHOUT_TRANSACTIONS, pattern=Pattern.BLOCKS),
+            ),
+            block=10_000,
+            rounds=_GOAL_ROUNDS,
+            chapter="transactions",
+        )
+        for size in (100, 300, 1_000)
     ),
 )
 """Transactions, us and others: `make bench-transactions`."""

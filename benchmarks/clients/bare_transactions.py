@@ -1,9 +1,10 @@
-"""What the broker allows to transactions: one request of prepared batches each, a plain socket.
+"""What the broker allows to transactions: requests of prepared batches, a plain socket.
 
 No client: it retries nothing, takes for granted that one broker leads every partition and
 coordinates, and only stamps the producer id, epoch and sequence into batches that were encoded
 beforehand. A transaction is DescribeTransactions until the last one is over (quicker than to be
-kept by the broker), Produce and EndTxn. A block without one is Produce alone.
+kept by the broker), Produce and EndTxn. A block without one is Produce alone. What is more than a
+broker takes as one batch goes in several requests, one behind the other.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ from benchmarks.clients.bare_socket import address, responses
 from benchmarks.jobs import Job, Measurement, Pattern, Records
 
 IDIOMS = {
-    Pattern.TRANSACTIONS: "DescribeTransactions until over, one prepared Produce, EndTxn",
-    Pattern.BLOCKS: "one prepared Produce, blocking socket",
+    Pattern.TRANSACTIONS: "DescribeTransactions until over, prepared Produce, EndTxn",
+    Pattern.BLOCKS: "prepared Produce, blocking socket",
 }
 WRITES_TO_KAFKA = True
 
@@ -53,6 +54,10 @@ _PRODUCE_VERSION: Final = 12
 _TIMEOUT_MS: Final = 30_000
 _SPREAD_FROM: Final = 1_000
 """Records of a block from which on every partition gets some; fewer go to one, in turn."""
+_BATCH_BYTES: Final = 1_000_000
+"""A little less than a broker takes (`max.message.bytes`)."""
+_RECORD_OVERHEAD: Final = 20
+"""Bytes of a record beside its value, at most."""
 
 _NOT_YET: Final = (14, 15, 16)
 """What a new coordinator answers: it loads, is not there, is another one."""
@@ -106,28 +111,37 @@ class _Broker:
 
     def send_block(self, count: int) -> None:
         """Store so many records, in a transaction if there are any."""
-        data = [
-            PartitionProduceData(partition, (self._batch(partition, records),))
-            for partition, records in self._parts(count)
-        ]
+        requests = [self._produce_request(parts) for parts in self._parts(count)]
         if self._transactional_id is not None:
             self._wait_until_over(self._transactional_id)
-        topics = (TopicProduceData(name=self._job.topic, partition_data=data),)
-        request = ProduceRequest(self._transactional_id, -1, _TIMEOUT_MS, topics)
-        response = self._ask(PRODUCE, _PRODUCE_VERSION, request)
-        for topic in response.responses:
-            for partition in topic.partition_responses:
-                _check(PRODUCE, partition.error_code)
+        for request in requests:
+            self._send(PRODUCE, _PRODUCE_VERSION, request)
+        for _ in requests:
+            for topic in self._receive(PRODUCE, _PRODUCE_VERSION).responses:
+                for partition in topic.partition_responses:
+                    _check(PRODUCE, partition.error_code)
         if self._transactional_id is not None:
             self._commit(self._transactional_id)
 
-    def _parts(self, count: int) -> Iterator[tuple[int, int]]:
+    def _parts(self, count: int) -> Iterator[list[tuple[int, int]]]:
+        """Yield for each request the partitions, and how many records each gets."""
         if count < _SPREAD_FROM:
-            yield next(self._next_partition), count
+            yield [(next(self._next_partition), count)]
             return
+        most = _BATCH_BYTES // (len(self._value) + _RECORD_OVERHEAD)
         partitions = self._job.partitions
-        for partition in range(partitions):
-            yield partition, count // partitions + (partition < count % partitions)
+        requests = -(-count // (most * partitions))
+        share, rest = divmod(count, partitions * requests)
+        for first in range(0, partitions * requests, partitions):
+            yield [(place, share + (first + place < rest)) for place in range(partitions)]
+
+    def _produce_request(self, parts: list[tuple[int, int]]) -> ProduceRequest:
+        data = [
+            PartitionProduceData(partition, (self._batch(partition, records),))
+            for partition, records in parts
+        ]
+        topics = (TopicProduceData(name=self._job.topic, partition_data=data),)
+        return ProduceRequest(self._transactional_id, -1, _TIMEOUT_MS, topics)
 
     def _batch(self, partition: int, count: int) -> bytes:
         prepared = self._prepared.get(count)
@@ -185,8 +199,14 @@ class _Broker:
         self._has_committed = True
 
     def _ask(self, api: Api[Req, Resp], version: int, request: Req) -> Resp:
+        self._send(api, version, request)
+        return self._receive(api, version)
+
+    def _send(self, api: Api[Req, Any], version: int, request: Req) -> None:
         chunks = encode_request(api, version, next(self._correlation_ids), "bare", request)
         self._socket.sendall(b"".join(chunks))
+
+    def _receive(self, api: Api[Any, Resp], version: int) -> Resp:
         _, response = decode_response(api, version, next(self._responses))
         return response
 
