@@ -341,20 +341,21 @@ class Steps:
             await asyncio.sleep(_PAUSE)
 
     async def _state(self) -> str:
-        request = request_class("describe_transactions", 0)(
-            transactional_ids=(self.where.transactional_id,)
-        )
         try:
-            (found,) = (await self._client.ask(request)).transaction_states
+            found = await self._described(self.where.transactional_id)
         except OutOfBoundValue:  # kio takes -1 for no start time: there was no transaction
             return "Empty"
         return str(found.transaction_state)
 
+    async def _described(self, transactional_id: str) -> Any:
+        request = request_class("describe_transactions", 0)(transactional_ids=(transactional_id,))
+        (found,) = (await self._client.ask(request)).transaction_states
+        return found
+
     async def describe(self, transactional_id: str | None = None) -> None:
         """DescribeTransactions, of a transaction that has begun or an id that is not known."""
         name = self.where.transactional_id if transactional_id is None else transactional_id
-        request = request_class("describe_transactions", 0)(transactional_ids=(name,))
-        (found,) = (await self._client.ask(request)).transaction_states
+        found = await self._described(name)
         # Beside an error a producer id of 0 means none; else it may be the broker's first.
         producer_id = -1 if found.error_code else found.producer_id
         self._note(
