@@ -244,20 +244,11 @@ def _draw_overhead(run: Run) -> Figure | None:
         ("bare_transactions", BARE_WITHOUT_TRANSACTIONS, _FLOOR_COLOR),
     ):
         points = [
-            (one.value_bytes, shares)
+            (float(one.value_bytes), shares)
             for one in workloads
             if (shares := goals.multiple(one.name, one.metric, other, ours)(run))
         ]
-        middles = [statistics.median(shares) for _, shares in points]
-        axes.errorbar(
-            [value_bytes for value_bytes, _ in points],
-            middles,
-            yerr=_spread(middles, [shares for _, shares in points]),
-            marker="o",
-            capsize=3,
-            label=ours,
-            color=color,
-        )
+        _draw_line(axes, points, ours, color)
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set_xscale("log")
     axes.set_xticks([one.value_bytes for one in workloads])
@@ -382,17 +373,8 @@ def _lines(title: str, x_label: str, panels: Sequence[_Panel]) -> Figure:
                 if (found := each.find(label)) is not None
             )
             found = next(one for each in workloads if (one := each.find(label)) is not None)
-            middles = [statistics.median(values) for _, values in points]
-            axes.errorbar(
-                [x for x, _ in points],
-                middles,
-                yerr=_spread(middles, [values for _, values in points]),
-                marker="o",
-                capsize=3,
-                label=label,
-                color=None if _color(found) == _PEER_COLOR else _color(found),
-                linestyle="--" if "uvloop" in label else "-",
-            )
+            color = None if _color(found) == _PEER_COLOR else _color(found)
+            _draw_line(axes, points, label, color, "--" if "uvloop" in label else "-")
         axes.set_xscale("log")
         if len(labels) > 1:
             axes.set_yscale("log")
@@ -403,6 +385,28 @@ def _lines(title: str, x_label: str, panels: Sequence[_Panel]) -> Figure:
         axes.set_title(panel.title, fontsize=10, loc="left")
         axes.grid(alpha=0.3)
     return figure
+
+
+def _draw_line(
+    axes: Axes,
+    points: Sequence[tuple[float, Sequence[float]]],
+    label: str,
+    color: str | None,
+    linestyle: str = "-",
+) -> None:
+    """Draw the median of the rounds at each x, with least and most."""
+    rounds = [values for _, values in points]
+    middles = [statistics.median(values) for values in rounds]
+    axes.errorbar(
+        [x for x, _ in points],
+        middles,
+        yerr=_spread(middles, rounds),
+        marker="o",
+        capsize=3,
+        label=label,
+        color=color,
+        linestyle=linestyle,
+    )
 
 
 def _panels(
