@@ -41,6 +41,7 @@ _OPTION: Final = "sasl_oauthbearer_token_endpoint_url"
 _LARGEST_ANSWER: Final = 1024 * 1024
 _CHUNK: Final = 64 * 1024
 _LONGEST_REASON: Final = 300
+_HUNG_UP: Final = "it hung up before its answer was over"
 _JITTER: Final = 0.2
 _MAY_PASS: Final = frozenset((408, 429))
 _FINAL: Final = frozenset((501, 505))
@@ -203,6 +204,9 @@ class TokenEndpoint:
             raise _AttemptError(
                 f"its answer was not over within {seconds(self._read_timeout)}"
             ) from error
+        # `read1` takes a connection that ended for the answer's end.
+        if response.length:
+            raise _AttemptError(_HUNG_UP)
         return answer
 
     def _understood(
@@ -312,8 +316,9 @@ def _reason(found: Mapping[str, object], secrets: tuple[str, ...]) -> str:
 def _describe(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "it did not answer in time"
-    if isinstance(error, http.client.RemoteDisconnected):
-        return "it hung up without an answer"
+    # `RemoteDisconnected` is a `ConnectionResetError`.
+    if isinstance(error, ConnectionResetError | BrokenPipeError | http.client.IncompleteRead):
+        return _HUNG_UP
     if isinstance(error, ssl.SSLError):
         return f"the TLS connection to it failed ({error.reason})"
     if isinstance(error, OSError) and error.strerror:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import ssl
+import struct
 import threading
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -171,20 +172,59 @@ def test_an_answer_that_never_ends_is_given_up(dripping: str) -> None:
     assert "its answer was not over within 0.1 s" in said
 
 
-def test_an_endpoint_that_hangs_up_is_said() -> None:
+@contextmanager
+def hanging_up(answer: bytes, *, with_reset: bool = False) -> Generator[str]:
+    """An endpoint that reads each request, sends what may be a part of an answer, and hangs up."""
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         server.settimeout(5)
+        is_over = threading.Event()
 
-        def hang_up() -> None:
-            taken, _ = server.accept()
-            with taken:
-                taken.recv(65_536)
+        def run() -> None:
+            while not is_over.is_set():
+                taken, _ = server.accept()
+                with taken:
+                    # What is left unread would make the end of the connection a reset.
+                    received = b""
+                    while not received.endswith(b"scope=a+b") and (chunk := taken.recv(65_536)):
+                        received += chunk
+                    taken.sendall(answer)
+                    if with_reset:
+                        taken.setsockopt(
+                            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                        )
 
-        thread = threading.Thread(target=hang_up)
+        thread = threading.Thread(target=run)
         thread.start()
-        said = refusal(f"http://127.0.0.1:{server.getsockname()[1]}/token")
-        thread.join()
-    assert "it hung up without an answer" in said
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}/token"
+        finally:
+            is_over.set()
+            with closing(socket.create_connection(server.getsockname())):
+                pass
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"", id="at once"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", id="after the header"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", id="within the answer"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n{}", id="within a chunk"
+        ),
+    ],
+)
+def test_an_endpoint_that_hangs_up_is_said_and_tried_again(answer: bytes) -> None:
+    with hanging_up(answer) as url:
+        said = refusal(url, retry_for_ms=60)
+    assert "it hung up before its answer was over after " in said
+
+
+def test_a_reset_connection_is_a_hang_up() -> None:
+    with hanging_up(b"", with_reset=True) as url:
+        said = refusal(url)
+    assert "it hung up before its answer was over. " in said
 
 
 # ---- refused
