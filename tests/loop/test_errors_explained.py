@@ -70,7 +70,7 @@ async def test_a_timeout_names_the_last_error_of_broker_and_connection() -> None
         cluster.cut_next("produce", count=None)
         error = await failure(producer.send_nowait(TOPIC, b"42"))
         assert isinstance(error, KafkaTimeoutError)
-        assert error.waited == pytest.approx(0.25, abs=0.2)
+        assert error.waited is not None and error.waited >= 0.25
         assert "NETWORK_EXCEPTION" in str(error)
         assert error.attempts > 1
         cluster.clear_faults()
@@ -136,9 +136,31 @@ async def test_a_lost_request_is_one_line_in_the_log_however_many_batches_it_car
     assert said.endswith("next: retry")
 
 
-async def test_a_timeout_says_whether_the_record_was_sent_and_which_broker_leads() -> None:
+async def test_a_timeout_says_that_the_record_was_sent_and_to_which_broker() -> None:
     async with (
-        FakeCluster(topics={TOPIC: 2}) as cluster,
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        producing(
+            cluster,
+            request_timeout_ms=1_000,
+            delivery_timeout_ms=1_000,
+            retry_backoff_ms=200,
+            retry_backoff_max_ms=200,
+        ) as producer,
+    ):
+        await prove(producer)
+        # It is the second request that is in flight at the end: its own timeout is later.
+        cluster.fail_next("produce", ErrorCode.NOT_ENOUGH_REPLICAS)
+        cluster.hang("produce", count=1)
+        text = str(await failure(producer.send_nowait(TOPIC, b"42")))
+        assert "sent, and not answered yet" in text
+        assert f"broker 0 at 127.0.0.1:{cluster.ports[0]}" in text
+        assert "after 2 attempts" in text
+        cluster.release()
+
+
+async def test_a_timeout_between_two_attempts_says_the_error_that_led_to_the_next() -> None:
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(
             cluster,
             request_timeout_ms=400,
@@ -148,18 +170,12 @@ async def test_a_timeout_says_whether_the_record_was_sent_and_which_broker_leads
         ) as producer,
     ):
         await prove(producer)
-        cluster.hang("produce", count=1)
-        leader = f"broker 0 at 127.0.0.1:{cluster.ports[0]}"
-        text = str(await failure(producer.send_nowait(TOPIC, b"42", partition=0)))
-        assert "sent, and not answered yet" in text
-        assert leader in text
-        assert "after 1 attempt" in text
-        cluster.release()
         cluster.fail_next("produce", ErrorCode.NOT_ENOUGH_REPLICAS, count=None)
-        text = str(await failure(producer.send_nowait(TOPIC, b"42", partition=1)))
+        text = str(await failure(producer.send_nowait(TOPIC, b"42")))
         assert "to be sent again" in text
         assert "last broker error was NOT_ENOUGH_REPLICAS" in text
-        assert leader in text
+        assert f"broker 0 at 127.0.0.1:{cluster.ports[0]}" in text
+        assert "after 1 attempt)" in text
         cluster.clear_faults()
 
 
