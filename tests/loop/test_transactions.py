@@ -853,7 +853,7 @@ async def test_a_block_whose_abort_timed_out_does_not_bar_the_next_one(
             async with producer.transaction():
                 await (await producer.send(TOPIC, b"lost", partition=0))
                 raise ZeroDivisionError
-        assert "could not be aborted: Waited 0.4 s" in caught.value.__notes__[0]
+        assert "could not be aborted: Waited " in caught.value.__notes__[0]
         await transfer(producer, b"next")
         assert committed(cluster) == [b"next"] * 2
 

@@ -20,7 +20,7 @@ from tests.support.kio_messages import kio_class
 from tests.unit.testing.apis.test_metadata import asked
 from tests.unit.testing.apis.test_small_apis import api_versions
 
-LATE = 0.05
+LATE = 0.3
 
 
 async def values(cluster: FakeCluster) -> list[bytes | None]:
@@ -31,9 +31,9 @@ def one(value: bytes) -> object:
     return produce_request({("t", 0): batch(value)})
 
 
-async def silent(client: KioClient, seconds: float = LATE) -> bool:
+async def silent(client: KioClient) -> bool:
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(0.05):
             await client.reader.readexactly(1)
     except TimeoutError:
         return True
