@@ -79,7 +79,7 @@ async def test_a_broker_that_offers_more_than_it_takes_is_asked_down_to_version_
         cluster.on_request(lambda request: refusal if request.api == "api_versions" else None)
         with pytest.raises(KafkaConnectionError, match="UNSUPPORTED_VERSION"):
             await Producer(
-                bootstrap_servers=cluster.bootstrap_servers, **FAST | {"max_block_ms": 50}
+                bootstrap_servers=cluster.bootstrap_servers, **FAST | {"max_block_ms": 300}
             ).start()
         first = [version for connection, version in asked(cluster) if connection == 1]
         assert first == [4, 3, 2, 1, 0]
@@ -173,7 +173,7 @@ async def test_of_a_broker_that_hangs_up_on_version_0_too_nothing_is_remembered(
         cluster.cut_next("api_versions", count=None)
         with pytest.raises(KafkaConnectionError) as caught:
             await Producer(
-                bootstrap_servers=cluster.bootstrap_servers, **FAST | {"max_block_ms": 60}
+                bootstrap_servers=cluster.bootstrap_servers, **FAST | {"max_block_ms": 300}
             ).start()
         versions = [version for _, version in asked(cluster)]
         assert versions[:4] == [4, 0, 4, 0]

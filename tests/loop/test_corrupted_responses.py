@@ -209,10 +209,11 @@ async def test_a_mutated_response_leaves_a_transaction_whole_or_absent(api: ApiN
 
 
 async def _one_transaction(api: ApiName, dice: random.Random) -> None:
-    # Partitions and groups are added before version 2 only; only there, one soon asks of the last.
+    # Partitions and groups are added before version 2 only. Only there, one asks of the last
+    # transaction, if that ended a moment ago: on a busy machine not at each that begins.
     is_described = api == "describe_transactions"
     is_v2 = is_described or (not api.startswith("add_") and dice.random() < 0.5)
-    values = (b"before", b"first") if is_described else (b"first",)
+    values = (b"1", b"2", b"3", b"4") if is_described else (b"1",)
     features = {"transaction.version": 2} if is_v2 else {}
     async with FakeCluster(brokers=2, topics={TOPIC: 2}, features=features) as cluster:
         liar = Liar(cluster, api, dice, is_decodable=dice.random() < 0.4)
@@ -225,7 +226,8 @@ async def _one_transaction(api: ApiName, dice: random.Random) -> None:
         assert await _transact(cluster, GARBLED, b"next")
         found = [record.value for record in cluster.records(TOPIC, isolation="read_committed")]
         assert found.count(b"next") == 2
-        assert found.count(b"first") in ((2,) if is_committed else (0, 2))
+        for value in values:
+            assert found.count(value) in ((2,) if is_committed else (0, 2))
 
 
 async def _transact(cluster: FakeCluster, options: ProducerOptions, *values: bytes) -> bool:

@@ -99,7 +99,8 @@ async def test_a_provider_that_fails_is_asked_again_while_the_session_lasts(
             raise OSError("the vault is sealed")
         return PASSWORD
 
-    who = sasl(session_lifetime_ms=1_000)
+    # It is asked from when a tenth of the session is left.
+    who = sasl(session_lifetime_ms=3_000)
     async with (
         FakeCluster(topics={TOPIC: 1}, sasl=who) as cluster,
         producer_of(cluster, **login(sasl_password=provide)) as producer,

@@ -110,7 +110,7 @@ async def test_a_stream_of_new_topics_does_not_ask_for_each_alone() -> None:
 async def test_topics_that_do_not_exist_cost_nothing_afterwards() -> None:
     async with (
         FakeCluster(auto_create_topics=False) as cluster,
-        producing(cluster, max_block_ms=20) as producer,
+        producing(cluster, max_block_ms=300) as producer,
     ):
         results = await asyncio.gather(
             *(outcome(producer.send_nowait(f"missing{n}", b"x")) for n in range(100))
@@ -203,7 +203,7 @@ async def test_records_sent_while_others_are_being_routed_stay_behind_them() -> 
 async def test_a_partitions_for_that_gave_up_leaves_nothing_behind() -> None:
     async with (
         FakeCluster(auto_create_topics=False) as cluster,
-        producing(cluster, max_block_ms=20) as producer,
+        producing(cluster, max_block_ms=300) as producer,
     ):
         with pytest.raises(KafkaError):
             await producer.partitions_for("missing")

@@ -123,7 +123,7 @@ async def test_hooks_that_raise_are_reported(kind: type[BaseException]) -> None:
     async with FakeCluster(topics={TOPIC: 1}, auto_create_topics=False) as cluster:
         producer: AnyProducer = Producer(
             bootstrap_servers=cluster.bootstrap_servers,
-            max_block_ms=20,
+            max_block_ms=300,
             on_error=raising(kind),
             on_undelivered=raising(kind),
         )
