@@ -134,7 +134,6 @@ def refused_records(
         # Only for its text: `broker_error` bounds what a broker wrote.
         text = broker_error(response.error_code, entry.batch_index_error_message or error.message)
         own.message = f"{text.message or error.what()} (record {index} of its batch)"
-        own.possibly_persisted = False
         refused[index] = own
     return refused
 

@@ -161,7 +161,7 @@ class BatchResults:
         step = next_step(
             error,
             is_next_in_sequence=queue.is_next_in_sequence(batch),
-            is_outcome_unknown=was_outcome_unknown,
+            is_outcome_unknown=was_outcome_unknown and batch.has_sequence,
             is_behind_acknowledged=queue.is_behind_acknowledged(batch),
             record_count=batch.record_count,
             names_records=bool(refused),

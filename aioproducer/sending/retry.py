@@ -65,7 +65,7 @@ def next_step(
         error: What the broker or the network said.
         is_next_in_sequence: Everything before this batch in its partition was acknowledged. A
             later batch is out of order only because an earlier one is retried.
-        is_outcome_unknown: An attempt may have stored the batch.
+        is_outcome_unknown: An attempt may have stored the batch under its sequence.
         is_behind_acknowledged: A batch with a higher sequence was acknowledged. A broker stores in
             order of the sequences, so this one is stored if its outcome is unknown; but it
             remembers only the last five batches and calls an earlier one out of order.
@@ -79,9 +79,14 @@ def next_step(
     """
     if isinstance(error, DuplicateSequenceNumberError):
         return Step.COMPLETE
+    is_refused = isinstance(error, MessageTooLargeError) or (names_records and not error.retriable)
+    if is_refused and is_outcome_unknown:
+        # A broker checks before it looks for duplicates. If it has the batch, it would not know the
+        # parts of it for that.
+        return Step.FAIL
     if isinstance(error, MessageTooLargeError):
         return Step.SPLIT if record_count > 1 and may_retry else Step.FAIL
-    if names_records and not error.retriable:
+    if is_refused:
         return Step.REFUSE_SOME
     is_sequence_error = isinstance(error, (OutOfOrderSequenceNumberError, UnknownProducerIdError))
     if is_sequence_error and is_outcome_unknown and is_behind_acknowledged:

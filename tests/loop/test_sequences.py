@@ -518,6 +518,46 @@ async def test_refused_records_fail_alone_and_the_others_are_sent_again() -> Non
         assert producer.metrics()["epoch_bump_total"] == 0
 
 
+@pytest.mark.parametrize(
+    ("code", "record_errors"),
+    [(ErrorCode.INVALID_TIMESTAMP, {0: "out of range"}), (ErrorCode.MESSAGE_TOO_LARGE, None)],
+)
+async def test_a_batch_that_may_be_stored_is_not_stored_again_in_parts(
+    code: ErrorCode, record_errors: dict[int, str | None] | None
+) -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        await prove(producer)
+        cluster.cut_next("produce", when="after")
+        cluster.fail_next("produce", code, record_errors=record_errors)
+        deliveries = [producer.send_nowait(TOPIC, b"%d" % index) for index in range(3)]
+        for delivery in deliveries:
+            error = await failure(delivery)
+            assert error.possibly_persisted
+            assert not error.safe_to_resend
+        await producer.send_and_wait(TOPIC, b"next")
+        assert values(cluster) == [b"first", b"0", b"1", b"2", b"next"]
+
+
+@pytest.mark.parametrize("code", [ErrorCode.INVALID_TIMESTAMP, ErrorCode.MESSAGE_TOO_LARGE])
+async def test_without_idempotence_what_may_be_stored_is_sent_again_in_parts(
+    code: ErrorCode,
+) -> None:
+    record_errors = None if code is ErrorCode.MESSAGE_TOO_LARGE else {0: None}
+    async with (
+        FakeCluster(topics={TOPIC: 1}) as cluster,
+        producing(cluster, enable_idempotence=False) as producer,
+    ):
+        await prove(producer)
+        cluster.cut_next("produce", when="before")
+        cluster.fail_next("produce", code, record_errors=record_errors)
+        deliveries = [producer.send_nowait(TOPIC, b"%d" % index) for index in range(3)]
+        await producer.flush()
+        stored = [delivery.exception() is None for delivery in deliveries]
+        assert stored == [record_errors is None, True, True]
+        error = deliveries[0].exception()
+        assert error is None or error.possibly_persisted
+
+
 async def test_records_without_key_for_a_compacted_topic_get_the_brokers_error() -> None:
     async with FakeCluster() as cluster:
         cluster.create_topic(TOPIC, 1, compacted=True)

@@ -220,14 +220,16 @@ def test_the_words_of_a_broker_are_kept_within_bounds() -> None:
     assert len(message) < 10_000
 
 
-def test_a_refused_record_was_not_stored_also_when_the_outcome_of_its_batch_is_unknown() -> None:
+@pytest.mark.parametrize("is_unknown", [False, True])
+def test_a_refused_record_may_be_stored_by_an_attempt_before(is_unknown: bool) -> None:
+    # What a broker refuses now, such as a timestamp, it may have taken then.
     answer = refusal((0, "no key"))
     batch = batch_of()
-    batch.possibly_persisted = True
-    error = broker_error(answer.error_code, possibly_persisted=True)
+    batch.possibly_persisted = is_unknown
+    error = broker_error(answer.error_code, possibly_persisted=is_unknown)
     (own,) = refused_records(error, batch, answer).values()
     assert isinstance(own, InvalidRecordError)
-    assert not own.possibly_persisted
+    assert own.possibly_persisted is is_unknown
 
 
 def test_records_that_fail_with_refused_ones_name_these() -> None:

@@ -144,6 +144,13 @@ def test_only_what_the_broker_refused_of_a_batch_fails_when_it_names_the_records
     assert step_after(InvalidRecordError(), names_records=False) is Step.FAIL
 
 
+@pytest.mark.parametrize("error", [InvalidRecordError(), MessageTooLargeError()])
+def test_what_may_be_stored_is_not_sent_again_in_parts(error: KafkaError) -> None:
+    # A broker that has the whole would store the parts beside it.
+    step = step_after(error, names_records=True, count=3, is_outcome_unknown=True)
+    assert step is Step.FAIL
+
+
 def test_records_that_are_refused_fail_also_when_no_attempt_is_left() -> None:
     step = step_after(InvalidRecordError(), names_records=True, may_retry=False)
     assert step is Step.REFUSE_SOME
