@@ -393,6 +393,9 @@ class Producer(SendPath[K, V]):
     async def _close(self, sender: RecordSender) -> UndeliveredRecords:
         if self._from_thread is not None:
             await self._from_thread.finish()
+        if sender.transactions is not None and len(sender.backpressure):
+            # As any record that fails at its call: a commit that is under way must not succeed.
+            sender.transactions.record_failed(self._closed_error())
         sender.backpressure.reject_all(self._closed_error)
         self._space_timer.cancel()
         undelivered = sender.begin_close()
@@ -526,12 +529,19 @@ class Producer(SendPath[K, V]):
                 has lost its partitions meanwhile is refused.
 
         Raises:
+            TypeError, ValueError: These are no offsets, or no group; the transaction has failed.
             KafkaError: The group refused them; unless it is `fatal`, it has `requires_abort`.
             KafkaTimeoutError: No answer within `max_block_ms`; a commit waits for it.
             TransactionStateError: There is no transaction.
         """
         transactions = self._open_transactions()
-        await transactions.send_offsets(topics_of(offsets), group_metadata_of(group_metadata))
+        try:
+            topics, group = topics_of(offsets), group_metadata_of(group_metadata)
+        except Exception as error:
+            # Else a commit would leave them out.
+            self._failed_at_call(error)
+            raise
+        await transactions.send_offsets(topics, group)
 
     def _open_transactions(self) -> Transactions:
         sender = self._open_sender()

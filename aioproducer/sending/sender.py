@@ -363,11 +363,16 @@ class Sender:
 
     async def deliver_all(self) -> None:
         """Return when every record that was accepted, or waits to be, has its outcome."""
+        has_callers = len(self.backpressure) > 0
         await self.flush()
-        if len(self.backpressure):
+        if has_callers:
             # No more callers come. What these send does not linger, but for that of the last one.
             await self.backpressure.wait_until_empty()
             await self.flush()
+
+    def forget_unused(self) -> None:
+        """Forget the topics that nobody has used for long."""
+        self.topics.forget_unused()
 
     async def finish(self) -> None:
         """Wait, after the last `flush`, until brokers have read the requests without response."""
@@ -606,6 +611,11 @@ class Sender:
         self._unneeded_responses.take(self.cluster.brokers.name(node_id), response)
 
     # ---- news from the topics (TopicsListener)
+
+    @property
+    def keeps_sequences(self) -> bool:
+        """Whether no partition may begin at sequence 0 again now: a transaction is open."""
+        return self.transactions is not None and not self.transactions.state.keeps_no_sequences
 
     def is_stalled(self, node_id: int) -> bool:
         """Whether a broker takes nothing although something waits for it."""

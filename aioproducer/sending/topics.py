@@ -165,6 +165,11 @@ class TopicsListener(Protocol):
     def waiting_over(self, waiting: WaitingRecords) -> None:
         """Records no longer wait for metadata: they were routed, or failed."""
 
+    @property
+    def keeps_sequences(self) -> bool:
+        """Whether no partition may begin at sequence 0 again now."""
+        ...
+
     def sequences_forgotten(self, queues: Iterable[PartitionQueue]) -> None:
         """Queues that may have sequences in use are forgotten with their topics."""
 
@@ -195,7 +200,7 @@ class Topics:
         self._giving_up: Deadlines[WaitingRecords] = Deadlines()
         self._giving_up_timer = Timer(background, self._give_up_waiting)
         self._unused: Deadlines[TopicInUse] = Deadlines()
-        self._unused_timer = Timer(background, self._forget_unused)
+        self._unused_timer = Timer(background, self.forget_unused)
 
     def serve(self, accumulator: RecordAccumulator) -> None:
         """Route the records of `accumulator` from now on."""
@@ -586,14 +591,18 @@ class Topics:
         step = idle_after / _IDLE_STEPS
         return math.ceil((topic.used_at + idle_after) / step) * step
 
-    def _forget_unused(self) -> None:
+    def forget_unused(self) -> None:
+        """Forget the topics that nobody has used for long, but where sequences must be kept."""
         now = self._background.time()
+        keeps_known = self._listener.keeps_sequences
         forgotten: list[PartitionQueue] = []
         for topic in self._unused.pop_due(now):
             unused_at = self._unused_at(topic)
             if self.by_name.get(topic.name) is not topic:
                 continue
-            if unused_at <= now and topic.is_idle:
+            if unused_at <= now and topic.is_known and keeps_known:
+                self._unused.add(topic, unused_at)
+            elif unused_at <= now and topic.is_idle:
                 self._accumulator.forget_topic(topic.name)
                 forgotten.extend(topic.partition_queues)
             else:

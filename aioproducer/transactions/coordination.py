@@ -1,8 +1,7 @@
 """What the coordinator of a producer's transactions is asked, and what it has given.
 
 Owns the producer id and epoch of a transactional producer, and which of Kafka's two protocols it
-speaks. One request at a time changes something at the coordinator. No state of a transaction:
-`transactions.py` decides what is asked when.
+speaks. No state of a transaction: `transactions.py` decides what is asked when.
 
                                   version 1 (before 4.0)          version 2 (KIP-890)
     a partition's first record    AddPartitionsToTxn first        Produce alone
@@ -19,7 +18,6 @@ for an id: it changes between transactions only.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -116,7 +114,6 @@ class Coordination:
         self._set_producer_id = set_producer_id
         self.coordinator = self._coordinator_of(self.transactional_id, TRANSACTION)
         self._groups: dict[str, Coordinator] = {}
-        self._lock = asyncio.Lock()
         self._offers_v2 = False
         self._can_go_on = False
         self.producer_id, self.epoch = -1, -1
@@ -131,12 +128,21 @@ class Coordination:
         """Whether the next transaction needs another epoch than the coordinator gave.
 
         With version 1 also where a request was not answered: a broker that was slow could carry
-        out an EndTxn in the next transaction, and commit a part of that. Now its epoch is over.
+        out an EndTxn in the next transaction, and commit a part of that, or a TxnOffsetCommit, and
+        set offsets back. Now its epoch is over.
         """
         if self.is_v2:
             return self.needs_epoch
-        may_come_late = self.coordinator.has_doubt and self._can_go_on
+        coordinators = (self.coordinator, *self._groups.values())
+        may_come_late = self._can_go_on and any(each.has_doubt for each in coordinators)
         return self.needs_epoch or self._offers_v2 or may_come_late
+
+    def asked_again(self) -> Coordinator:
+        """The coordinator that has not answered well yet; the transaction's, if each has."""
+        for coordinator in self._groups.values():
+            if coordinator.last_error is not None:
+                return coordinator
+        return self.coordinator
 
     def forget_id(self) -> None:
         """Ask for another producer id before the next transaction."""
@@ -247,16 +253,16 @@ class Coordination:
         make_request: Callable[[Connection], tuple[int, Req]],
         error_of: Callable[[Resp], KafkaError | None],
     ) -> Resp:
-        async with self._lock:
-            try:
-                return await self.coordinator.ask(api, make_request, error_of)
-            except (InvalidProducerEpochError, ProducerFencedError) as error:
-                raise self._fenced(error) from error
+        try:
+            return await self.coordinator.ask(api, make_request, error_of)
+        except (InvalidProducerEpochError, ProducerFencedError) as error:
+            raise self._fenced(error) from error
 
     def _take(self, producer_id: int, epoch: int) -> None:
         self.producer_id, self.epoch = producer_id, epoch
         self.needs_epoch = False
-        self.coordinator.has_doubt = False
+        for coordinator in (self.coordinator, *self._groups.values()):
+            coordinator.has_doubt = False
         self._set_producer_id(producer_id, epoch)
 
     def _fenced(self, error: KafkaError) -> KafkaError:
@@ -270,7 +276,9 @@ class Coordination:
 
     # ---- what is part of the transaction
 
-    async def add_partitions(self, partitions: Iterable[tuple[str, int]]) -> None:
+    async def add_partitions(
+        self, partitions: Iterable[tuple[str, int]], given_up: Callable[[], bool]
+    ) -> None:
         """Make partitions part of the transaction (version 1)."""
         by_topic: dict[str, list[int]] = {}
         for name, partition in partitions:
@@ -283,10 +291,11 @@ class Coordination:
             )
             return connection.version_for(ADD_PARTITIONS_TO_TXN), request
 
-        async with self._lock:
-            await self.coordinator.ask(ADD_PARTITIONS_TO_TXN, make_request, _add_partitions_error)
+        await self.coordinator.ask(
+            ADD_PARTITIONS_TO_TXN, make_request, _add_partitions_error, given_up=given_up
+        )
 
-    async def add_group(self, group_id: str) -> None:
+    async def add_group(self, group_id: str, given_up: Callable[[], bool]) -> None:
         """Make the offsets of a consumer group part of the transaction (version 1)."""
 
         def make_request(connection: Connection) -> tuple[int, AddOffsetsToTxnRequest]:
@@ -295,13 +304,18 @@ class Coordination:
             )
             return connection.version_for(ADD_OFFSETS_TO_TXN), request
 
-        async with self._lock:
-            await self.coordinator.ask(
-                ADD_OFFSETS_TO_TXN, make_request, lambda each: _error(each.error_code)
-            )
+        await self.coordinator.ask(
+            ADD_OFFSETS_TO_TXN,
+            make_request,
+            lambda each: _error(each.error_code),
+            given_up=given_up,
+        )
 
     async def commit_offsets(
-        self, topics: list[TxnOffsetCommitRequestTopic], group: ConsumerGroupMetadata
+        self,
+        topics: list[TxnOffsetCommitRequestTopic],
+        group: ConsumerGroupMetadata,
+        given_up: Callable[[], bool],
     ) -> None:
         """Have the group's coordinator commit offsets when the transaction is committed."""
 
@@ -322,7 +336,9 @@ class Coordination:
         coordinator = self._groups.get(group.group_id)
         if coordinator is None:
             coordinator = self._groups[group.group_id] = self._coordinator_of(group.group_id, GROUP)
-        await coordinator.ask(TXN_OFFSET_COMMIT, make_request, _offset_commit_error)
+        await coordinator.ask(
+            TXN_OFFSET_COMMIT, make_request, _offset_commit_error, given_up=given_up
+        )
 
     def _coordinator_of(self, key: str, key_type: int) -> Coordinator:
         return Coordinator(

@@ -90,6 +90,8 @@ class Coordinator:
     ) -> None:
         self.last_error: KafkaError | None = None
         self.has_doubt = False
+        self._lock = asyncio.Lock()
+        """One request at a time changes something, in the order of the calls."""
         self._key = key
         self._key_type = key_type
         self._cluster = cluster
@@ -108,34 +110,44 @@ class Coordinator:
         api: Api[Req, Resp],
         make_request: Callable[[Connection], tuple[int, Req]],
         error_of: Callable[[Resp], KafkaError | None],
+        *,
+        given_up: Callable[[], bool] = lambda: False,
     ) -> Resp:
-        """Send a request until it has an answer that is not to be repeated.
+        """Send a request until it has an answer that is not to be repeated, after those before it.
 
         Args:
             api: The API.
             make_request: Makes the version and the request, for each attempt anew.
             error_of: The error that a response means; None for success.
+            given_up: Whether a repetition is of no use any more.
 
         Raises:
-            KafkaError: The first error that is not retriable.
+            KafkaError: The first error that is not retriable, or after which it was given up.
         """
         failures = 0
-        while True:
-            try:
-                connection = await self._connection()
-                version, request = make_request(connection)
-                response = await connection.request(
-                    api, version, request, timeout=self._request_timeout
-                )
-                error = error_of(response)
-                if error is None:
-                    self.last_error = None
-                    return response
-                error.broker = self.name
-                raise error
-            except KafkaError as error:
-                failures += 1
-                await self._pause(error, failures)
+        async with self._lock:
+            while True:
+                try:
+                    return await self._attempt(api, make_request, error_of)
+                except KafkaError as error:
+                    failures += 1
+                    await self._pause(error, failures, given_up)
+
+    async def _attempt(
+        self,
+        api: Api[Req, Resp],
+        make_request: Callable[[Connection], tuple[int, Req]],
+        error_of: Callable[[Resp], KafkaError | None],
+    ) -> Resp:
+        connection = await self._connection()
+        version, request = make_request(connection)
+        response = await connection.request(api, version, request, timeout=self._request_timeout)
+        error = error_of(response)
+        if error is not None:
+            error.broker = self.name
+            raise error
+        self.last_error = None
+        return response
 
     def ask_once(
         self,
@@ -163,7 +175,7 @@ class Coordinator:
             return False
         return True
 
-    async def _pause(self, error: KafkaError, failures: int) -> None:
+    async def _pause(self, error: KafkaError, failures: int, given_up: Callable[[], bool]) -> None:
         """Wait before a repetition; raises what is not to be repeated."""
         if not (error.retriable or isinstance(error, _REPEATED_TOO)):
             raise error
@@ -173,7 +185,11 @@ class Coordinator:
         self.has_doubt |= isinstance(error, _UNANSWERED)
         if isinstance(error, _MOVED):
             self._node_id = None
+        if given_up():
+            raise error
         await asyncio.sleep(self._backoff.after_error(error, failures))
+        if given_up():
+            raise error
 
     async def _connection(self) -> Connection:
         if self._node_id is None:

@@ -23,11 +23,17 @@ from aioproducer.protocol.txn_offset_commit import (
     TxnOffsetCommitRequestPartition,
     TxnOffsetCommitRequestTopic,
 )
+from aioproducer.records import is_topic_name
 
 __all__ = ["ConsumerGroupMetadata", "Offsets", "group_metadata_of", "topics_of"]
 
 Offsets: TypeAlias = Mapping[Any, object] | Iterable[object]
 """The positions of a consumer; see the module."""
+
+_MOST_INT32: Final = 2**31 - 1
+_MOST_INT64: Final = 2**63 - 1
+_LONGEST_TEXT: Final = 32_767
+"""In bytes, as Kafka counts the length of a text."""
 
 _LIBRDKAFKA: Final = b"CGMDv2:"
 """How `rd_kafka_consumer_group_metadata_write` begins: then the generation and three texts."""
@@ -58,7 +64,7 @@ def group_metadata_of(given: object) -> ConsumerGroupMetadata:
 
     Raises:
         TypeError: It is none of the known forms.
-        ValueError: The group id is empty.
+        ValueError: The group id is empty, or a text or number does not fit into a request.
     """
     if isinstance(given, ConsumerGroupMetadata):
         metadata = given
@@ -80,6 +86,10 @@ def group_metadata_of(given: object) -> ConsumerGroupMetadata:
         )
     if not metadata.group_id:
         raise ValueError("offsets are committed for a consumer group: its group_id is empty")
+    for name in ("group_id", "member_id", "group_instance_id"):
+        _check_text(name, getattr(metadata, name))
+    if not -1 <= metadata.generation_id <= _MOST_INT32:
+        raise ValueError(f"{metadata.generation_id} is no generation_id")
     return metadata
 
 
@@ -109,16 +119,31 @@ def topics_of(offsets: Offsets) -> list[TxnOffsetCommitRequestTopic]:
 
     Raises:
         TypeError: They are in none of the known forms.
-        ValueError: An offset is negative: the consumer has no position there.
+        ValueError: An offset is negative, for the consumer has no position there; or what is given
+            does not fit into a request.
     """
     by_topic: dict[str, list[TxnOffsetCommitRequestPartition]] = {}
     for topic, partition, offset, leader_epoch, metadata in _entries(offsets):
         if offset < 0:
             raise ValueError(f"{topic}-{partition} has offset {offset}: no position to commit")
+        if not (is_topic_name(topic) and 0 <= partition <= _MOST_INT32 and offset <= _MOST_INT64):
+            raise ValueError(f"{topic[:300]!r}, {partition}, {offset} is no place in a partition")
+        _check_text("the metadata of an offset", metadata)
         by_topic.setdefault(topic, []).append(
             TxnOffsetCommitRequestPartition(partition, offset, leader_epoch, metadata)
         )
     return [TxnOffsetCommitRequestTopic(name, partitions=found) for name, found in by_topic.items()]
+
+
+def _check_text(name: str, text: str | None) -> None:
+    if text is None:
+        return
+    try:
+        fits = len(text.encode()) <= _LONGEST_TEXT
+    except UnicodeEncodeError:
+        fits = False
+    if not fits:
+        raise ValueError(f"{name} is no text of at most {_LONGEST_TEXT} bytes in UTF-8")
 
 
 def _entries(offsets: Offsets) -> Iterable[tuple[str, int, int, int, str | None]]:

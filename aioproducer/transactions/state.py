@@ -72,6 +72,11 @@ class TransactionState:
         """Whether no record of the transaction will ever count: none need be sent again."""
         return self.state in (State.FAILED, State.ABORTING, State.FATAL)
 
+    @property
+    def keeps_no_sequences(self) -> bool:
+        """Whether no transaction is under way, so that the next may have an epoch of its own."""
+        return self.state in (State.UNINITIALIZED, State.READY, State.FATAL)
+
     # ---- calls
 
     def begin(self) -> None:

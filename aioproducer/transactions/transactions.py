@@ -75,6 +75,9 @@ class TransactionHost(Protocol):
     async def deliver_all(self) -> None:
         """Return when every record that was accepted, or waits to be, has its outcome."""
 
+    def forget_unused(self) -> None:
+        """Forget the topics that nobody has used for long: no transaction is open."""
+
 
 class Transactions:
     """The transactions of one producer.
@@ -119,6 +122,7 @@ class Transactions:
         """Whether the caller of the last commit or abort was cancelled, and called no more."""
         self._timed_out = ""
         """The call that timed out, and has to be repeated before any other."""
+        self._is_closing = False
 
     @property
     def failure(self) -> KafkaError | None:
@@ -171,7 +175,11 @@ class Transactions:
             self._refuse_others("begin")
         if self._ending is not None:
             await self._join(self._ending)
+        if self.state.keeps_no_sequences:
+            self._host.forget_unused()
         await self._initialize()
+        if self._is_closing:
+            raise ProducerClosedError("The producer was closed meanwhile")
         self.state.begin()
         self._coordination.choose_version()
         self._number += 1
@@ -218,10 +226,12 @@ class Transactions:
 
     async def finish(self) -> None:
         """Let an end that has begun come to its end; abort what is open: the producer closes."""
+        self._is_closing = True
+        if self._ending is not None:
+            await asyncio.wait([self._ending])
         if self.state.state in (State.OPEN, State.FAILED):
             self.state.begin_abort()
             self._ending = self._run(self._in_full("abort", self._abort), "abort")
-        if self._ending is not None and not self._ending.done():
             await asyncio.wait([self._ending])
 
     async def close(self) -> None:
@@ -242,9 +252,9 @@ class Transactions:
             self._has_failed()
 
     def call_failed(self, error: Exception) -> None:
-        """A record failed at its call, by whatever was raised there."""
+        """A record failed at its call, or offsets did, by whatever was raised there."""
         if not isinstance(error, KafkaError):
-            wrapped = KafkaError(f"A call of send raised {type(error).__name__}")
+            wrapped = KafkaError(f"A call of the transaction raised {type(error).__name__}")
             wrapped.__cause__ = error
             error = wrapped
         self.record_failed(error)
@@ -286,7 +296,7 @@ class Transactions:
         except asyncio.CancelledError:
             self._is_left = True
             raise
-        self._ending = None
+        self._forget_end(ending)
 
     async def _join(self, ending: asyncio.Task[None]) -> None:
         """Wait for the end of the last transaction; abort what failed if its caller has left."""
@@ -296,7 +306,12 @@ class Transactions:
             if not (error.requires_abort and self._is_left):
                 raise
             await self.abort()
-        self._ending = None
+        self._forget_end(ending)
+
+    def _forget_end(self, ending: asyncio.Task[None]) -> None:
+        # Of several who waited for it, another may have begun and ended the next one meanwhile.
+        if self._ending is ending:
+            self._ending = None
 
     async def _in_full(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do the work of an end; an error leaves a state that tells what is possible."""
@@ -360,29 +375,41 @@ class Transactions:
         while self._to_add and not self.state.must_abort:
             adding, self._to_add = self._to_add, {}
             try:
-                await self._coordination.add_partitions(adding)
+                await self._coordination.add_partitions(adding, self._must_abort)
             except KafkaError as error:
+                self._is_known |= self._coordination.coordinator.has_doubt
                 self._part_failed(error)
                 return
             self._is_known = True
             self._host.partitions_added(adding.values())
 
     async def _finish_adding(self) -> None:
+        """Wait for what is on its way to the coordinators; what does not come in time fails."""
         tasks = [task for task in (self._adding, *self._sending_offsets) if task is not None]
-        if tasks:
-            await asyncio.wait(tasks)
+        if not tasks:
+            return
+        _, waiting = await asyncio.wait(tasks, timeout=self._timeout)
+        if waiting:
+            what = "a partition or offsets to become part of the transaction (max_block_ms)"
+            self.record_failed(self._timeout_error(self._timeout, what, ""))
+            # It is not repeated any more, and what was sent has an end.
+            await asyncio.wait(waiting)
 
     async def _send_offsets(
         self, topics: list[TxnOffsetCommitRequestTopic], group: ConsumerGroupMetadata
     ) -> None:
         try:
             if not self._coordination.is_v2:
-                await self._coordination.add_group(group.group_id)
+                await self._coordination.add_group(group.group_id, self._must_abort)
             self._is_known = True
-            await self._coordination.commit_offsets(topics, group)
+            await self._coordination.commit_offsets(topics, group, self._must_abort)
         except KafkaError as error:
+            self._is_known |= self._coordination.coordinator.has_doubt
             self._part_failed(error)
             raise
+
+    def _must_abort(self) -> bool:
+        return self.state.must_abort
 
     # ---- failures
 
@@ -414,23 +441,27 @@ class Transactions:
 
     async def _wait(self, task: asyncio.Task[None], call: str, what: str) -> None:
         """Wait for a task, which goes on if the wait is cancelled or over."""
+        is_commit = call == "commit_transaction"
         done, _ = await asyncio.wait([task], timeout=self._timeout)
         if not done:
             if task is self._ending and call != "begin_transaction":
                 self._timed_out = call
             hint = f"It goes on: call {call}() again."
-            raise self._timeout_error(self._timeout, f"{what} (max_block_ms)", hint)
+            timed_out = self._timeout_error(self._timeout, f"{what} (max_block_ms)", hint)
+            timed_out.possibly_persisted = timed_out.is_pending = is_commit
+            raise timed_out
         self._timed_out = ""
         if task.cancelled():
-            raise ProducerClosedError("The producer was closed meanwhile")
+            raise ProducerClosedError(
+                "The producer was closed meanwhile", possibly_persisted=is_commit
+            )
         error = task.exception()
         if error is not None:
-            if task is self._ending:
-                self._ending = None
+            self._forget_end(task)
             raise error.again() if isinstance(error, KafkaError) else error
 
     def _timeout_error(self, waited: float, waiting_for: str, hint: str) -> KafkaTimeoutError:
-        coordinator = self._coordination.coordinator
+        coordinator = self._coordination.asked_again()
         return KafkaTimeoutError(
             waited=waited,
             waiting_for=waiting_for,

@@ -182,7 +182,7 @@ async def test_a_topic_that_got_no_record_for_long_is_asked_for_again_by_the_nex
         topic = topics.by_name[TOPIC]
         topic.used_at -= 10.0
         topics._unused.add(topic, 0.0)  # pyright: ignore[reportPrivateUsage]
-        topics._forget_unused()  # pyright: ignore[reportPrivateUsage]
+        topics.forget_unused()
         assert TOPIC not in topics.by_name
 
         assert (await producer.send_and_wait(TOPIC, b"42")).offset == 1

@@ -158,7 +158,7 @@ def forget(producer: AnyProducer, seconds: float, kept: str = "") -> None:
             topic.used_at -= seconds
             topic.responded_at -= seconds
         sender.topics._unused.add(topic, 0.0)  # pyright: ignore[reportPrivateUsage]
-    sender.topics._forget_unused()  # pyright: ignore[reportPrivateUsage]
+    sender.topics.forget_unused()
 
 
 async def test_a_name_that_collides_with_another_topics_says_so() -> None:

@@ -18,6 +18,7 @@ import pytest
 from aioproducer import KafkaError, KafkaTimeoutError, Producer, ProducerRecord
 from aioproducer.config import ProducerOptions
 from aioproducer.errors import (
+    ProducerClosedError,
     ProducerFencedError,
     TopicAuthorizationFailedError,
     TransactionAbortedError,
@@ -1160,3 +1161,313 @@ async def test_the_block_of_the_page_runs() -> None:
         exec(compile(f"async def snippet():\n{body}", "transactions.md", "exec"), names)
         await names["snippet"]()
         assert committed(cluster, "debits") == committed(cluster, "credits") == [b"12.50"]
+
+
+# ---- nothing of a transaction is left out, and nothing of it comes twice
+
+
+async def _write_seldom(features: Mapping[str, int]) -> None:
+    """Write to one topic every minute, and to another one six minutes later in a transaction."""
+    async with (
+        cluster_of(features) as cluster,
+        Producer[bytes, bytes](
+            bootstrap_servers=cluster.bootstrap_servers,
+            transactional_id=ID,
+            metadata_max_idle_ms=60_000,
+            transaction_timeout_ms=900_000,
+        ) as producer,
+    ):
+        for number in range(3):
+            async with producer.transaction():
+                await producer.send_and_wait("audit", b"a%d" % number)
+                for minute in range(6):
+                    await producer.send_and_wait(TOPIC, b"%d" % minute, partition=0)
+                    await asyncio.sleep(60)
+                await producer.send_and_wait("audit", b"b%d" % number)
+        names = [b"%s%d" % (letter, number) for number in range(3) for letter in (b"a", b"b")]
+        assert committed(cluster, "audit") == names
+        cluster.expect_clean()
+
+
+def test_a_topic_is_not_forgotten_while_its_transaction_is_open(
+    protocol: Mapping[str, int],
+) -> None:
+    run(_write_seldom(protocol), MemoryNetworkLoop)
+
+
+async def _write_names_once(features: Mapping[str, int]) -> None:
+    async with (
+        FakeCluster(features=features) as cluster,
+        Producer[bytes, bytes](
+            bootstrap_servers=cluster.bootstrap_servers,
+            transactional_id=ID,
+            metadata_max_idle_ms=60_000,
+        ) as producer,
+    ):
+        for number in range(60):
+            async with producer.transaction():
+                await producer.send(f"once-{number}", b"x")
+                await asyncio.sleep(10)
+        assert len(sender_of(producer).topics.by_name) < 20
+        cluster.expect_clean()
+
+
+def test_topics_are_forgotten_between_transactions_that_follow_each_other_at_once(
+    protocol: Mapping[str, int],
+) -> None:
+    run(_write_names_once(protocol), MemoryNetworkLoop)
+
+
+@pytest.mark.parametrize("linger_ms", [0, 50])
+async def test_a_commit_has_the_record_of_a_caller_who_gets_space_while_it_flushes(
+    protocol: Mapping[str, int], linger_ms: int
+) -> None:
+    async with (
+        cluster_of(protocol) as cluster,
+        transacting(cluster, buffer_memory=1_000, linger_ms=linger_ms) as producer,
+    ):
+        await producer.begin_transaction()
+        cluster.hang("produce", count=1)
+        await producer.send(TOPIC, bytes(600), partition=0)
+        waiting = asyncio.create_task(producer.send(TOPIC, b"waited" + bytes(600), partition=0))
+        await until(lambda: producer.metrics()["waiting_callers"] == 1)
+        committing = asyncio.create_task(producer.commit_transaction())
+        await cluster.received("produce")
+        cluster.release()
+        await committing
+        assert [value[:6] for value in committed(cluster)] == [bytes(6), b"waited"]
+        await (await waiting)
+
+
+async def test_a_commit_without_an_answer_says_that_its_records_may_be_stored(
+    protocol: Mapping[str, int],
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster, max_block_ms=300) as producer:
+        await producer.begin_transaction()
+        await producer.send(TOPIC, b"1", partition=0)
+        cluster.hang("end_txn", stored=True, count=1)
+        with pytest.raises(KafkaTimeoutError) as caught:
+            await producer.commit_transaction()
+        assert committed(cluster) == [b"1"]
+        assert caught.value.possibly_persisted
+        assert caught.value.is_pending
+        assert not caught.value.safe_to_resend
+        joining = asyncio.create_task(producer.commit_transaction())
+        await asyncio.sleep(0)
+        await producer.close(0)
+        with pytest.raises(ProducerClosedError) as closed:
+            await joining
+        assert closed.value.possibly_persisted
+        assert not closed.value.safe_to_resend
+        cluster.release()
+
+
+async def test_an_abort_without_an_answer_says_that_its_records_are_not_stored(
+    protocol: Mapping[str, int],
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster, max_block_ms=300) as producer:
+        await producer.begin_transaction()
+        await producer.send_and_wait(TOPIC, b"1", partition=0)
+        cluster.hang("end_txn", count=1)
+        with pytest.raises(KafkaTimeoutError) as caught:
+            await producer.abort_transaction()
+        assert not caught.value.possibly_persisted
+        cluster.release()
+        await producer.abort_transaction()
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_offsets_are_committed_in_the_order_of_the_calls(
+    protocol: Mapping[str, int], is_cancelled: bool
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
+        await producer.begin_transaction()
+        cluster.fail_next("txn_offset_commit", ErrorCode.COORDINATOR_LOAD_IN_PROGRESS, count=3)
+        first = asyncio.create_task(
+            producer.send_offsets_to_transaction({(TOPIC, 0): 10}, "readers")
+        )
+        await cluster.received("txn_offset_commit")
+        if is_cancelled:
+            first.cancel()
+        await producer.send_offsets_to_transaction({(TOPIC, 0): 20}, "readers")
+        await asyncio.wait([first])
+        await producer.commit_transaction()
+        assert cluster.committed("readers") == {(TOPIC, 0): 20}
+
+
+async def test_offsets_that_are_committed_late_do_not_set_back_those_of_the_next_transaction(
+    protocol: Mapping[str, int],
+) -> None:
+    async with (
+        cluster_of(protocol, brokers=2) as cluster,
+        transacting(cluster, request_timeout_ms=200) as producer,
+    ):
+        cluster.move_coordinator(ID, 1)
+        cluster.move_coordinator("readers", 0, kind="group")
+        cluster.hang("txn_offset_commit", count=1)
+        for number, offset in ((b"1", 10), (b"2", 20)):
+            async with producer.transaction():
+                await producer.send(TOPIC, number, partition=0)
+                await producer.send_offsets_to_transaction({(TOPIC, 0): offset}, "readers")
+                if offset == 20:
+                    cluster.release()
+        assert cluster.committed("readers") == {(TOPIC, 0): 20}
+
+
+@pytest.mark.parametrize(
+    ("offsets", "group"),
+    [
+        ({(TOPIC, 0): 2**63}, "readers"),
+        ({(TOPIC, 2**31): 1}, "readers"),
+        ({("t" * 40_000, 0): 1}, "readers"),
+        ({(TOPIC, 0): -1}, "readers"),
+        ({(TOPIC, 0): 1}, "\ud800"),
+        ({(TOPIC, 0): 1}, ""),
+        ({(TOPIC, 0): "1"}, "readers"),
+    ],
+    ids=["offset", "partition", "topic", "negative", "group", "empty group", "text"],
+)
+async def test_offsets_that_cannot_be_committed_fail_the_transaction(
+    offsets: Mapping[Any, Any], group: str
+) -> None:
+    async with cluster_of(PROTOCOLS["v2"]) as cluster, transacting(cluster) as producer:
+        await producer.begin_transaction()
+        await producer.send(TOPIC, b"1", partition=0)
+        with pytest.raises((TypeError, ValueError)):
+            await producer.send_offsets_to_transaction(offsets, group)
+        with pytest.raises(TransactionFailedError):
+            await producer.commit_transaction()
+        await producer.abort_transaction()
+        assert committed(cluster) == []
+        await transfer(producer, b"2")
+
+
+# ---- ends that others wait for, or that somebody gave up
+
+
+async def test_one_who_joined_a_commit_leaves_the_next_one_alone(
+    protocol: Mapping[str, int],
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster, max_block_ms=300) as producer:
+        await producer.begin_transaction()
+        await producer.send(TOPIC, b"1", partition=0)
+        cluster.hang("end_txn", count=2)
+
+        async def go_on() -> None:
+            await producer.commit_transaction()
+            await producer.begin_transaction()
+            await producer.send(TOPIC, b"2", partition=0)
+            with pytest.raises(KafkaTimeoutError):
+                await producer.commit_transaction()
+
+        going_on = asyncio.create_task(go_on())
+        joining = asyncio.create_task(producer.commit_transaction())
+        await cluster.received("end_txn")
+        cluster.release()
+        cluster.hang("end_txn", count=1)
+        await joining
+        await going_on
+        cluster.release()
+        await producer.commit_transaction()
+        assert committed(cluster) == [b"1", b"2"]
+
+
+async def test_no_transaction_begins_while_the_producer_closes(
+    protocol: Mapping[str, int],
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
+        await producer.begin_transaction()
+        await producer.send(TOPIC, b"1", partition=0)
+        cluster.hang("end_txn", count=1)
+        committing = asyncio.create_task(producer.commit_transaction())
+        await cluster.received("end_txn")
+        committing.cancel()
+        await asyncio.wait([committing])
+        beginning = asyncio.create_task(producer.begin_transaction())
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(producer.close(5))
+        await asyncio.sleep(0)
+        cluster.release()
+        with pytest.raises(ProducerClosedError):
+            await beginning
+        await closing
+        assert committed(cluster) == [b"1"]
+        assert cluster.last_stable_offset(TOPIC, 0) == cluster.next_offset(TOPIC, 0)
+
+
+async def test_a_commit_fails_with_the_callers_whom_a_close_rejects(
+    protocol: Mapping[str, int],
+) -> None:
+    async with (
+        cluster_of(protocol) as cluster,
+        transacting(cluster, buffer_memory=1_000) as producer,
+    ):
+        await producer.begin_transaction()
+        cluster.hang("produce", count=1)
+        await producer.send(TOPIC, bytes(600), partition=0)
+        waiting = asyncio.create_task(producer.send(TOPIC, bytes(600), partition=0))
+        await until(lambda: producer.metrics()["waiting_callers"] == 1)
+        committing = asyncio.create_task(producer.commit_transaction())
+        await cluster.received("produce")
+        closing = asyncio.create_task(producer.close(5))
+        with pytest.raises(ProducerClosedError):
+            await waiting
+        cluster.release()
+        with pytest.raises(TransactionFailedError) as caught:
+            await committing
+        assert isinstance(caught.value.__cause__, ProducerClosedError)
+        await closing
+        assert committed(cluster) == []
+
+
+@pytest.mark.parametrize("what", ["offsets", "record"])
+async def test_a_topic_that_was_deleted_does_not_keep_an_abort_from_its_end(
+    protocol: Mapping[str, int], what: str
+) -> None:
+    async with (
+        FakeCluster(
+            topics={TOPIC: 2, "audit": 1, "deleted": 1},
+            features=protocol,
+            auto_create_topics=False,
+        ) as cluster,
+        transacting(cluster, max_block_ms=400) as producer,
+    ):
+        await producer.partitions_for("deleted")
+        await producer.begin_transaction()
+        await producer.send(TOPIC, b"1", partition=0)
+        cluster.delete_topic("deleted")
+        if what == "offsets":
+            with pytest.raises(KafkaTimeoutError, match="UNKNOWN_TOPIC_OR_PARTITION"):
+                await producer.send_offsets_to_transaction({("deleted", 0): 1}, "readers")
+        else:
+            await producer.send("deleted", b"1", partition=0)
+        await producer.abort_transaction()
+        await transfer(producer, b"2")
+        assert committed(cluster) == [b"2", b"2"]
+
+
+async def test_a_commit_does_not_wait_for_ever_for_offsets_that_are_refused(
+    protocol: Mapping[str, int],
+) -> None:
+    async with (
+        FakeCluster(
+            topics={TOPIC: 2, "audit": 1, "deleted": 1},
+            features=protocol,
+            auto_create_topics=False,
+        ) as cluster,
+        transacting(cluster, max_block_ms=200) as producer,
+    ):
+        await producer.begin_transaction()
+        await producer.send(TOPIC, b"1", partition=0)
+        cluster.delete_topic("deleted")
+        with pytest.raises(KafkaTimeoutError):
+            await producer.send_offsets_to_transaction({("deleted", 0): 1}, "readers")
+        with pytest.raises(TransactionFailedError, match="become part of the transaction"):
+            while True:
+                try:
+                    await producer.commit_transaction()
+                except KafkaTimeoutError:
+                    continue
+        await producer.abort_transaction()
+        await transfer(producer, b"2")
+        assert committed(cluster) == [b"2", b"2"]

@@ -170,6 +170,10 @@ class TopicsInUse:
     def record_failed(self, topic: str, error: KafkaError, record: object) -> None:
         self.failed.append((topic, type(error).__name__, 1))
 
+    @property
+    def keeps_sequences(self) -> bool:
+        return False
+
     def sequences_forgotten(self, queues: Iterable[PartitionQueue]) -> None:
         self.forgotten.extend((queue.topic.name, queue.partition) for queue in queues)
 
