@@ -8,6 +8,7 @@ network fail meanwhile. `play` returns what was not kept of these promises:
   once, and in order within its partition.
 * One that failed, or was aborted, is not visible at all.
 * One whose end nobody learned is visible as a whole or not at all.
+* A group's offset is that of the last transaction with one that is visible.
 * When the faults are over the next transaction is committed, and nothing is left open.
 * A record that another task sends is part of the transaction that is open; it is refused while that
   ends, and then never stored. A task that uses `transaction()` while another is inside its block is
@@ -35,9 +36,13 @@ __all__ = ["Fault", "Program", "Transaction", "play", "programs"]
 
 _TOPIC: Final = "payments"
 _ID: Final = "transfers-0"
+_GROUP: Final = "readers"
+_POSITION: Final = ("orders", 0)
 _PARTITIONS: Final = 2
 _DELAY: Final = 1.5
 """Seconds."""
+_IDLE_MS: Final = 5_000
+"""After which a topic is forgotten; a transaction may be open for longer."""
 
 # What a coordinator may say that passes.
 _COORDINATOR_CODES: Final = (-1, 7, 14, 15, 16, 51)
@@ -58,7 +63,11 @@ class Transaction:
     cancel_after: float | None = None
     pause: float = 0.0
     stray_after: float | None = None
-    """When another task sends a record without a block of its own."""
+    """When another task sends records without a block of its own."""
+    strays: int = 1
+    """How many, all at once: where there is no buffer space, they wait for it."""
+    has_offset: bool = False
+    """Whether the offset of a group is a part of it."""
     rival_after: float | None = None
     """When another task begins a block of its own."""
 
@@ -84,6 +93,9 @@ class Program:
     linger_ms: int = 0
     batch_size: int = 1_000_000
     max_block_ms: int = 2_000
+    buffer_memory: int = 32 << 20
+    produce_takes: float = 0.0
+    """Seconds until the records of a request are stored."""
 
 
 class _AbandonedError(Exception):
@@ -95,6 +107,8 @@ class _Player:
         self.program = program
         self.troubles: list[str] = []
         self.sent: list[tuple[Transaction, dict[int, list[bytes]], Outcome]] = []
+        self.offsets: dict[int, int] = {}
+        """The offset of each transaction in `sent` that had one, by its place there."""
         self.values = 0
         self.is_inside = False
         self.refused: set[bytes] = set()
@@ -107,8 +121,11 @@ class _Player:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: self.trouble(f"exception handler: {context}"))
         features = {"transaction.version": 2} if self.program.version == 2 else {}
-        self.cluster = FakeCluster(brokers=2, topics={_TOPIC: _PARTITIONS}, features=features)
+        topics = {_TOPIC: _PARTITIONS, _POSITION[0]: 1}
+        self.cluster = FakeCluster(brokers=2, topics=topics, features=features)
         await self.cluster.start()
+        if self.program.produce_takes:
+            self.cluster.delay("produce", self.program.produce_takes, count=None, when="before")
         self.producer = await self.started()
         for step in self.program.steps:
             if isinstance(step, Fault):
@@ -142,6 +159,9 @@ class _Player:
                 linger_ms=self.program.linger_ms,
                 batch_size=self.program.batch_size,
                 max_block_ms=self.program.max_block_ms,
+                buffer_memory=self.program.buffer_memory,
+                metadata_max_idle_ms=_IDLE_MS,
+                transaction_timeout_ms=600_000,
                 delivery_timeout_ms=5_000,
                 request_timeout_ms=1_000,
             )
@@ -196,6 +216,9 @@ class _Player:
                     await producer.send(_TOPIC, value, partition=partition)
                     if step.pause:
                         await asyncio.sleep(step.pause)
+                if step.has_offset:
+                    self.offsets[len(self.sent)] = self.values
+                    await producer.send_offsets_to_transaction({_POSITION: self.values}, _GROUP)
             finally:
                 self.is_inside = False
             if step.leave == "raise":
@@ -210,17 +233,21 @@ class _Player:
         return b"%d" % self.values
 
     async def stray(self, step: Transaction, records: dict[int, list[bytes]]) -> None:
-        """Send a record into whatever transaction is open."""
+        """Send records into whatever transaction is open."""
         if step.stray_after is None:
             return
         await asyncio.sleep(step.stray_after)
-        value = self.next_value()
-        try:
-            self.producer.send_nowait(_TOPIC, value, partition=0)
-        except KafkaError:
-            self.refused.add(value)
-        else:
-            records.setdefault(0, []).append(value)
+
+        async def send() -> None:
+            value = self.next_value()
+            try:
+                await self.producer.send(_TOPIC, value, partition=0)
+            except KafkaError:
+                self.refused.add(value)
+            else:
+                records.setdefault(0, []).append(value)
+
+        await asyncio.gather(*(send() for _ in range(step.strays)))
 
     async def rival(self, step: Transaction) -> None:
         """Begin another block while one is open."""
@@ -327,10 +354,28 @@ class _Player:
         stored = {record.value for record in self.cluster.records(_TOPIC)}
         if stored & self.refused:
             self.trouble(f"refused, and stored all the same: {stored & self.refused}")
+        self.compare_offset(visible)
         for partition, found in visible.items():
             numbers = [int(value) for value in found]
             if numbers != sorted(set(numbers)):
                 self.trouble(f"partition {partition} is out of order: {numbers}")
+
+    def compare_offset(self, visible: dict[int, list[bytes]]) -> None:
+        everything = {value for each in visible.values() for value in each}
+        possible: set[int | None] = set()
+        for place in sorted(self.offsets, reverse=True):
+            _, records, outcome = self.sent[place]
+            values = {value for each in records.values() for value in each}
+            if outcome == "committed" or values & everything:
+                possible.add(self.offsets[place])
+                break
+            if outcome == "unknown" and not values:
+                possible.add(self.offsets[place])
+        else:
+            possible.add(None)
+        found = self.cluster.committed(_GROUP).get(_POSITION)
+        if found not in possible:
+            self.trouble(f"the group's offset is {found}, and not of {possible}")
 
 
 def play(program: Program) -> list[str]:
@@ -354,6 +399,9 @@ _APIS: Final[tuple[ApiName, ...]] = (
     "end_txn",
     "end_txn",
     "add_partitions_to_txn",
+    "add_offsets_to_txn",
+    "txn_offset_commit",
+    "txn_offset_commit",
     "init_producer_id",
     "find_coordinator",
     "describe_transactions",
@@ -369,7 +417,7 @@ def _faults() -> st.SearchStrategy[Fault]:
     coordinator = st.sampled_from(_COORDINATOR_CODES)
     when = st.sampled_from(("before", "after"))
     return st.one_of(
-        st.builds(Fault, st.just("fail"), st.sampled_from(_APIS[:6]), coordinator, counts),
+        st.builds(Fault, st.just("fail"), st.sampled_from(_APIS[:-2]), coordinator, counts),
         st.builds(Fault, st.just("fail"), st.just("produce"), st.sampled_from(_PRODUCE_CODES)),
         st.builds(Fault, st.just("fail"), st.just("end_txn"), st.sampled_from(_LOST_CODES)),
         st.builds(Fault, st.just("cut"), apis, count=counts, when=when),
@@ -386,8 +434,10 @@ def programs() -> st.SearchStrategy[Program]:
         partitions=st.lists(st.sampled_from((0, 0, 1)), max_size=6).map(tuple),
         leave=st.sampled_from(("end", "end", "end", "raise", "abort")),
         cancel_after=st.sampled_from((None, None, None, 0.0, 0.001, 0.5)),
-        pause=st.sampled_from((0.0, 0.0, 0.001, 1.0)),
+        pause=st.sampled_from((0.0, 0.0, 0.001, 1.0, 12.0)),
         stray_after=st.sampled_from((None, None, 0.0, 0.001, 0.5)),
+        strays=st.sampled_from((1, 1, 5)),
+        has_offset=st.booleans(),
         rival_after=st.sampled_from((None, None, 0.0, 0.001, 0.5)),
     )
     return st.builds(
@@ -397,4 +447,6 @@ def programs() -> st.SearchStrategy[Program]:
         linger_ms=st.sampled_from((0, 5, 100)),
         batch_size=st.sampled_from((1_000_000, 0)),
         max_block_ms=st.sampled_from((2_000, 300, 60_000)),
+        buffer_memory=st.sampled_from((32 << 20, 32 << 20, 300)),
+        produce_takes=st.sampled_from((0.0, 0.0, 0.01)),
     )
