@@ -20,6 +20,7 @@ __all__ = ["add_broker_arguments", "config_from", "read_property_file"]
 
 _MAX_BLOCK_MS = "10000"
 _SERIALIZERS = ("key_serializer", "value_serializer")
+_TRANSACTIONAL_ID = "transactional_id"
 _ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|.)")
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
 
@@ -48,11 +49,22 @@ def add_broker_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def config_from(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ProducerConfig:
+def config_from(
+    arguments: argparse.Namespace,
+    environ: Mapping[str, str],
+    *,
+    takes_transactional_id: bool = False,
+) -> ProducerConfig:
     """Return the producer's options.
 
     The environment counts only without `-b` and `-F`, and arguments win over it. `max.block.ms` is
     10 s by default: somebody waits for the cluster to be found.
+
+    Args:
+        arguments: The arguments, parsed.
+        environ: The environment.
+        takes_transactional_id: Whether there may be a transactional_id. A producer that starts with
+            it fences the application whose id it is.
 
     Raises:
         ConfigError: An option is unknown, impossible, given twice, or of no use for lines.
@@ -75,6 +87,13 @@ def config_from(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Pr
             raise ConfigError("of no use here: lines are sent as they are", option=given[name][0])
     if "bootstrap_servers" not in given:
         given = _from_environment(environ) | given
+    if _TRANSACTIONAL_ID in given and not takes_transactional_id:
+        raise ConfigError(
+            "of no use here: lines are sent without transactions, and a start with it would fence"
+            " the application whose id it is",
+            option=given[_TRANSACTIONAL_ID][0],
+            hint="Leave it out, also of the environment.",
+        )
     given.setdefault("max_block_ms", ("max.block.ms", _MAX_BLOCK_MS))
     return ProducerConfig.from_properties(dict(given.values()))
 

@@ -275,11 +275,14 @@ class _Walk:
 
     async def _send(self, topic: str) -> None:
         self._picture.title(f"one record to {topic}")
-        config = self._config.replace(allow_auto_create_topics=False)
+        # A start with the id would fence the application whose it is, and abort its transaction.
+        config = self._config.replace(allow_auto_create_topics=False, transactional_id=None)
         with self._picture.step("start") as step:
             producer: Producer[bytes, bytes] = Producer(config)
             await producer.start()
             step.found = "the producer is ready"
+            if self._config.transactional_id is not None:
+                step.more.append("without transactional_id, which would fence the application")
         try:
             with self._picture.step("record") as step:
                 stored = await producer.send_and_wait(topic, _VALUE)
@@ -354,7 +357,7 @@ def _count(things: Sequence[object] | set[int], name: str) -> str:
 
 def _run(arguments: argparse.Namespace) -> int:
     try:
-        config = config_from(arguments, os.environ)
+        config = config_from(arguments, os.environ, takes_transactional_id=True)
         picture = Picture(partial(print, flush=True))
         asyncio.run(check(config, arguments.topic, picture))
     except ConfigError as error:

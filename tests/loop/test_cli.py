@@ -1,4 +1,4 @@
-"""`aioproducer produce` as a process of its own: what it stores, says and returns."""
+"""`aioproducer` as a process of its own: what it stores, says and returns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import pytest_asyncio
 
 from aioproducer.errors import InvalidRecordError, TopicAuthorizationFailedError
 from aioproducer.testing import FakeCluster
-from tests.support.programs import finish, produce, running
+from tests.support.producing import producing
+from tests.support.programs import Finished, finish, produce, run, running
 
 
 @pytest_asyncio.fixture
@@ -88,6 +89,39 @@ async def test_without_b_the_brokers_come_from_the_environment(cluster: FakeClus
     )
     assert finished.code == 0
     assert values(cluster) == [b"one"]
+
+
+async def beside_a_transaction(cluster: FakeCluster, command: str) -> Finished:
+    """Run a command with the options of an application that has a transaction open."""
+    async with (
+        producing(cluster, transactional_id="transfers") as application,
+        application.transaction(),
+    ):
+        await application.send_and_wait("lines", b"application")
+        finished = await run(
+            *("-m", "aioproducer", command, "-t", "lines"),
+            text=b"one\n",
+            KAFKA_BOOTSTRAP_SERVERS=cluster.bootstrap_servers,
+            KAFKA_TRANSACTIONAL_ID="transfers",
+        )
+        # It would fail if the command had started with the same id.
+        await application.send_and_wait("lines", b"application")
+    return finished
+
+
+async def test_produce_refuses_a_transactional_id_before_it_fences(cluster: FakeCluster) -> None:
+    finished = await beside_a_transaction(cluster, "produce")
+    assert finished.code == 2
+    (line,) = finished.err.splitlines()
+    assert "transactional_id: of no use here" in line
+    assert values(cluster) == [b"application"] * 2
+
+
+async def test_check_leaves_out_a_transactional_id_and_says_so(cluster: FakeCluster) -> None:
+    finished = await beside_a_transaction(cluster, "check")
+    assert finished.code == 0, finished.out + finished.err
+    assert "without transactional_id" in finished.out
+    assert values(cluster) == [b"application", b"aioproducer check", b"application"]
 
 
 async def test_nothing_is_said_when_quiet_and_all_is_well(cluster: FakeCluster) -> None:

@@ -132,6 +132,13 @@ def test_a_serializer_is_of_no_use_for_lines() -> None:
     assert "value.serializer" in refused("-b", "localhost", "-X", "value.serializer=json")
 
 
+def test_a_transactional_id_is_refused_wherever_it_comes_from() -> None:
+    assert "transactional.id" in refused("-b", "localhost", "-X", "transactional.id=transfers")
+    assert "transactional_id" in refused(
+        KAFKA_BOOTSTRAP_SERVERS="localhost", KAFKA_TRANSACTIONAL_ID="transfers"
+    )
+
+
 def test_without_brokers_the_environment_counts() -> None:
     made = config(KAFKA_BOOTSTRAP_SERVERS="elsewhere:1", KAFKA_ACKS="1")
     assert made.bootstrap_servers == ("elsewhere:1",)
