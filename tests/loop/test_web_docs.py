@@ -18,7 +18,7 @@ import pytest
 from aiohttp.test_utils import TestServer
 from fastapi import Request
 
-from aioproducer import KafkaError, Producer
+from aioproducer import KafkaConnectionError, KafkaError, Producer
 from aioproducer.hooks import UndeliveredRecord
 from aioproducer.records import ProducerRecord
 from aioproducer.telemetry.status import BrokerStatus
@@ -210,6 +210,33 @@ async def test_another_framework(environment: pytest.MonkeyPatch, framework: Any
             assert too_large.status_code == 413
             assert too_large.json()["title"] == "Content Too Large"
         assert values(cluster, "payments") == [b"42"]
+
+
+# The other frameworks answer the lifespan by themselves.
+@pytest.mark.parametrize("framework", ["Django"], indirect=True)
+@pytest.mark.asyncio(loop_factories=["asyncio"])
+async def test_an_application_of_django_says_why_it_does_not_come_up(
+    environment: pytest.MonkeyPatch, framework: Any
+) -> None:
+    said: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: dict[str, Any]) -> None:
+        said.append(message)
+
+    async with FakeCluster() as cluster:
+        use(environment, cluster)
+        environment.setenv("KAFKA_MAX_BLOCK_MS", "100")
+        cluster.refuse(0)
+        # A server that got no answer takes what is raised for a lifespan that the application
+        # does not have, and serves it without one.
+        with pytest.raises(KafkaConnectionError):
+            await framework({"type": "lifespan"}, receive, send)
+    (message,) = said
+    assert message["type"] == "lifespan.startup.failed"
+    assert "connection refused" in message["message"]
 
 
 def test_every_framework_on_the_page_has_a_test() -> None:
