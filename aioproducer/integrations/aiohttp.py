@@ -17,11 +17,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import WSCloseCode, web
 
 from aioproducer.errors import KafkaError, ProducerNotStartedError
 from aioproducer.integrations.web import (
     PROBLEM_JSON,
+    HttpError,
     ProducerSource,
     Start,
     http_error,
@@ -103,6 +104,10 @@ async def kafka_error_middleware(
 
     The table is in `aioproducer.integrations.web.http_error`. What is the service's own fault is
     raised again: a 500, logged with its traceback. The response names no broker and no topic.
+
+    A response that has begun cannot become another one: the error is raised again, and aiohttp cuts
+    the connection. A WebSocket is closed before that: 1013 (try again later) for what is a 503, and
+    else 1011.
     """
     try:
         return await handler(request)
@@ -110,9 +115,25 @@ async def kafka_error_middleware(
         found = http_error(error)
         if found is None:
             raise
+        if request.writer.output_size > 0:
+            if web.WebSocketResponse().can_prepare(request):
+                _close_websocket(request, found)
+            raise
         return web.json_response(
             found.body, status=found.status, headers=found.headers, content_type=PROBLEM_JSON
         )
+
+
+def _close_websocket(request: web.Request, found: HttpError) -> None:
+    """Write a close frame (RFC 6455, 5.5.1): the handler's WebSocketResponse is out of reach."""
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        return  # The handler or the client has closed it.
+    code = WSCloseCode.INTERNAL_ERROR
+    if found.retry_after is not None:
+        code = WSCloseCode.TRY_AGAIN_LATER
+    payload = code.to_bytes(2, "big") + found.title.encode()
+    transport.write(bytes([0x88, len(payload)]) + payload)
 
 
 def readiness_handler(

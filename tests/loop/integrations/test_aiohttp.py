@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientPayloadError, WSMsgType, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from aioproducer import KafkaConnectionError, Producer
+from aioproducer import (
+    BufferExhaustedError,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    Producer,
+    ProducerClosedError,
+)
 from aioproducer.integrations.aiohttp import (
     PRODUCER,
     get_producer,
@@ -91,6 +98,68 @@ async def test_errors_are_what_http_has_for_them_and_name_no_broker() -> None:
         assert too_large.content_type == "application/problem+json"
         assert denied.status == 500
         assert "127.0.0.1" not in text
+
+
+def failing_app(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.Application:
+    """Return an application whose one route is not wrapped in a producer's life."""
+    app = web.Application(middlewares=[kafka_error_middleware])
+    app.router.add_get("/", handler)
+    return app
+
+
+async def test_a_response_that_has_begun_is_cut_and_gets_no_second_one() -> None:
+    async def download(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "400"})
+        await response.prepare(request)
+        await response.write(b"1" * 10)
+        raise BufferExhaustedError
+
+    async with client_of(failing_app(download)) as client:
+        answer = await client.get("/")
+        assert answer.status == 200
+        with pytest.raises(ClientPayloadError) as caught:
+            await answer.read()
+    assert "10" in str(caught.value)
+
+
+async def test_a_response_of_which_nothing_is_sent_yet_becomes_that_of_the_error() -> None:
+    async def late(request: web.Request) -> web.StreamResponse:
+        await web.Response(text="stored").prepare(request)
+        raise BufferExhaustedError
+
+    async with client_of(failing_app(late)) as client:
+        assert (await client.get("/")).status == 503
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(BufferExhaustedError(), 1013), (KafkaTimeoutError("late", possibly_persisted=True), 1011)],
+)
+async def test_a_websocket_is_told_when_to_come_back(error: KafkaError, code: int) -> None:
+    async def payments(request: web.Request) -> web.StreamResponse:
+        session = web.WebSocketResponse()
+        await session.prepare(request)
+        await session.receive()
+        raise error
+
+    async with client_of(failing_app(payments)) as client, client.ws_connect("/") as session:
+        await session.send_str("42")
+        message = await session.receive()
+        assert (message.type, message.data) == (WSMsgType.CLOSE, code)
+
+
+async def test_a_websocket_that_the_handler_has_closed_is_closed_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def payments(request: web.Request) -> web.StreamResponse:
+        session = web.WebSocketResponse()
+        await session.prepare(request)
+        await session.close()
+        raise ProducerClosedError
+
+    async with client_of(failing_app(payments)) as client, client.ws_connect("/") as session:
+        assert (await session.receive()).data == 1000
+    assert [one.exc_info[0] for one in caplog.records if one.exc_info] == [ProducerClosedError]
 
 
 async def test_a_sub_application_uses_the_producer_of_the_outer_one_beside_its_own() -> None:
