@@ -24,7 +24,7 @@ from typing import Any, Final, TypeAlias, cast
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from aioproducer.errors import KafkaError, ProducerNotStartedError
 from aioproducer.integrations.web import (
@@ -141,7 +141,7 @@ async def kafka_error_handler(connection: HTTPConnection, error: Exception) -> R
     The table is in `aioproducer.integrations.web.http_error`. What is the service's own fault is
     raised again: a 500, logged with its traceback, as without this handler. The response names no
     broker and no topic. A WebSocket is closed: 1013 (try again later) for what is a 503, and else
-    1011.
+    1011. If it is closed already, nobody is there to be told, and the error is raised again.
 
     Example:
         app.add_exception_handler(KafkaError, kafka_error_handler)
@@ -150,8 +150,19 @@ async def kafka_error_handler(connection: HTTPConnection, error: Exception) -> R
     if found is None:
         raise error
     if isinstance(connection, WebSocket):
-        await connection.close(1011 if found.retry_after is None else 1013, found.title)
+        if not _is_open(connection):
+            raise error
+        try:
+            await connection.close(1011 if found.retry_after is None else 1013, found.title)
+        except WebSocketDisconnect:
+            raise error from None
     return JSONResponse(found.body, found.status, found.headers, PROBLEM_JSON)
+
+
+def _is_open(websocket: WebSocket) -> bool:
+    return websocket.client_state != WebSocketState.DISCONNECTED and (
+        websocket.application_state in (WebSocketState.CONNECTING, WebSocketState.CONNECTED)
+    )
 
 
 def readiness_endpoint(

@@ -320,6 +320,30 @@ def test_a_websocket_gets_the_producer_and_is_told_when_to_come_back() -> None:
             assert raised.value.code == code
 
 
+@pytest.mark.parametrize("who", ["the route", "the client", "the network"])
+async def test_a_websocket_that_is_closed_already_ends_with_the_error_itself(who: str) -> None:
+    received = iter(["connect", "disconnect"])
+    sent: list[str] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": f"websocket.{next(received)}"}
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+        if who == "the network" and message["type"] == "websocket.close":
+            raise ConnectionResetError
+
+    websocket = WebSocket({"type": "websocket"}, receive, send)
+    await websocket.accept()
+    if who == "the route":
+        await websocket.close()
+    if who == "the client":
+        await websocket.receive()
+    with pytest.raises(BufferExhaustedError):
+        await kafka_error_handler(websocket, BufferExhaustedError())
+    assert sent.count("websocket.close") == (0 if who == "the client" else 1)
+
+
 async def test_details_are_shown_where_they_are_asked_for() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster:
         app = Starlette(
