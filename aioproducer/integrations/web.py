@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import threading
@@ -84,13 +85,16 @@ async def open_producer(
 
     Raises:
         KafkaError: As `Producer.start` does.
-        TypeError: The source is a producer, or makes something else.
-        ValueError: `start` is neither of the two.
+        TypeError: The source is a producer, or makes something else; or a time is no number.
+        ValueError: `start` is neither of the two, or a time is negative or has no end.
         WrongEventLoopError: The function returned a producer that was started before: before the
             fork of a worker process (`--preload`), or for another application.
     """
     if start not in get_args(Start):
         raise ValueError(f'start must be "wait" or "background", not {start!r}')
+    # Now, and not when SIGTERM comes or the producer is to be closed.
+    _check_seconds("close_timeout", close_timeout)
+    _check_seconds("drain_seconds", drain_seconds)
     producer = _make(source)
     draining = nullcontext() if drain_seconds is None else drain_on_sigterm(producer, drain_seconds)
     await producer.start(wait=start == "wait")
@@ -99,6 +103,15 @@ async def open_producer(
             yield producer
     finally:
         await producer.close(close_timeout)
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
+    if not 0 <= value < math.inf:  # nan is refused, too
+        raise ValueError(f"{name} must be 0 or more seconds, not {value!r}")
 
 
 def _make(source: object) -> Producer[Any, Any]:
@@ -142,7 +155,12 @@ def drain_on_sigterm(producer: Producer[Any, Any], seconds: float = 0.0) -> Gene
     Args:
         producer: Drains.
         seconds: Between the signal and its passing on.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is negative or has no end.
     """
+    _check_seconds("seconds", seconds)
     if threading.current_thread() is not threading.main_thread():
         logger.debug("SIGTERM is not watched for: this is not the main thread")
         yield

@@ -34,6 +34,8 @@ from aioproducer.testing import FakeCluster
 from tests.support.producing import TOPIC, producing, until, values
 from tests.support.web import config_for
 
+CONFIG = ProducerConfig(bootstrap_servers="localhost:9092")
+
 # ---- the life of a producer
 
 
@@ -67,6 +69,35 @@ async def test_a_start_of_another_name_is_refused() -> None:
     with pytest.raises(ValueError, match="'later'"):
         async with open_producer(ProducerConfig(bootstrap_servers="x:1"), start=start):
             pass
+
+
+@pytest.mark.parametrize("option", ["close_timeout", "drain_seconds"])
+@pytest.mark.parametrize(
+    ("value", "refused"),
+    [
+        ("10", TypeError),
+        (True, TypeError),
+        (-1, ValueError),
+        (float("nan"), ValueError),
+        (float("inf"), ValueError),
+    ],
+)
+async def test_a_time_that_cannot_be_is_refused_before_the_producer_is_made(
+    option: str, value: Any, refused: type[Exception]
+) -> None:
+    def source() -> ProducerConfig:
+        raise AssertionError("the source was asked")
+
+    times: dict[str, Any] = {option: value}
+    with pytest.raises(refused, match=option):
+        async with open_producer(source, **times):
+            pass
+
+
+def test_a_time_to_drain_that_cannot_be_is_refused() -> None:
+    seconds: Any = "5"
+    with pytest.raises(TypeError, match="'5'"), drain_on_sigterm(Producer(CONFIG), seconds):
+        pass
 
 
 async def test_a_start_that_fails_says_why_and_one_in_the_background_goes_on() -> None:
