@@ -29,6 +29,7 @@ from aioproducer.errors import (
     ProducerClosedError,
     RecordListTooLargeError,
     RecordTooLargeError,
+    UnknownTopicOrPartitionError,
     WrongEventLoopError,
 )
 from aioproducer.producer import Producer
@@ -295,6 +296,10 @@ def http_error(error: KafkaError) -> HttpError | None:
             "Gateway Timeout",
             "It is not known whether the record is stored. Sent again, it may be stored twice.",
         )
+    if isinstance(error, UnknownTopicOrPartitionError):
+        # A topic may be new, so this is retriable; but the producer has tried until the record's
+        # time was over, and a client cannot make a topic.
+        return None
     if error.retry_after is not None:
         return HttpError(
             503,

@@ -14,7 +14,9 @@ import pytest
 from aioproducer import (
     BufferExhaustedError,
     ClusterAuthorizationFailedError,
+    InvalidPartitionError,
     InvalidRecordError,
+    InvalidTopicError,
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
@@ -26,6 +28,7 @@ from aioproducer import (
     SerializationError,
     TopicAuthorizationFailedError,
     UndeliveredRecord,
+    UnknownTopicOrPartitionError,
     WrongEventLoopError,
 )
 from aioproducer.errors import RequestTimedOutError
@@ -208,8 +211,7 @@ async def test_readiness_is_that_of_all_producers_and_shows_details_only_if_aske
 # ---- errors
 
 
-def pending() -> KafkaError:
-    error = KafkaTimeoutError("late")
+def pending(error: KafkaError) -> KafkaError:
     error.is_pending = True
     return error
 
@@ -223,7 +225,8 @@ def pending() -> KafkaError:
         (ProducerClosedError("closed"), 503, 1),
         (ProducerClosedError("closed", possibly_persisted=True), 504, None),
         (KafkaTimeoutError("late", possibly_persisted=True), 504, None),
-        (pending(), 504, None),
+        (pending(KafkaTimeoutError("late")), 504, None),
+        (pending(UnknownTopicOrPartitionError()), 504, None),
         (RequestTimedOutError(), 504, None),
         (RecordTooLargeError(size=5, limit=4), 413, None),
         (MessageTooLargeError(), 413, None),
@@ -247,8 +250,21 @@ def test_an_error_that_a_client_can_act_on_has_a_status(
         TopicAuthorizationFailedError(),
         ClusterAuthorizationFailedError(),
         SerializationError(topic="t"),
+        InvalidTopicError(),
+        InvalidPartitionError(),
+        UnknownTopicOrPartitionError(),
         KafkaError("the partitioner raised"),
     ],
 )
 def test_what_is_the_services_own_fault_stays_a_500(error: KafkaError) -> None:
     assert http_error(error) is None
+
+
+async def test_a_topic_that_does_not_exist_is_a_500_once_its_record_is_given_up() -> None:
+    async with (
+        FakeCluster(auto_create_topics=False) as cluster,
+        producing(cluster) as producer,
+    ):
+        with pytest.raises(UnknownTopicOrPartitionError) as caught:
+            await producer.send_and_wait("missing", b"42", deadline=0.1)
+        assert http_error(caught.value) is None
