@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from aioproducer.config import ProducerConfig
@@ -110,13 +110,30 @@ def read_property_file(path: Path) -> dict[str, str]:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise ConfigError(f"{path} cannot be read: {reason.lower()}") from None
     found: dict[str, str] = {}
-    for line in re.sub(r"\\\r?\n[ \t]*", "", text).splitlines():
-        stripped = line.strip()
-        if not stripped or stripped[0] in "#!":
-            continue
-        name, _, value = _separated(stripped)
+    for line in _logical_lines(text):
+        name, _, value = _separated(line)
         found[_unescaped(name)] = _unescaped(value)
     return found
+
+
+def _logical_lines(text: str) -> Iterator[str]:
+    """Join what is continued: a line with an odd number of backslashes at its end, but no comment.
+
+    As java.util.Properties does; two backslashes are an escaped one.
+    """
+    begun: str | None = None
+    for line in text.split("\n"):
+        part = line.lstrip()
+        if begun is None and (not part or part[0] in "#!"):
+            continue
+        begun = (begun or "") + part
+        if (len(begun) - len(begun.rstrip("\\"))) % 2:
+            begun = begun[:-1]
+        else:
+            yield begun.rstrip()
+            begun = None
+    if begun:
+        yield begun.rstrip()
 
 
 def _separated(line: str) -> tuple[str, str, str]:

@@ -38,6 +38,27 @@ def test_a_properties_file_is_read_as_java_reads_it(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        # A path of Windows in a comment, which continues no line.
+        ("# the keys are in C:\\keys\\\nacks=1", {"acks": "1"}),
+        # An escaped backslash at the end, and one more after it.
+        ("client.id=abc\\\\\nacks=1", {"client.id": "abc\\", "acks": "1"}),
+        ("client.id=abc\\\\\\\n  d\nacks=1", {"client.id": "abc\\d", "acks": "1"}),
+        # What is continued is no comment, and may be continued again.
+        ("client.id=a\\\n#b\\\n\nacks=1", {"client.id": "a#b", "acks": "1"}),
+        ("client.id=a\\\r\n b\r\nacks=1\\", {"client.id": "ab", "acks": "1"}),
+    ],
+)
+def test_lines_are_continued_as_java_does_it(
+    tmp_path: Path, text: str, read: dict[str, str]
+) -> None:
+    path = tmp_path / "client.properties"
+    path.write_bytes(text.encode())
+    assert read_property_file(path) == read
+
+
 def test_arguments_win_over_files_and_later_files_over_earlier_ones(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     first.write_text("bootstrap.servers=a:1\nlinger.ms=1\nbatch.size=1\nclient.id=first")
