@@ -333,12 +333,17 @@ def function(
             called = value
         if not callable(called):
             raise _Refused
-        if inspect.iscoroutinefunction(called) and not is_awaited:
+        if _is_coroutine_function(called) and not is_awaited:
             raise _Refused("A coroutine function cannot be used: it is called without await.")
         return value
 
     choices = "".join(f"'{name}', " for name in dict.fromkeys(ready.values()))
     return Rule(f"None, {choices}or {what}", accept)
+
+
+def _is_coroutine_function(called: object) -> bool:
+    # Of an object that is called, its class has the function.
+    return inspect.iscoroutinefunction(called) or inspect.iscoroutinefunction(type(called).__call__)
 
 
 def tls_settings() -> Rule:

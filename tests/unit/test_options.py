@@ -157,9 +157,21 @@ def test_a_class_in_place_of_its_instance_is_refused_with_what_to_write() -> Non
 async def a_coroutine_function() -> None: ...
 
 
-@pytest.mark.parametrize("value", ["unknown", 3, a_coroutine_function])
+class WithCoroutineFunction:
+    async def __call__(self) -> None: ...
+
+    async def serialize(self) -> None: ...
+
+
+@pytest.mark.parametrize("value", ["unknown", 3, a_coroutine_function, WithCoroutineFunction()])
 def test_what_cannot_be_called_without_await_is_no_function(value: object) -> None:
     refused(function("f"), value)
+    refused(function("f", method="serialize"), value)
+
+
+@pytest.mark.parametrize("value", [a_coroutine_function, WithCoroutineFunction()])
+def test_a_function_that_is_awaited_may_be_a_coroutine_function(value: object) -> None:
+    assert function("f", is_awaited=True).check("x", value) is value
 
 
 def test_tls_settings_are_a_context_and_have_no_text_form() -> None:
