@@ -6,13 +6,15 @@
     a store of certificates or keys      the option for PEM, if the store is PEM
     sasl.jaas.config                     the options that its login module holds
     what we do in any case               nothing (`sasl.oauthbearer.method=oidc`)
+    an option of consumers only          nothing, with a line in the log (`session.timeout.ms`)
     a class of Java that we cannot run   a ConfigError that says what to do instead
 
-Pure functions. Secrets stay unseen: errors show neither a JAAS text nor a password.
+Keeps no state. Secrets stay unseen: errors show neither a JAAS text nor a password.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
@@ -21,6 +23,9 @@ from typing import Final, NamedTuple
 from aioproducer.errors import ConfigError
 
 __all__ = ["Property", "how_to_convert", "option_name", "read_properties"]
+
+
+logger = logging.getLogger(__name__)
 
 
 class Property(NamedTuple):
@@ -32,8 +37,15 @@ class Property(NamedTuple):
 
 
 _OTHER_NAMES: Final[Mapping[str, str]] = {
+    "compression_codec": "compression_type",
+    "max_in_flight": "max_in_flight_requests_per_connection",
+    "message_send_max_retries": "retries",
+    "message_timeout_ms": "delivery_timeout_ms",
     "metadata_broker_list": "bootstrap_servers",
     "partitioner_class": "partitioner",
+    "queue_buffering_max_kbytes": "buffer_memory",
+    "queue_buffering_max_ms": "linger_ms",
+    "request_required_acks": "acks",
     "sasl_mechanisms": "sasl_mechanism",
     "sasl_oauthbearer_assertion_jwt_template_file": "sasl_oauthbearer_assertion_template_file",
     "sasl_oauthbearer_client_id": "sasl_oauthbearer_client_credentials_client_id",
@@ -50,7 +62,13 @@ _STORES: Final[Mapping[str, str]] = {
 }
 """A PEM keystore of Java has the key and the certificates in one file."""
 
+_KBYTES: Final = "queue_buffering_max_kbytes"
+
+_CONSUMERS_ONLY: Final = ("session_timeout_ms",)
+"""Options of consumers in files that are for both: the one of Confluent Cloud has it."""
+
 _NOTHING_TO_DO: Final[Mapping[str, tuple[str, ...]]] = {
+    "client_dns_lookup": ("use_all_dns_ips", "default"),
     "enable_ssl_certificate_verification": ("true",),
     "sasl_client_callback_handler_class": (
         "software.amazon.msk.auth.iam.IAMClientCallbackHandler",
@@ -64,6 +82,7 @@ _NOTHING_TO_DO: Final[Mapping[str, tuple[str, ...]]] = {
 """Properties whose values, in any case, say what is done here anyway."""
 
 _INSTEAD: Final[Mapping[str, str]] = {
+    "client_dns_lookup": "Leave it out: every address of a host name is tried.",
     "enable_ssl_certificate_verification": "Name the broker's authority in ssl_ca_location; or, for"
     " a test, pass an ssl.SSLContext as ssl_context.",
     "sasl_client_callback_handler_class": "A class of Java cannot be run here. For Amazon MSK set"
@@ -206,6 +225,12 @@ def _read(properties: Mapping[str, object], labels: Mapping[str, str]) -> Iterat
             _check_nothing_to_do(name, label, value)
         elif name == "ssl_ca_location" and value == "probe":
             pass  # librdkafka then looks for the system's authorities.
+        elif name == "partitioner" and value == "murmur2_random":
+            pass  # librdkafka's name for what is done anyway: as Java does it.
+        elif name == _KBYTES:
+            yield Property(option_name(label), label, _bytes_of(label, value))
+        elif name in _CONSUMERS_ONLY:
+            logger.info("%s is an option of consumers, and is ignored", label)
         else:
             yield Property(option_name(label), label, value)
 
@@ -237,6 +262,18 @@ def _read_store(
         )
     if part == "location":
         yield Property(_STORES[store], label, properties[label])
+
+
+def _bytes_of(label: str, value: object) -> int:
+    try:
+        return int(str(value)) * 1_024
+    except ValueError:
+        raise ConfigError(
+            option=label,
+            value=value,
+            allowed="a whole number of KiB",
+            hint="Or set buffer.memory, in bytes.",
+        ) from None
 
 
 def _check_nothing_to_do(name: str, label: str, value: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
@@ -296,3 +297,48 @@ def test_an_option_under_two_names_is_refused_with_both() -> None:
 def test_the_brokers_may_have_librdkafkas_name() -> None:
     made = ProducerConfig.from_properties({"metadata.broker.list": "a:1,b:1"})
     assert made.bootstrap_servers == ("a:1", "b:1")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "option", "value"),
+    [
+        ("message.timeout.ms", "60000", "delivery_timeout_ms", 60_000),
+        ("request.required.acks", "1", "acks", 1),
+        ("queue.buffering.max.ms", "5.5", "linger_ms", 5.5),
+        ("queue.buffering.max.kbytes", "2048", "buffer_memory", 2_097_152),
+        ("queue_buffering_max_kbytes", 1, "buffer_memory", 1_024),
+        ("message.send.max.retries", "3", "retries", 3),
+        ("max.in.flight", "1", "max_in_flight_requests_per_connection", 1),
+        ("compression.codec", "lz4", "compression_type", "lz4"),
+        ("partitioner", "murmur2_random", "partitioner", None),
+        ("client.dns.lookup", "use_all_dns_ips", "client_id", "aioproducer"),
+    ],
+)
+def test_options_of_librdkafka_are_those_that_they_stand_for(
+    name: str, text: object, option: str, value: object
+) -> None:
+    made = ProducerConfig.from_properties({"bootstrap.servers": "b:1", name: text})
+    assert getattr(made, option) == value
+
+
+@pytest.mark.parametrize("value", ["many", "1.5", True])
+def test_kbytes_that_are_no_number_are_refused_with_the_option_in_bytes(value: object) -> None:
+    said = refusal({"queue.buffering.max.kbytes": value})
+    assert f"queue.buffering.max.kbytes={value!r}: not allowed" in said
+    assert "buffer.memory" in said
+
+
+def test_kbytes_and_bytes_are_one_option() -> None:
+    said = refusal({"buffer.memory": "1", "queue.buffering.max.kbytes": "1"})
+    assert "queue.buffering.max.kbytes: given twice, as buffer.memory as well" in said
+
+
+def test_an_option_of_consumers_is_ignored_with_a_line_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.INFO, "aioproducer.properties"):
+        made = ProducerConfig.from_properties(
+            {"bootstrap.servers": "localhost:1", "session.timeout.ms": "45000"}
+        )
+    assert made == ProducerConfig(bootstrap_servers="localhost:1")
+    assert caplog.messages == ["session.timeout.ms is an option of consumers, and is ignored"]
