@@ -1,6 +1,7 @@
 """How a producer is, for `Producer.status`. Owns nothing: it looks at those who know.
 
-A look costs O(brokers), O(topics in use) and O(partitions with a record that has no outcome).
+A look costs O(brokers), O(topics in use) and O(partitions with a record that has no outcome). It
+may come from any thread, so it goes over copies: the loop may add and remove meanwhile.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from aioproducer._native.broker_queues import BrokerQueues
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import KafkaError
+from aioproducer.network.brokers import Broker
 from aioproducer.network.cluster import Cluster
 from aioproducer.sending.backpressure import Backpressure
 from aioproducer.sending.failures import Failures
@@ -87,7 +89,7 @@ class Health:
             state = "starting"
         brokers: dict[str, BrokerStatus] = {
             cluster.brokers.name(node_id): broker.status(now, self._frozen_after)
-            for node_id, broker in cluster.brokers.items()
+            for node_id, broker in self._known_brokers()
         }
         failing = list(self._failing())
         last = max(failing, key=lambda one: one.at, default=None)
@@ -128,13 +130,19 @@ class Health:
             failing_for=now - min(since) if since else None,
         )
 
+    def _known_brokers(self) -> list[tuple[int, Broker]]:
+        brokers = self._cluster.brokers
+        # By `get`: one of them may be left out by now.
+        known = ((node_id, brokers.get(node_id)) for node_id in list(brokers))
+        return [(node_id, broker) for node_id, broker in known if broker is not None]
+
     def _stored_ago(self, now: float) -> float | None:
         delivered_at = self._broker_queues.counters.delivered_at
         return now - delivered_at if delivered_at else None
 
     def _down_for(self, now: float) -> float | None:
         """How long no broker has worked; None while one does, or while nobody tries."""
-        brokers = list(self._cluster.brokers.values())
+        brokers = [broker for _, broker in self._known_brokers()]
         if any(broker.status(now, self._frozen_after) == "connected" for broker in brokers):
             return None
         down_since = [broker.down_since_at(now, self._frozen_after) for broker in brokers]
@@ -152,7 +160,7 @@ class Health:
             yield _Failing(
                 cluster.last_metadata_error, cluster.metadata_failed_at, cluster.silent_since
             )
-        for broker in cluster.brokers.values():
+        for _, broker in self._known_brokers():
             if broker.down_since is not None and broker.last_error is not None:
                 yield _Failing(broker.last_error, broker.failed_at, broker.down_since)
         if producer_id.last_error is not None:
@@ -168,7 +176,7 @@ class Health:
             if (batches := queue.oldest_batches())
         ]
         batches += [
-            topic.waiting[0].batch for topic in self._topics.by_name.values() if topic.waiting
+            topic.waiting[0].batch for topic in list(self._topics.by_name.values()) if topic.waiting
         ]
         return now - min(map(_created_at, batches)) if batches else None
 

@@ -10,8 +10,10 @@ import pytest
 
 from aioproducer import Producer, TopicAuthorizationFailedError
 from aioproducer.config import ProducerOptions
+from aioproducer.network.brokers import Broker
+from aioproducer.telemetry.status import BrokerStatus
 from aioproducer.testing import ErrorCode, FakeCluster
-from tests.support.producing import TOPIC, failure, fast, producing, prove, until
+from tests.support.producing import TOPIC, failure, fast, producing, prove, sender_of, until
 
 IMPATIENT: ProducerOptions = fast(request_timeout_ms=200, delivery_timeout_ms=400)
 
@@ -211,3 +213,42 @@ async def test_a_draining_producer_is_not_healthy_and_sends_on() -> None:
         await prove(producer)
         await producer.close()
         assert producer.status().state == "closed"
+
+
+# ---- another thread looks
+
+
+async def test_topics_may_come_into_use_during_a_look() -> None:
+    class Topic:
+        @property
+        def waiting(self) -> tuple[()]:
+            topics[f"{TOPIC}-{len(topics)}"] = Topic()
+            return ()
+
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        await prove(producer)
+        topics: Any = sender_of(producer).topics.by_name
+        used = dict(topics)
+        topics[f"{TOPIC}-1"] = Topic()
+        healthy = producer.status().healthy
+        for name in [name for name in topics if name not in used]:
+            del topics[name]
+        assert healthy
+
+
+async def test_brokers_may_become_known_during_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
+        await prove(producer)
+        known = sender_of(producer).cluster.brokers._brokers  # pyright: ignore[reportPrivateUsage]
+        status = Broker.status
+
+        def status_and_one_more(self: Broker, now: float, frozen_after: float) -> BrokerStatus:
+            known[len(known)] = self
+            return status(self, now, frozen_after)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Broker, "status", status_and_one_more)
+            healthy = producer.status().healthy
+        for node_id in list(known)[1:]:
+            del known[node_id]
+        assert healthy
