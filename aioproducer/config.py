@@ -834,15 +834,18 @@ class ProducerConfig:
         if not self.enable_idempotence:
             return
         explicit = "enable_idempotence" in self._given or is_transactional
+        # With a transactional_id, enable_idempotence=False is refused as well: it is no way out.
+        reason = "a transactional_id" if is_transactional else "enable_idempotence=True"
+        way_out = "" if is_transactional else ", or set enable_idempotence=False"
         for option, excluded, allowed in (
-            ("acks", self.acks != -1, "'all' with enable_idempotence=True"),
-            ("retries", self.retries == 0, "above 0 with enable_idempotence=True"),
+            ("acks", self.acks != -1, f"'all' with {reason}"),
+            ("retries", self.retries == 0, f"above 0 with {reason}"),
         ):
             if not excluded:
                 continue
             value: object = getattr(self, option)
             if explicit:
-                hint = f"Leave {option} at its default, or set enable_idempotence=False."
+                hint = f"Leave {option} at its default{way_out}."
                 raise ConfigError(option=option, value=value, allowed=allowed, hint=hint)
             logger.info("Idempotence is switched off because %s is %s", option, value)
             object.__setattr__(self, "enable_idempotence", False)
@@ -852,7 +855,7 @@ class ProducerConfig:
                 option="max_in_flight_requests_per_connection",
                 value=self.max_in_flight_requests_per_connection,
                 allowed=f"at most {_IDEMPOTENCE_IN_FLIGHT} for idempotence",
-                hint="Lower it, or set enable_idempotence=False.",
+                hint=f"Lower it{way_out}.",
             )
 
     def _resolve_delivery_timeout(self) -> None:

@@ -251,6 +251,25 @@ def test_idempotence_not_asked_for_is_switched_off_with_one_line_in_the_log(
     assert caplog.messages == [f"Idempotence is switched off because {option} is {value}"]
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "advice"),
+    [
+        ("acks", 1, "Leave acks at its default."),
+        ("retries", 0, "Leave retries at its default."),
+        ("max_in_flight_requests_per_connection", 6, "Lower it."),
+    ],
+)
+def test_with_a_transactional_id_there_is_no_way_out_of_idempotence(
+    option: str, value: int, advice: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config(transactional_id="transfers", **{option: value})
+    assert (caught.value.option, caught.value.hint) == (option, advice)
+    with pytest.raises(ConfigError) as caught:
+        config(enable_idempotence=True, **{option: value})
+    assert caught.value.hint == f"{advice.rstrip('.')}, or set enable_idempotence=False."
+
+
 def test_six_requests_in_flight_conflict_with_idempotence() -> None:
     with pytest.raises(ConfigError, match=r"in_flight_requests_per_connection=6: .* at most 5"):
         config(max_in_flight_requests_per_connection=6)
