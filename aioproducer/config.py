@@ -68,6 +68,7 @@ __all__ = [
     "SaslMechanism",
     "SecurityProtocol",
     "TokenGrant",
+    "options_in_environment",
 ]
 
 logger = logging.getLogger(__name__)
@@ -748,16 +749,7 @@ class ProducerConfig:
             ConfigError: The value of a variable is impossible, or
                 `KAFKA_BOOTSTRAP_SERVERS` is not set.
         """
-        given: dict[str, object] = {}
-        for variable, text in (os.environ if environ is None else environ).items():
-            if not variable.startswith(prefix):
-                continue
-            name = variable.removeprefix(prefix).lower()
-            if name in _RULES and variable == prefix + name.upper():
-                given[name] = _read(name, variable, text)
-            elif prefix and (close := _closest(name, cutoff=0.9)):
-                suggestion = prefix + close.upper()
-                logger.warning("%s is no option; did you mean %s?", variable, suggestion)
+        given = options_in_environment(os.environ if environ is None else environ, prefix)
         return cls._from_given(given, f"{prefix}BOOTSTRAP_SERVERS")
 
     @classmethod
@@ -912,6 +904,25 @@ _DEFAULTS: Final[dict[str, object]] = {
     for option in dataclasses.fields(ProducerConfig)
     if option.default is not dataclasses.MISSING
 }
+
+
+def options_in_environment(environ: Mapping[str, str], prefix: str) -> dict[str, object]:
+    """Read the options that are in environment variables, each on its own.
+
+    Raises:
+        ConfigError: The value of a variable is impossible.
+    """
+    given: dict[str, object] = {}
+    for variable, text in environ.items():
+        if not variable.startswith(prefix):
+            continue
+        name = variable.removeprefix(prefix).lower()
+        if name in _RULES and variable == prefix + name.upper():
+            given[name] = _read(name, variable, text)
+        elif prefix and (close := _closest(name, cutoff=0.9)):
+            suggestion = prefix + close.upper()
+            logger.warning("%s is no option; did you mean %s?", variable, suggestion)
+    return given
 
 
 def _read(name: str, label: str, value: object) -> object:

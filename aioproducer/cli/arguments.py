@@ -1,26 +1,30 @@
 """The arguments that every subcommand has: which brokers, and the producer's options.
 
 Options come from `-F` files, `-X` and the letters of a subcommand, the later ones before the
-earlier ones; or, without `-b` and `-F`, from the environment as well.
+earlier ones; and, unless one of these names the brokers, from the environment before all of them.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
-from aioproducer.config import ProducerConfig
+from aioproducer.config import ProducerConfig, options_in_environment
 from aioproducer.errors import ConfigError
 from aioproducer.properties import option_name
 
 __all__ = ["add_broker_arguments", "config_from", "read_property_file"]
 
+_Given: TypeAlias = dict[str, tuple[str, object]]
+"""By the option: the name that the user wrote, and the value."""
+
 _MAX_BLOCK_MS = "10000"
 _SERIALIZERS = ("key_serializer", "value_serializer")
 _TRANSACTIONAL_ID = "transactional_id"
+_PREFIX = "KAFKA_"
 _ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|.)")
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
 
@@ -57,8 +61,9 @@ def config_from(
 ) -> ProducerConfig:
     """Return the producer's options.
 
-    The environment counts only without `-b` and `-F`, and arguments win over it. `max.block.ms` is
-    10 s by default: somebody waits for the cluster to be found.
+    The environment counts unless the arguments or their files name the brokers: it is that of one
+    cluster. They complete it and win over it. `max.block.ms` is 10 s by default: somebody waits for
+    the cluster to be found.
 
     Args:
         arguments: The arguments, parsed.
@@ -69,24 +74,20 @@ def config_from(
     Raises:
         ConfigError: An option is unknown, impossible, given twice, or of no use for lines.
     """
-    in_files: dict[str, str] = {}
+    given: _Given = {}
     for path in arguments.property_files:
-        in_files |= read_property_file(path)
+        given |= _by_option(read_property_file(path).items())
     properties: list[tuple[str, str]] = [*arguments.properties]
     if arguments.brokers is not None:
         properties.append(("bootstrap.servers", arguments.brokers))
-    given: dict[str, tuple[str, str]] = {}
-    for label, value in properties:
-        name = option_name(label)
-        if name in given:
-            raise ConfigError("given twice", option=label)
-        given[name] = (label, value)
-    given = {option_name(label): (label, value) for label, value in in_files.items()} | given
+    given |= _by_option(properties)
     for name in _SERIALIZERS:
         if name in given:
             raise ConfigError("of no use here: lines are sent as they are", option=given[name][0])
     if "bootstrap_servers" not in given:
-        given = _from_environment(environ) | given
+        given = _in_environment(environ, given) | given
+    if "bootstrap_servers" not in given:
+        raise ConfigError("no brokers: give -b host:port, or set KAFKA_BOOTSTRAP_SERVERS")
     if _TRANSACTIONAL_ID in given and not takes_transactional_id:
         raise ConfigError(
             "of no use here: lines are sent without transactions, and a start with it would fence"
@@ -150,25 +151,26 @@ def _unescaped(text: str) -> str:
     return _ESCAPE.sub(unescape, text)
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    try:
-        ProducerConfig.from_env(environ=environ)  # its errors name the variables
-    except ConfigError as error:
-        if error.option == "KAFKA_BOOTSTRAP_SERVERS" and error.value is None:
-            raise ConfigError(
-                "no brokers: give -b host:port, or set KAFKA_BOOTSTRAP_SERVERS"
-            ) from None
-        raise
-    variables = {
-        option.name: f"KAFKA_{option.name.upper()}"
-        for option in dataclasses.fields(ProducerConfig)
-        if option.name not in _SERIALIZERS
-    }
-    return {
-        name: (name, environ[variable])
-        for name, variable in variables.items()
-        if variable in environ
-    }
+def _by_option(properties: Iterable[tuple[str, str]]) -> _Given:
+    """Sort properties of one source by the options that they stand for."""
+    found: _Given = {}
+    for label, value in properties:
+        name = option_name(label)
+        if name in found:
+            other = found[name][0]
+            also = "" if other == label else f", as {other} as well"
+            raise ConfigError(f"given twice{also}", option=label)
+        found[name] = (label, value)
+    return found
+
+
+def _in_environment(environ: Mapping[str, str], given: _Given) -> _Given:
+    """Read what the environment adds: not what is given, nor what is of no use for lines."""
+    left_out = {f"{_PREFIX}{name.upper()}" for name in (*given, *_SERIALIZERS)}
+    variables = {name: text for name, text in environ.items() if name not in left_out}
+    # Read by themselves, so that errors name the variables; checked with the others.
+    options = options_in_environment(variables, _PREFIX)
+    return {name: (name, value) for name, value in options.items()}
 
 
 def _property(text: str) -> tuple[str, str]:

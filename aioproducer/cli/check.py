@@ -70,7 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " rights, and one idempotent record if a topic is named."
     )
     parser.epilog = (
-        "Without -b and -F, options come from the environment: KAFKA_BOOTSTRAP_SERVERS, ... "
+        "Unless -b, -F or -X names the brokers, options come from the environment as well: "
+        "KAFKA_BOOTSTRAP_SERVERS, KAFKA_SASL_USERNAME, ... "
         "Exit code: 0 all is well, 1 a step failed, 2 wrong usage or configuration."
     )
     add_broker_arguments(parser)

@@ -26,9 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand, and what runs it."""
     parser.description = "Send the lines of files, or of standard input, to a topic."
     parser.epilog = (
-        r"Delimiters may hold \n, \r, \t, \0, \\ and \xHH. Without -b and -F, options come from "
-        "the environment: KAFKA_BOOTSTRAP_SERVERS, KAFKA_LINGER_MS, ... Exit code: 0 all "
-        "acknowledged, 1 some failed, 2 wrong usage, 130 after Ctrl-C, which flushes first."
+        r"Delimiters may hold \n, \r, \t, \0, \\ and \xHH. Unless -b, -F or -X names the brokers, "
+        "options come from the environment as well: KAFKA_BOOTSTRAP_SERVERS, KAFKA_LINGER_MS, ... "
+        "Exit code: 0 all acknowledged, 1 some failed, 2 wrong usage, 130 after Ctrl-C, which "
+        "flushes first."
     )
     add = parser.add_argument
     add_broker_arguments(parser)

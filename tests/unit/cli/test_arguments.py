@@ -75,6 +75,47 @@ def test_the_environment_fills_in_what_a_file_leaves_out(tmp_path: Path) -> None
     assert made.linger_ms == 7
 
 
+def test_a_file_that_names_the_brokers_leaves_the_environment_out(tmp_path: Path) -> None:
+    path = tmp_path / "client.properties"
+    path.write_text("metadata.broker.list=a:1")
+    made = config("-F", str(path), KAFKA_BOOTSTRAP_SERVERS="b:1", KAFKA_LINGER_MS="3")
+    assert (made.bootstrap_servers, made.linger_ms) == (("a:1",), 0)
+
+
+def test_what_the_environment_has_is_checked_with_the_arguments_that_complete_it() -> None:
+    made = config(
+        *("-X", "security.protocol=SASL_SSL", "-X", "sasl.mechanism=PLAIN", "-X", "acks=all"),
+        KAFKA_BOOTSTRAP_SERVERS="a:1,b:1",
+        KAFKA_SASL_USERNAME="somebody",
+        KAFKA_SASL_PASSWORD="something",
+        KAFKA_ENABLE_IDEMPOTENCE="true",
+        KAFKA_ACKS="1",
+    )
+    assert (made.sasl_mechanism, made.sasl_username, made.acks) == ("PLAIN", "somebody", -1)
+
+
+def test_a_variable_that_an_argument_replaces_is_not_read() -> None:
+    made = config("-X", "linger.ms=5", KAFKA_BOOTSTRAP_SERVERS="a:1", KAFKA_LINGER_MS="soon")
+    assert made.linger_ms == 5
+
+
+def test_one_option_under_two_names_in_a_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "client.properties"
+    path.write_text("bootstrap.servers=a:1\nmetadata.broker.list=b:1")
+    with pytest.raises(
+        ConfigError, match=r"metadata\.broker\.list: given twice, as bootstrap\.servers as well"
+    ):
+        config("-F", str(path))
+
+
+def test_a_later_file_wins_under_another_name_of_the_option(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("first", "second", "third")]
+    for path, line in zip(paths, ("linger_ms=1", "linger.ms=2", "linger_ms=3"), strict=True):
+        path.write_text(line)
+    made = config(*(part for path in paths for part in ("-F", str(path))), "-b", "a:1")
+    assert made.linger_ms == 3
+
+
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"])
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "client.properties"
