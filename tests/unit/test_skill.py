@@ -6,9 +6,13 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 import aioproducer
 from aioproducer import Delivery, Producer, errors
 from aioproducer.testing import FakeClusterInThread, MockProducer
+
+pytest_plugins = ["pytester"]
 
 SKILL = Path(aioproducer.__file__).parent / ".agents/skills/aioproducer/SKILL.md"
 TEXT = SKILL.read_text()
@@ -24,6 +28,17 @@ def test_its_code_is_python() -> None:
     assert len(snippets) == 3
     for snippet in snippets:
         compile(snippet, "SKILL.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pytest.mark.timeout(60)  # as for docs/testing.md: it starts a Python and a pytest
+def test_its_tests_pass_with_nothing_configured(pytester: pytest.Pytester) -> None:
+    *_, tests = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    pytester.makepyfile(tests)
+    result = pytester.runpytest_subprocess(
+        *("-p", "no:asyncio", "-p", "no:anyio", "-p", "no:cacheprovider", "-W", "error"),
+        timeout=60,
+    )
+    result.assert_outcomes(passed=2)
 
 
 def test_it_names_only_what_there_is() -> None:
