@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientPayloadError, WSMsgType, web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 
 from aioproducer import (
     BufferExhaustedError,
@@ -129,6 +129,14 @@ async def test_a_response_of_which_nothing_is_sent_yet_becomes_that_of_the_error
 
     async with client_of(failing_app(late)) as client:
         assert (await client.get("/")).status == 503
+
+
+async def test_the_middleware_can_be_tested_with_a_mocked_request() -> None:
+    async def late(request: web.Request) -> web.StreamResponse:
+        raise BufferExhaustedError
+
+    answer = await kafka_error_middleware(make_mocked_request("GET", "/"), late)
+    assert answer.status == 503
 
 
 @pytest.mark.parametrize(
