@@ -383,7 +383,8 @@ class Topics:
             self._listener.record_failed(topic.name, error, record)
             failed.append(alone)
         if not waiting.count:
-            self._fail(waiting, KafkaTimeoutError())
+            # Each of its records was reported on its own, so there is nothing to report.
+            self._end(waiting, KafkaTimeoutError())
         return failed
 
     async def partitions_for(self, name: str) -> tuple[int, ...]:
@@ -547,6 +548,9 @@ class Topics:
 
     def _fail(self, waiting: WaitingRecords, error: KafkaError) -> None:
         self._listener.waiting_failed(waiting, error)
+        self._end(waiting, error)
+
+    def _end(self, waiting: WaitingRecords, error: KafkaError) -> None:
         self._accumulator.fail_waiting(waiting, error)
         waiting.batch.wake(False)
         self._listener.waiting_over(waiting)

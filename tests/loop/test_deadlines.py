@@ -185,6 +185,31 @@ async def test_records_of_an_unknown_topic_are_withdrawn_one_and_all() -> None:
         assert (await producer.send_and_wait("new", b"next")).offset == 0
 
 
+async def test_the_last_withdrawn_record_of_an_unknown_topic_is_reported_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    counted: list[tuple[str, int]] = []
+
+    def count(error: KafkaError, records: int) -> None:
+        counted.append((str(error), records))
+
+    async with (
+        FakeCluster(topics={TOPIC: 1, "new": 1}) as cluster,
+        producing(cluster, on_error=count) as producer,
+    ):
+        await prove(producer)
+        cluster.hang("metadata")
+        error = await failure(producer.send_nowait("new", b"late", deadline=SOON))
+        await until(lambda: counted)
+        await asyncio.sleep(0)
+        assert counted == [(str(error), 1)]
+        last_error = producer.status().last_error
+        assert last_error is not None
+        assert str(last_error) == str(error)
+        assert "0 records failed" not in caplog.text
+        cluster.release()
+
+
 async def test_a_record_that_finds_no_buffer_space_is_never_accepted() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,

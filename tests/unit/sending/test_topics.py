@@ -533,6 +533,18 @@ def test_what_waits_for_a_topic_can_be_failed_by_the_sender() -> None:
     assert len(harness.over) == 2
 
 
+def test_records_that_are_withdrawn_one_and_all_are_each_reported_once() -> None:
+    harness = TopicsInUse()
+    deliveries = [harness.put(), harness.put()]
+    (waiting,) = harness.topic().waiting
+    late = [(index, KafkaTimeoutError(f"Late {index}.")) for index in range(2)]
+    assert len(harness.topics.withdraw_waiting(waiting.batch, late)) == 2
+    assert [str(delivery.exception()) for delivery in deliveries] == ["Late 0.", "Late 1."]
+    assert harness.failed == [("t", "KafkaTimeoutError", 1)] * 2
+    assert harness.over == [waiting]
+    assert not harness.topic().waiting
+
+
 def test_why_the_topic_of_a_record_is_not_known_yet_can_be_asked_at_any_time() -> None:
     harness = TopicsInUse()
     harness.put()
