@@ -645,7 +645,9 @@ class Sender:
         batch = waiting.batch
         if any(self._flushes.waiting_for(batch)):
             routed: list[RecordBatch] = []
-            if not batch.is_done:
+            # Also of a group that failed: many records are routed over several turns, and the
+            # last ones may be withdrawn in between. Before its topic is known, none is routed.
+            if waiting.topic.is_known:
                 for queue in self.broker_queues.all_active():
                     if queue.topic is waiting.topic:
                         routed.extend(self._close_open(queue))

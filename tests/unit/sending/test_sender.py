@@ -7,11 +7,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 
 from aioproducer._native.record_batch import Delivery
 from aioproducer.background import Background
 from aioproducer.config import ProducerConfig
+from aioproducer.errors import KafkaTimeoutError
 from aioproducer.network.metadata import NO_LEADER, BrokerAddress
 from aioproducer.sending.finishing import Finished
 from aioproducer.sending.partition_queue import PartitionQueue
@@ -74,6 +76,27 @@ async def harness() -> AsyncIterator[SenderHarness]:
     yield made
     await made.sender.give_up()
     await made.sender.close()
+
+
+async def test_a_flush_waits_for_routed_records_when_the_last_of_their_group_are_withdrawn(
+    harness: SenderHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aioproducer.sending.topics._ROUTED_AT_ONCE", 1)
+    harness.put(0)
+    harness.put(0)
+    (waiting,) = harness.sender.topics.by_name[TOPIC].waiting
+    flushing = asyncio.create_task(harness.sender.flush())
+    await asyncio.sleep(0)
+    harness.learn(1)
+    assert waiting.count == 1
+    harness.sender.topics.withdraw_waiting(waiting.batch, [(1, KafkaTimeoutError())])
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not flushing.done()
+    (batch,) = harness.queue(0).batches()
+    await harness.sender.give_up()
+    await flushing
+    assert batch.is_done
 
 
 async def test_a_broker_whose_records_fill_its_share_is_named(harness: SenderHarness) -> None:
