@@ -58,6 +58,7 @@ cdef class RecordAccumulator:
     ) except -1
     cdef bint may_have_partition(self, str topic_name, object partition) except -1
     cdef bint _has_space(self, BufferShare share, Py_ssize_t size) noexcept
+    cdef bint _takes(self, CorePartitionQueue queue, Py_ssize_t size) except -1
     cdef CorePartitionQueue _find_space(
         self, CoreTopic topic, CorePartitionQueue queue, bint is_sticky, Py_ssize_t size
     )

@@ -251,6 +251,12 @@ cdef class RecordAccumulator:
             return True
         return share.held_bytes + size <= SHARE_OF_FREE * free
 
+    cdef bint _takes(self, CorePartitionQueue queue, Py_ssize_t size) except -1:
+        """Whether a record that has its space elsewhere may go to another partition."""
+        if self.lines and not self._is_nobody_before(queue):
+            return False
+        return self._has_space(queue.share, size)
+
     cdef CorePartitionQueue _find_space(
         self, CoreTopic topic, CorePartitionQueue queue, bint is_sticky, Py_ssize_t size
     ):
@@ -471,7 +477,16 @@ cdef class RecordAccumulator:
             self._close(queue)
             if is_sticky and topic.sticky_bytes >= self.batch_size:
                 self._switch_sticky(topic)
-                queue = topic.sticky
+                if delivery is None and not self._takes(
+                    topic.sticky,
+                    RECORD_OVERHEAD + headers_size + max(key.length, 0) + max(value.length, 0)
+                    + BATCH_HEADER_BYTES,
+                ):
+                    # There callers wait, or its broker's share is full: this record has its space
+                    # here. The next one is asked anew.
+                    is_sticky = False
+                else:
+                    queue = topic.sticky
             batch = queue.open
         if batch is None:
             batch = self._open(queue)

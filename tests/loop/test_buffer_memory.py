@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import random
 
 import pytest
 
@@ -55,6 +57,40 @@ async def test_a_small_record_does_not_pass_a_large_one_that_waits() -> None:
         await (await large)
         await (await small)
         assert [value[:1] for value in values(cluster)] == [b"f", b"1", b"2", b"3"]
+
+
+async def test_a_record_without_key_passes_nobody_who_waits_for_its_partition(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The stays of records without key are on partitions 0 and 1 in turn.
+    draws = itertools.cycle([0.0, 0.9])
+    async with (
+        FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster,
+        producing(
+            cluster,
+            buffer_memory=200_000,
+            batch_size=2_000,
+            partitioner_adaptive_partitioning_enable=False,
+        ) as producer,
+    ):
+        for partition in range(2):
+            await prove(producer, partition)
+        monkeypatch.setattr(random, "random", lambda: next(draws))
+        silent = cluster.leader(TOPIC, 1)
+        cluster.freeze(silent)
+        with pytest.raises(BufferExhaustedError):
+            while True:
+                producer.send_nowait(TOPIC, b"fills" + bytes(1_500), partition=1)
+        waits = asyncio.create_task(producer.send(TOPIC, b"waits" + bytes(1_500), partition=1))
+        await asyncio.sleep(0)
+        assert producer.metrics()["waiting_callers"] == 1
+        for _ in range(30):
+            producer.send_nowait(TOPIC, b"later" + bytes(700))
+        cluster.thaw(silent)
+        await (await waits)
+        stored = [value[:5] for value in values(cluster, partition=1)]
+        assert stored[-1] == b"waits"
+        assert b"later" not in stored
 
 
 async def test_a_full_buffer_refuses_send_nowait_and_gives_the_sizes() -> None:

@@ -1104,6 +1104,20 @@ def test_a_record_without_key_waits_for_the_buffer_when_that_is_full() -> None:
     assert core.accumulator.refused_share is None
 
 
+def test_a_stay_that_ends_within_a_call_takes_its_record_to_no_full_share() -> None:
+    core = Core(partitions=2, buffer_memory=100_000, batch_size=2_000)
+    core.accumulator.has_brokers = True
+    core.put(bytes(1_000))  # 1 068 bytes with the header
+    fill(core, 1)
+    core.take(0)
+    core.put(bytes(1_000))  # 2 136 since the stay on partition 0 began, but the batch is open
+    held = core.queue(1).share.held_bytes
+    core.put(bytes(1_000))  # closes it, so the stay is over; of partition 1 the share is full
+    assert core.queue(1).share.held_bytes == held
+    assert sizes(core, 0) == [1]
+    assert core.count(0) == 2
+
+
 def test_a_record_for_a_partition_waits_for_the_share_of_its_broker() -> None:
     core = with_shares()
     fill(core, 0)
