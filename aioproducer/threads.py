@@ -5,7 +5,8 @@ Owns the records that were handed over and wait for buffer space. The hand-over 
 
 Invariants
 * A call returns when the record is handed over and its bytes count in `buffer_used`, or raises. It
-  blocks only while there is no buffer space, `max_block_ms` and a grace at most.
+  blocks only while there is no buffer space, `max_block_ms` and a grace at most. A record that
+  waits for its broker's share of the buffer after that gives its bytes back until it is accepted.
 * A future whose record was handed over gets the record's outcome, also when the producer closes.
   `result()` and `exception()` are bounded without a timeout, too: the loop may be gone.
 * No lock is held while user code runs.
@@ -328,6 +329,10 @@ class FromThread(ThreadPath[K, V]):
         loop = self._sender().background.loop
         loop.call_soon(self._drain, context=Context())
 
+    def _offer_space(self) -> None:
+        """Admit those who wait: records gave bytes back."""
+        self._sender().backpressure.admit()
+
     def _join(self, future: HandedOver) -> None:
         """Let a record wait for buffer space, behind the callers who came before it."""
         sender = self._sender()
@@ -364,6 +369,7 @@ class FromThread(ThreadPath[K, V]):
         self._settled(future, None)
 
     def _settled(self, future: HandedOver, _: object) -> None:
+        self._leave_line(future)
         admitted = self._waiting.pop(future)
         if not admitted.done():
             admitted.set_result(None)

@@ -15,6 +15,8 @@ is off) as long as it calls nothing in Python. Invariants:
 
 * Whether the producer is open, whether there is space, the count of bytes and the append are one
   step: a record is refused, or it is drained.
+* A record whose bytes were counted came before everybody who waits for space, since nobody did at
+  its call. If its broker's share is full, it waits as the others do, and holds no bytes.
 * `is_scheduled` is cleared before the list is exchanged. So a record is in the list that is being
   drained, or its thread wakes the loop.
 * The loop sets `is_done`, then reads `is_awaited`; a thread sets that, then reads `is_done`.
@@ -56,6 +58,7 @@ cdef class HandedOver:
     cdef object error               # why it was not accepted
     cdef object admission           # the threading.Event of a thread that waits for buffer space
     cdef bint is_withdrawn          # ... and no longer does
+    cdef bint is_in_line            # its bytes were counted, and it waits for a share
     cdef readonly bint _is_done
     cdef readonly bint _is_awaited
 
@@ -156,6 +159,8 @@ cdef class ThreadPath:
     cdef list handed_over
     cdef list draining
     cdef Py_ssize_t drained
+    cdef Py_ssize_t in_line              # records that wait although their bytes were counted
+    cdef bint gave_back                  # ... some since space was last offered to others
     cdef bint is_scheduled
 
     __class_getitem__ = classmethod(GenericAlias)
@@ -256,8 +261,11 @@ cdef class ThreadPath:
         if accumulator is None:
             self._refuse()
         if charge:
+            # Not `has_blocked` alone: it is cleared while records are routed or callers admitted,
+            # and a partitioner that is called then lets other threads run.
             if (
                 accumulator.has_blocked
+                or accumulator.lines
                 or size > accumulator.buffer_memory - accumulator.buffer_used
             ):
                 return False
@@ -317,6 +325,9 @@ cdef class ThreadPath:
             # Also when a partitioner ends the program.
             if self.drained < len(self.draining) or self.handed_over:
                 self._drain_soon()
+            if self.gave_back:
+                self.gave_back = False
+                self._offer_space()
 
     def _take_all(self):
         """Accept all that was handed over so far."""
@@ -332,16 +343,13 @@ cdef class ThreadPath:
             return 0
         cdef RecordAccumulator accumulator = self.accumulator
         cdef Delivery delivery
-        cdef Py_ssize_t charged = future.charged
-        accumulator.buffer_used -= charged
+        cdef bint is_counted = future.charged > 0
+        accumulator.buffer_used -= future.charged
         future.charged = 0
         try:
             if self.path.fails_fast:
                 self.path._refuse_if_down(future.topic, future.partition)
-            delivery = accumulator.accept(
-                future.topic, future.key, future.value, future.partition, future.headers,
-                future.timestamp_ms, None,
-            )
+            delivery = self._accept(accumulator, future, is_counted)
         except (KeyboardInterrupt, SystemExit) as interrupt:
             # From a partitioner: it ends the loop's program, and is no outcome for a thread.
             self._reject(future, KafkaError(f"The partitioner raised {type(interrupt).__name__}"))
@@ -353,31 +361,47 @@ cdef class ThreadPath:
             if future.span:
                 accumulator.deadlines.add(future.due_at, future.span, delivery)
             return self._accepted(future, delivery)
-        accumulator.buffer_used += charged
-        future.charged = charged
         future.partition = accumulator.refused_partition(future.partition)
+        if is_counted:
+            # Whoever waits for the buffer may need its bytes, and it may wait behind them.
+            self.gave_back = future.is_in_line = True
+            self.in_line += 1
         self._join(future)
         return 0
 
+    cdef Delivery _accept(
+        self, RecordAccumulator accumulator, HandedOver future, bint is_counted
+    ):
+        # 1. Threads hand over so much that the buffer is full.
+        # 2. Before the loop drains, a caller in the loop finds no space, and is first in line.
+        # 3. The records must not wait behind it: it waits for their bytes.
+        # But for those behind others of their own thread that wait for a share.
+        if is_counted and accumulator.has_blocked and not self.in_line:
+            return accumulator.accept_record(
+                future.topic, future.key, future.value, future.partition, future.headers,
+                future.timestamp_ms, None,
+            )
+        return accumulator.accept(
+            future.topic, future.key, future.value, future.partition, future.headers,
+            future.timestamp_ms, None,
+        )
+
     def _admit(self, HandedOver future):
         """Try to accept a record that waits for buffer space; None if there still is none."""
-        cdef RecordAccumulator accumulator = self.accumulator
-        accumulator.buffer_used -= future.charged
-        try:
-            delivery = accumulator.accept_record(
-                future.topic, future.key, future.value, future.partition, future.headers,
-                future.timestamp_ms, None, future._deadline,
-            )
-        except BaseException:
-            future.charged = 0
-            raise
-        if delivery is None:
-            accumulator.buffer_used += future.charged
-        else:
-            future.charged = 0
+        delivery = self.accumulator.accept_record(
+            future.topic, future.key, future.value, future.partition, future.headers,
+            future.timestamp_ms, None, future._deadline,
+        )
+        if delivery is not None:
             # At once: with acks=0 the batch may be done by the time that `resolve` is called.
             self._accepted(future, delivery)
         return delivery
+
+    def _leave_line(self, HandedOver future):
+        """Note that a record waits for space no more."""
+        if future.is_in_line:
+            future.is_in_line = False
+            self.in_line -= 1
 
     cdef int _accepted(self, HandedOver future, Delivery delivery) except -1:
         future.delivery = delivery
@@ -393,8 +417,6 @@ cdef class ThreadPath:
         """Fail a record that was not accepted."""
         if future._is_done or future.delivery is not None:
             return
-        self.accumulator.buffer_used -= future.charged
-        future.charged = 0
         future.error = error
         future._forget_record()
         future._is_done = True

@@ -531,6 +531,56 @@ async def test_a_thread_waits_behind_the_callers_who_came_before() -> None:
     assert stored.index(b"thread") == stored.index(b"before") + 1
 
 
+async def test_records_that_have_their_space_do_not_wait_for_a_caller_who_has_none() -> None:
+    options = fast(buffer_memory=20_000)
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster, options) as producer:
+        await prove(producer)
+        futures = while_the_loop_is_held(lambda: send_all(producer, [bytes(900)] * 19))
+        # Before the loop takes them, it finds no space for a record of its own.
+        delivery = await producer.send(TOPIC, b"of the loop" + bytes(2_000))
+        assert (await delivery).offset == 20
+        await in_thread(producer.from_thread.flush, 5)
+        assert [future.result().offset for future in futures] == list(range(1, 20))
+
+
+async def test_records_that_wait_for_a_share_hold_no_bytes_and_keep_their_order() -> None:
+    async with (
+        FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster,
+        producing(cluster, fast(buffer_memory=20_000)) as producer,
+    ):
+        for partition in range(2):
+            await prove(producer, partition)
+        # More than the share of a broker; the small ones would fit when the large ones do not.
+        texts = [b"%d " % n + bytes(10 if n % 3 == 2 else 1_000) for n in range(25)]
+        futures = while_the_loop_is_held(lambda: send_all(producer, texts, partition=1))
+        # What is left when the share is used up is too little for this.
+        delivery = await producer.send(TOPIC, bytes(18_000), partition=0)
+        assert (await delivery).offset == 1
+        await in_thread(producer.from_thread.flush, 5)
+        assert {future.exception() for future in futures} == {None}
+        assert values(cluster, partition=1) == [b"first", *texts]
+
+
+async def test_space_that_records_in_line_give_back_is_offered_to_others() -> None:
+    async with (
+        FakeCluster(brokers=2, topics={TOPIC: 2}) as cluster,
+        producing(cluster, fast(buffer_memory=20_000)) as producer,
+    ):
+        for partition in range(2):
+            await prove(producer, partition)
+        silent = cluster.leader(TOPIC, 1)
+        cluster.freeze(silent)
+        futures = while_the_loop_is_held(
+            lambda: send_all(producer, [bytes(1_000)] * 17, partition=1)
+        )
+        delivery = await producer.send(TOPIC, bytes(3_000), partition=0)
+        assert (await delivery).offset == 1
+        assert producer.metrics()["waiting_callers"] > 0
+        cluster.thaw(silent)
+        await in_thread(producer.from_thread.flush, 5)
+        assert [future.result().offset for future in futures] == list(range(1, 18))
+
+
 # ---- the life of the producer
 
 
