@@ -289,6 +289,11 @@ class FromThread(ThreadPath[K, V]):
         except RuntimeError:
             raise self._loop_is_gone() from None
 
+    def _check_loop(self) -> None:
+        if self._sender().background.loop.is_closed():
+            self._wake_again()
+            raise self._loop_is_gone()
+
     def _loop_is_gone(self) -> ProducerClosedError:
         return ProducerClosedError(
             "The event loop of the producer was closed, and the producer was not",
@@ -298,6 +303,7 @@ class FromThread(ThreadPath[K, V]):
 
     def _wait_for_space(self, future: HandedOver, size: int) -> None:
         """Block until a record is accepted, of whose size there was no space."""
+        self._check_loop()
         admission = threading.Event()
         began_at = time.monotonic()
         deadline = future._deadline
@@ -310,6 +316,7 @@ class FromThread(ThreadPath[K, V]):
             future._withdraw()
             raise
         if not is_settled and future._withdraw():
+            self._check_loop()
             accumulator = self._sender().accumulator
             raise BufferExhaustedError(
                 requested_bytes=size,

@@ -39,6 +39,8 @@ from aioproducer.errors import KafkaError
 cdef enum:
     # Handed-over records that are accepted in one turn of the loop: about a millisecond.
     DRAINED_PER_TURN = 4000
+    # At the latest after 256 records that nobody took, a thread looks whether the loop is closed.
+    LOOK_MASK = 255
 
 
 cdef class HandedOver:
@@ -273,23 +275,38 @@ cdef class ThreadPath:
             future.charged = size
         self.accumulator = accumulator
         self.handed_over.append(future)
-        if not self.is_scheduled:
-            self.is_scheduled = True
-            try:
+        cdef Py_ssize_t count = len(self.handed_over)
+        if self.is_scheduled and count & (count - 1) and count & LOOK_MASK:
+            return True
+        try:
+            if self.is_scheduled:
+                # A loop that ends runs nothing of what was scheduled. So while records pile up,
+                # look at it: at the second, fourth, eighth ... record.
+                self._check_loop()
+            else:
+                self.is_scheduled = True
                 self._wake_loop()
-            except BaseException:
-                # The loop is closed, or an interrupt has come.
-                self.is_scheduled = False
-                future.is_withdrawn = True
-                accumulator.buffer_used -= future.charged
-                future.charged = 0
-                raise
+        except BaseException:
+            # The loop is closed, or an interrupt has come.
+            self.is_scheduled = False
+            future.is_withdrawn = True
+            accumulator.buffer_used -= future.charged
+            future.charged = 0
+            count = len(self.handed_over)
+            if count and self.handed_over[count - 1] is future:
+                # Nobody would take it from there.
+                self.handed_over.pop()
+            raise
         return True
 
     def _hand_over_waiting(self, HandedOver future, admission):
         """Hand over a record whose thread waits for buffer space until `admission` is set."""
         future.admission = admission
         self._hand_over(future, 0, False)
+
+    def _wake_again(self):
+        """Have the next record wake the loop, which never does what was scheduled."""
+        self.is_scheduled = False
 
     @property
     def _is_open(self):

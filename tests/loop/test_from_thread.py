@@ -724,6 +724,19 @@ async def test_a_loop_that_is_closed_fails_who_waits_for_it() -> None:
     assert all("loop of the producer was closed" in each for each in said)
 
 
+async def test_a_loop_that_was_closed_before_it_took_a_record_refuses_the_next_ones() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster:
+        program = "-W", "ignore::ResourceWarning", "-m", "tests.support.lost_wake_up"
+        finished = await run(*program, cluster.bootstrap_servers)
+    assert finished.code == 0, finished.err
+    said = json.loads(finished.out)
+    assert said["accepted"] == "nothing"
+    refused = [said["waiting"], *said["later"]]
+    assert [each.partition(":")[0] for each in refused] == ["ProducerClosedError"] * 21
+    assert all("loop of the producer was closed" in each for each in refused)
+    assert said["kept"] == 0
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 async def test_the_child_of_a_fork_is_refused() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
