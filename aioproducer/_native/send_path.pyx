@@ -218,7 +218,7 @@ cdef class SendPath:
     cdef object checked_context   # the last context in which the loop was checked
     cdef tuple last_callback      # the last `on_delivery` and the context of its call
     cdef tuple refused
-    cdef object note_given        # for tests: gets the key and value of each record as given
+    cdef object note_given        # for a MockProducer: see `_note_given`
 
     __class_getitem__ = classmethod(GenericAlias)
 
@@ -236,7 +236,11 @@ cdef class SendPath:
         self.accumulator = accumulator
 
     def _note_given(self, note):
-        """Call `note(key, value)` with what each record is made of, before it is accepted."""
+        """Call `note(key, value)` with what each record is made of, before it is accepted.
+
+        It returns what was noted before, and gets that again once the record was accepted, or an
+        error was raised. A record without buffer space stays noted for who lets it wait.
+        """
         self.note_given = note
 
     def _close_path(self):
@@ -332,6 +336,7 @@ cdef class SendPath:
             topic, value, key, partition, headers, timestamp_ms, on_delivery
         )
         if delivery is None:
+            self._forget_given()
             raise self._no_space_error(self._take_refused()[0])
         if span and self.accumulator is not None:
             self._set_deadline(span, delivery)
@@ -407,6 +412,7 @@ cdef class SendPath:
             else:
                 delivery = self._accept(topic, item, None, None, None, None, None)
             if delivery is None:
+                self._forget_given()
                 self._take_refused()
                 return position
             if span and self.accumulator is not None:
@@ -482,15 +488,41 @@ cdef class SendPath:
         if accumulator is None:
             # A serializer has closed the producer, or started a task that does (eagerly).
             self._refuse_call()
-        if given is not None:
-            self.note_given(*given)
-        cdef Delivery delivery = accumulator.accept(
-            topic, key, value, partition, headers, timestamp_ms, on_delivery
-        )
+        cdef Delivery delivery
+        if given is None:
+            delivery = accumulator.accept(
+                topic, key, value, partition, headers, timestamp_ms, on_delivery
+            )
+        else:
+            delivery = self._accept_as_given(
+                given, accumulator, topic, key, value, partition, headers, timestamp_ms, on_delivery
+            )
         if delivery is None:
             partition = accumulator.refused_partition(partition)
             self.refused = (topic, key, value, partition, headers, timestamp_ms, on_delivery)
         return delivery
+
+    cdef Delivery _accept_as_given(
+        self, tuple given, RecordAccumulator accumulator, str topic, key, value, partition, headers,
+        timestamp_ms, on_delivery
+    ):
+        # A partitioner may send a record of its own meanwhile.
+        before = self.note_given(*given)
+        try:
+            delivery = accumulator.accept(
+                topic, key, value, partition, headers, timestamp_ms, on_delivery
+            )
+        except BaseException:
+            self.note_given(*before)
+            raise
+        if delivery is not None:
+            self.note_given(*before)
+        return delivery
+
+    cdef int _forget_given(self) except -1:
+        if self.note_given is not None:
+            self.note_given(None, None)
+        return 0
 
     cdef int _check_timestamp(self, topic, timestamp_ms) except -1:
         if not is_whole(timestamp_ms, MAX_TIMESTAMP_MS):

@@ -53,6 +53,7 @@ cdef class HandedOver:
     cdef object partition
     cdef object headers
     cdef object timestamp_ms
+    cdef tuple given                # key and value as given, for a MockProducer
     cdef double span                # its deadline: seconds from the call; 0: none
     cdef double due_at              # ... on the loop's clock
     cdef Py_ssize_t charged         # what it counts in `buffer_used` until it is accepted
@@ -117,7 +118,7 @@ cdef class HandedOver:
         return self._is_awaited
 
     cdef int _forget_record(self) except -1:
-        self.key = self.value = self.headers = None
+        self.key = self.value = self.headers = self.given = None
         return 0
 
 
@@ -226,6 +227,7 @@ cdef class ThreadPath:
                     serialize_key = of_topic.key
                 if of_topic.value is not None:
                     serialize_value = of_topic.value
+        cdef tuple given = None if path.note_given is None else (key, value)
         if headers is not None:
             headers = path._check_headers(topic, headers)
         value = bytes_of(path, topic, "value", value, headers, serialize_value)
@@ -250,6 +252,8 @@ cdef class ThreadPath:
         future.partition = partition
         future.headers = headers
         future.timestamp_ms = timestamp_ms
+        if given is not None:
+            future.given = given
         if span:
             future.span = span
             future.due_at = accumulator.clock.now() + span
@@ -366,7 +370,10 @@ cdef class ThreadPath:
         try:
             if self.path.fails_fast:
                 self.path._refuse_if_down(future.topic, future.partition)
-            delivery = self._accept(accumulator, future, is_counted)
+            if future.given is None:
+                delivery = self._accept(accumulator, future, is_counted)
+            else:
+                delivery = self._accept_as_given(accumulator, future, is_counted)
         except (KeyboardInterrupt, SystemExit) as interrupt:
             # From a partitioner: it ends the loop's program, and is no outcome for a thread.
             self._reject(future, KafkaError(f"The partitioner raised {type(interrupt).__name__}"))
@@ -402,6 +409,20 @@ cdef class ThreadPath:
             future.topic, future.key, future.value, future.partition, future.headers,
             future.timestamp_ms, None,
         )
+
+    cdef Delivery _accept_as_given(
+        self, RecordAccumulator accumulator, HandedOver future, bint is_counted
+    ):
+        # As in `SendPath`.
+        before = self.path.note_given(*future.given)
+        try:
+            delivery = self._accept(accumulator, future, is_counted)
+        except BaseException:
+            self.path.note_given(*before)
+            raise
+        if delivery is not None:
+            self.path.note_given(*before)
+        return delivery
 
     def _admit(self, HandedOver future):
         """Try to accept a record that waits for buffer space; None if there still is none."""

@@ -153,9 +153,10 @@ class Given:
     def __init__(self) -> None:
         self._record: tuple[Any, Any] = (None, None)
 
-    def note(self, key: Any, value: Any) -> None:
-        """Note what the next record is made of."""
-        self._record = (key, value)
+    def note(self, key: Any, value: Any) -> tuple[Any, Any]:
+        """Note what the next record is made of; returns what was noted before."""
+        before, self._record = self._record, (key, value)
+        return before
 
     def take(self) -> tuple[Any, Any]:
         """Return the key and value that were noted last, and forget them."""

@@ -91,8 +91,11 @@ class MockSpace(Backpressure):
         admit, (key, value) = waiter.admit, self._given.take()
 
         def admit_as_given() -> Delivery | None:
-            self._given.note(key, value)
-            return admit()
+            before = self._given.note(key, value)
+            try:
+                return admit()
+            finally:
+                self._given.note(*before)
 
         waiter.admit = admit_as_given
         super().join(waiter)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -31,6 +33,7 @@ from aioproducer import (
 from aioproducer.errors import NotEnoughReplicasError, error_for_code
 from aioproducer.hooks import OnDelivery
 from aioproducer.testing import FakeCluster, MockProducer
+from tests.support.producing import until
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,66 @@ async def test_what_was_given_is_told_of_each_record_whatever_happens_in_between
         assert isinstance(failed.exception(), MessageTooLargeError)
     found = [(one.given_key, one.given_value[0][0]) for one in mock.sent if one.given_value]
     assert found == [("k1", "a"), ("k2", "b"), ("k3", "c")]
+
+
+def given(mock: MockProducer[Any, Any]) -> list[tuple[Any, Any, bytes | None]]:
+    """Return key and value of each record as given, and the value as it was stored."""
+    return [(record.given_key, record.given_value, record.value) for record in mock.sent]
+
+
+async def test_what_a_thread_gave_is_told_of_its_own_record() -> None:
+    async with MockProducer[Any, Any](key_serializer="string", value_serializer="json") as mock:
+        with pytest.raises(RecordTooLargeError):
+            mock.send_nowait("t", ["x" * 5_000_000], key="refused")
+        send = mock.from_thread.send
+        futures = [await asyncio.to_thread(send, "t", [n], key=f"k{n}") for n in range(2)]
+        mock.send_nowait("t", ["loop"], key="k2")
+        await asyncio.gather(*map(asyncio.wrap_future, futures))
+    assert sorted(given(mock)) == [
+        ("k0", [0], b"[0]"),
+        ("k1", [1], b"[1]"),
+        ("k2", ["loop"], b'["loop"]'),
+    ]
+
+
+async def test_what_a_thread_gave_is_told_when_its_record_has_waited_for_space() -> None:
+    mock: MockProducer[Any, Any] = MockProducer(
+        value_serializer="string", buffer_memory=1_000, batch_size=0
+    )
+    async with mock:
+        mock.hold()
+        mock.send_nowait("t", "a" * 600)
+        sending = asyncio.create_task(asyncio.to_thread(mock.from_thread.send, "t", "b" * 600))
+        await until(lambda: mock.metrics()["waiting_callers"])
+        mock.release()
+        await asyncio.wrap_future(await sending)
+    assert [record.given_value for record in mock.sent] == ["a" * 600, "b" * 600]
+
+
+@pytest.mark.parametrize("inner", ["stored", "too large", "full"])
+async def test_what_was_given_is_told_although_a_partitioner_sends_meanwhile(inner: str) -> None:
+    def choose(_topic: str, key: bytes | None, partitions: Sequence[int], _: object) -> int:
+        if key == b"outer":
+            with contextlib.suppress(RecordTooLargeError, BufferExhaustedError):
+                mock.send_nowait("t", sizes[inner] * "i", key="inner")
+        return partitions[0]
+
+    sizes = {"stored": 1, "too large": 5_000_000, "full": 900_000}
+    mock: MockProducer[Any, Any] = MockProducer(
+        key_serializer="string",
+        value_serializer="string",
+        partitioner=choose,
+        buffer_memory=1_000_000,
+    )
+    async with mock:
+        mock.hold()
+        mock.send_nowait("t", "f" * 200_000)
+        mock.send_nowait("t", "o", key="outer")
+        mock.release()
+    *_, (key, value, stored) = given(mock)
+    assert stored == b"o"
+    # A record that finds no space leaves nothing to tell.
+    assert (key, value) == ((None, None) if inner == "full" else ("outer", "o"))
 
 
 async def test_bytes_that_are_no_bytes_object_are_kept_as_given() -> None:
