@@ -18,6 +18,7 @@ from aioproducer._native.accumulator cimport RecordAccumulator
 from aioproducer._native.record_batch cimport Delivery, DeliveryWait, measure_headers
 from aioproducer._native.serializer_call cimport SerializerCall, TopicSerializers
 
+from collections.abc import Mapping
 from functools import partial
 from inspect import Signature, iscoroutinefunction, signature
 from types import FunctionType, GenericAlias, MethodType
@@ -575,26 +576,40 @@ cdef class SendPath:
         return data
 
     cdef object _check_headers(self, topic, headers):
-        if isinstance(headers, dict):
-            headers = list(headers.items())
         if type(headers) is not list and type(headers) is not tuple:
-            raise self._serialization_error(topic, "headers", headers, None, None)
+            if isinstance(headers, dict) or isinstance(headers, Mapping):
+                headers = list(headers.items())
+            elif not isinstance(headers, (list, tuple)):
+                raise self._serialization_error(topic, "headers", headers, None, None)
         # A copy: headers are measured here and encoded later, and in between (in a partitioner,
         # or while waiting for buffer space) the caller's list may change.
         headers = tuple(headers)
-        for position, header in enumerate(headers):
+        for header in headers:
             if (
                 type(header) is not tuple
                 or len(<tuple>header) != 2
                 or type((<tuple>header)[0]) is not str
                 or not ((<tuple>header)[1] is None or type((<tuple>header)[1]) is bytes)
             ):
-                raise self._header_error(topic, position, header)
+                headers = self._plain_headers(topic, headers)
+                break
         try:
             measure_headers(headers)
         except UnicodeEncodeError as error:
             raise self._serialization_error(topic, "headers", headers, error, None) from error
         return headers
+
+    cdef tuple _plain_headers(self, topic, tuple headers):
+        """Headers without subclasses, such as a NamedTuple for a pair, or a name from a StrEnum."""
+        plain = []
+        for position, header in enumerate(headers):
+            if not isinstance(header, tuple) or len(<tuple>header) != 2:
+                raise self._header_error(topic, position, header)
+            name, value = (<tuple>header)[0], (<tuple>header)[1]
+            if not isinstance(name, str) or not (value is None or isinstance(value, bytes)):
+                raise self._header_error(topic, position, header)
+            plain.append((str.__str__(name), None if value is None else bytes(value)))
+        return tuple(plain)
 
     cdef tuple _unpack(self, record, value, key, partition, headers, timestamp_ms):
         """The parts of a record given as a `ProducerRecord`."""

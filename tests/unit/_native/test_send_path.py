@@ -14,9 +14,11 @@ import threading
 import types
 import warnings
 import weakref
+from collections import UserDict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Literal, cast
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, cast
 from unittest.mock import AsyncMock, Mock, create_autospec
 
 import pytest
@@ -176,6 +178,55 @@ def test_headers_may_be_a_dict() -> None:
     headers: Any = {"a": b"1", "b": None}
     harness.send_nowait(TOPIC, b"", headers=headers, timestamp_ms=0)
     assert sent(harness) == [(None, b"", (("a", b"1"), ("b", None)), 0)]
+
+
+class HeaderName(enum.StrEnum):
+    A = "a"
+    B = "b"
+
+
+class NamedHeader(NamedTuple):
+    name: str
+    value: bytes | None
+
+
+class ListOfHeaders(list[tuple[str, bytes | None]]):
+    pass
+
+
+class BytesOfMine(bytes):
+    pass
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ListOfHeaders([("a", b"1"), ("b", None)]),
+        [("a", b"1"), NamedHeader("b", None)],
+        MappingProxyType({"a": b"1", "b": None}),
+        UserDict({"a": b"1", "b": None}),
+        {HeaderName.A: b"1", HeaderName.B: None},
+        ((HeaderName.A, BytesOfMine(b"1")), ("b", None)),
+    ],
+)
+def test_headers_may_be_of_subclasses_and_any_mapping(headers: Any) -> None:
+    class Serializer:
+        def serialize(self, topic: str, value: str, headers: tuple[Header, ...]) -> bytes:
+            seen.append(headers)
+            return value.encode()
+
+    seen: list[tuple[Header, ...]] = []
+    harness = path()
+    harness.send_nowait(Topic(TOPIC, value=Serializer()), "v", headers=headers, timestamp_ms=0)
+    plain = (("a", b"1"), ("b", None))
+    assert sent(harness) == [(None, b"v", plain, 0)]
+    assert seen == [plain]
+    assert {type(part) for pair in seen[0] for part in (pair, *pair)} == {
+        tuple,
+        str,
+        bytes,
+        type(None),
+    }
 
 
 @pytest.mark.parametrize("headers", [[], (), {}, None])
@@ -498,6 +549,7 @@ def test_without_serializer_only_bytes_are_taken(field: str, wrong: object) -> N
         (None, b"x"),
         ("h", "x"),
         ("h", bytearray(b"x")),
+        NamedHeader("h", cast("bytes", "x")),
         "h",
     ],
 )
