@@ -44,10 +44,9 @@ Header: TypeAlias = tuple[str, bytes | None]
 """A record header: a name, and a value that may be None."""
 
 Headers: TypeAlias = Sequence[Header] | Mapping[str, bytes | None]
-"""The headers of one record: a list or tuple of pairs, in which names may repeat, or a dict.
+"""The headers of one record: a list or tuple of pairs, in which names may repeat, or a mapping.
 
-Wider than what is taken, so that a `list[tuple[str, bytes]]` fits: other sequences and mappings are
-refused, and so are subclasses of list, tuple, str and bytes."""
+Wider than what is taken, so that a `list[tuple[str, bytes]]` fits: other sequences are refused."""
 
 
 _set = object.__setattr__

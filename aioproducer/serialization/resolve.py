@@ -138,31 +138,23 @@ def _can_take(signature: inspect.Signature | None, count: int) -> bool:
 def header_error(topic: str, position: int, header: object) -> SerializationError:
     """Make the error for a header that is no pair of a name and bytes.
 
-    Subclasses are refused as well, as the native code reads tuples, texts and bytes directly.
-
     Args:
         topic: The record's topic.
         position: Its place among the record's headers, from 0.
         header: The header as it was given.
     """
     got = header
-    if type(header) is not tuple:
-        wrong = f"header {position} is no {_plain(header, tuple)} of name and value"
+    if not isinstance(header, tuple):
+        wrong = f"header {position} is no tuple of name and value"
     elif len(pair := cast("tuple[object, ...]", header)) != 2:
         wrong = f"header {position} is no pair of name and value"
-    elif type(pair[0]) is not str:
+    elif not isinstance(pair[0], str):
         got = pair[0]
-        wrong = f"the name of header {position} is no {_plain(got, str)}"
+        wrong = f"the name of header {position} is no str"
     else:
         name, got = pair
-        kind = _plain(got, bytes)
-        wrong = f"the value of header {position}, {name!r}, is not {kind} or None"
+        wrong = f"the value of header {position}, {name!r}, is not bytes or None"
     return SerializationError(wrong, topic=topic, field="headers", got_type=type(got).__name__)
-
-
-def _plain(got: object, wanted: type) -> str:
-    """Return a type's name, as that of the plain type where a subclass was given."""
-    return f"plain {wanted.__name__}" if isinstance(got, wanted) else wanted.__name__
 
 
 def serialization_error(
@@ -193,11 +185,11 @@ def serialization_error(
         if cause is not None:
             return SerializationError("a name has no form in UTF-8", topic=topic, field=field)
         return SerializationError(
-            "they are no plain list or tuple, and no dict",
+            "they are no list, tuple or mapping",
             topic=topic,
             field=field,
             got_type=got,
-            hint="Give a list of (str, bytes or None) tuples, or a dict.",
+            hint="Give a list of (str, bytes or None) tuples, or a mapping.",
         )
     if isinstance(cause, SerializationError):
         return SerializationError(
