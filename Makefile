@@ -163,7 +163,8 @@ clean:  ## Remove what was built; the Kafka jars stay.
 .venv/built: .venv/installed $(NATIVE)
 	@$(PYTHON) tools/check_toolchain.py
 	@echo "building the native modules"
-	@$(if $(filter .venv/installed,$?),$(INSTALL),$(REBUILD))
+	@# What a .pxd declares is compiled into every module that imports it.
+	@$(if $(filter .venv/installed,$?),$(INSTALL),$(REBUILD) $(if $(filter %.pxd,$?),--force))
 	@touch $@
 
 .venv/linters: .venv/built
