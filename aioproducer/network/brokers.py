@@ -16,6 +16,8 @@ Invariants
 * The last failure to connect is kept for each broker, to explain a later timeout. The log gets one
   WARNING when a broker that is needed cannot be reached, and one INFO when it is reached again,
   however many attempts lie between.
+* Whatever ends an attempt is a failure of it, so that the next one follows: a file that an option
+  names and that is missing for a moment, too, and a defect of ours.
 """
 
 from __future__ import annotations
@@ -28,7 +30,13 @@ from typing import Any, Final, Protocol
 
 from aioproducer.background import Background
 from aioproducer.config import ProducerConfig
-from aioproducer.errors import AuthenticationError, KafkaConnectionError, KafkaError, NetworkError
+from aioproducer.errors import (
+    AuthenticationError,
+    ConfigError,
+    KafkaConnectionError,
+    KafkaError,
+    NetworkError,
+)
 from aioproducer.network.backoff import Backoff
 from aioproducer.network.connecting import connect
 from aioproducer.network.connection import Connection, ConnectionOptions
@@ -276,6 +284,7 @@ class Brokers(Mapping[int, Broker]):
         Raises:
             KafkaConnectionError: It could not be reached; `reasons` says why.
             AuthenticationError: One of the two does not trust the other.
+            ConfigError: A file that an option names cannot be used.
         """
         if broker.is_connected and broker.connection is not None:
             return broker.connection
@@ -296,7 +305,7 @@ class Brokers(Mapping[int, Broker]):
             connection = await connect(address, self._options, timeout=timeout, progress=progress)
             if broker.was_reached:
                 await self._verify(connection, max(due_at - self._background.time(), 0.001))
-        except (AuthenticationError, KafkaConnectionError) as error:
+        except Exception as error:
             if connection is not None:
                 await connection.close()
             raise self._failed(broker, address, error) from error
@@ -425,7 +434,7 @@ class Brokers(Mapping[int, Broker]):
                     await asyncio.sleep(delay)
                 try:
                     await self.connect(broker)
-                except (AuthenticationError, KafkaConnectionError):
+                except KafkaError:
                     self._lost()
                     if not self._listener.wants_connection(node_id):
                         return
@@ -436,13 +445,10 @@ class Brokers(Mapping[int, Broker]):
         if broker.is_connected:
             self._listener.connection_ready(node_id)
 
-    def _failed(
-        self,
-        broker: Broker,
-        address: BrokerAddress,
-        error: AuthenticationError | KafkaConnectionError,
-    ) -> KafkaError:
+    def _failed(self, broker: Broker, address: BrokerAddress, error: Exception) -> KafkaError:
         explained = self._explained(broker, address, error)
+        if not isinstance(error, KafkaError) and not _says_the_same(broker.last_error, explained):
+            logger.error("%s", explained.what(), exc_info=error)
         if broker.address == address:
             now = self._background.time()
             if broker.unreachable_since is None:
@@ -454,27 +460,33 @@ class Brokers(Mapping[int, Broker]):
             broker.is_down = True
             broker.failures += 1
             broker.retry_at = now + self._reconnect_backoff.after(broker.failures)
-            is_final = isinstance(error, AuthenticationError)
+            is_final = isinstance(error, (AuthenticationError, ConfigError))
             if is_final or now - broker.unreachable_since >= _UNREACHABLE_AFTER:
-                self._report(broker, str(explained) if is_final else explained.what())
+                why = str(explained) if is_final else explained.what()
+                self._report(broker, why, blames_address=not is_final)
         logger.debug("%s", explained.what())
         return explained
 
-    def _explained(
-        self,
-        broker: Broker,
-        address: BrokerAddress,
-        error: AuthenticationError | KafkaConnectionError,
-    ) -> KafkaError:
-        if isinstance(error, AuthenticationError):
-            return error.again()
+    def _explained(self, broker: Broker, address: BrokerAddress, error: Exception) -> KafkaError:
+        if isinstance(error, (AuthenticationError, ConfigError)):
+            again = error.again()
+            again.broker = again.broker or str(address)
+            return again
         node_id = address.node_id
         advertised = "" if broker.was_reached else ", the address that it advertises"
+        hint = "" if broker.was_reached else _CHECK_ADVERTISED
+        if isinstance(error, KafkaConnectionError):
+            reasons, hint = error.reasons, error.hint or hint
+        elif isinstance(error, KafkaError):
+            reasons = {str(address): error.what()}
+        else:
+            # A defect, and not the address.
+            reasons, hint = {str(address): f"{type(error).__name__}: {error}".rstrip(": ")}, ""
         return KafkaConnectionError(
             f"Cannot connect to broker {node_id}{advertised}",
-            reasons=error.reasons,
+            reasons=reasons,
             broker=str(address),
-            hint=error.hint or ("" if broker.was_reached else _CHECK_ADVERTISED),
+            hint=hint,
         )
 
     def _still_connecting(self, broker: Broker, progress: Progress) -> None:
@@ -482,12 +494,12 @@ class Brokers(Mapping[int, Broker]):
             reasons = ", ".join(progress.reasons(within=" so far").values())
             self._report(broker, reasons)
 
-    def _report(self, broker: Broker, why: str) -> None:
+    def _report(self, broker: Broker, why: str, *, blames_address: bool = True) -> None:
         node_id = broker.address.node_id
         if broker.is_reported or not self._listener.wants_connection(node_id):
             return
         broker.is_reported = True
-        if broker.was_reached:
+        if broker.was_reached or not blames_address:
             logger.warning(
                 "Broker %s at %s cannot be reached, and records wait for it: %s",
                 node_id,
@@ -528,7 +540,9 @@ class Brokers(Mapping[int, Broker]):
                 now = self._background.time()
                 # Not the loss itself, where the connection ended because it could not log in again.
                 cause = reason.__cause__
-                broker.last_error = cause if isinstance(cause, AuthenticationError) else reason
+                if not isinstance(cause, (AuthenticationError, ConfigError)):
+                    cause = reason
+                broker.last_error = cause
                 # A broker that accepts and hangs up at once counts like one that does not accept.
                 broker.failures = 1 if now - made_at > _LASTED else broker.failures + 1
                 broker.retry_at = now + self._reconnect_backoff.after(broker.failures)
@@ -560,6 +574,10 @@ class Brokers(Mapping[int, Broker]):
             if now - connection.last_used_at >= idle:
                 self._end(broker, "it was idle for connections_max_idle_ms")
         self._schedule_reaping()
+
+
+def _says_the_same(last: KafkaError | None, error: KafkaError) -> bool:
+    return last is not None and last.what() == error.what()
 
 
 def _leads_to(connection: Connection, address: BrokerAddress) -> bool:

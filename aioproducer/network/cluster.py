@@ -32,6 +32,7 @@ from aioproducer.background import Background
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import (
     AuthenticationError,
+    ConfigError,
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
@@ -185,6 +186,7 @@ class Cluster:
                 for each address.
             ListenerMismatchError: They answer in a way that waiting does not mend.
             AuthenticationError: They refused us, or we do not trust them.
+            ConfigError: A file that an option names cannot be used.
         """
         self._topics = topics
         started_at = self._background.time()
@@ -244,6 +246,9 @@ class Cluster:
                 # A defect of ours must not end this task, for which records wait.
                 attempts.failed(error, self._background.time())
                 logger.exception("The cluster could not be looked for")
+                said = f"The cluster could not be looked for: {type(error).__name__}: {error}"
+                self._metadata_failed(NetworkError(said.rstrip(": ")))
+                self._attempted.set()
                 await asyncio.sleep(attempts.pause(is_hopeless=False))
         if reported is not None:
             logger.info("The cluster is reached")
@@ -347,7 +352,13 @@ class Cluster:
         if broker is not None and broker.last_error is not None:
             return broker.last_error
         error = self.last_metadata_error
-        kinds = (AuthenticationError, KafkaConnectionError, KafkaTimeoutError, NetworkError)
+        kinds = (
+            AuthenticationError,
+            ConfigError,
+            KafkaConnectionError,
+            KafkaTimeoutError,
+            NetworkError,
+        )
         if isinstance(error, kinds):
             return error
         return None
@@ -737,7 +748,7 @@ def _report_start(error: KafkaError, *, is_hopeless: bool) -> None:
 def _collect_reasons(reasons: dict[str, str], error: Exception) -> None:
     if isinstance(error, KafkaConnectionError):
         reasons.update(error.reasons)
-    elif isinstance(error, AuthenticationError):
+    elif isinstance(error, (AuthenticationError, ConfigError)):
         reasons[error.broker or "broker"] = error.what()
     else:
         raise error

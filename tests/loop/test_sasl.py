@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aioproducer import (
     AuthenticationError,
+    ConfigError,
     KafkaTimeoutError,
     ListenerMismatchError,
     OAuthToken,
@@ -21,10 +24,11 @@ from aioproducer.errors import (
     SaslAuthenticationFailedError,
     UnsupportedSaslMechanismError,
 )
+from aioproducer.network.backoff import Backoff
 from aioproducer.network.sasl.exchange import Exchange
 from aioproducer.network.sasl.plain import Plain
 from aioproducer.testing import FakeCluster, FakeSasl
-from tests.support.producing import TOPIC, until, values
+from tests.support.producing import FAST, TOPIC, until, values
 
 PASSWORD = "canary-secret-password"
 TOKEN = "canary-secret-token"
@@ -269,3 +273,82 @@ async def test_records_fail_after_their_delivery_timeout_with_the_reason() -> No
         assert "SASL_AUTHENTICATION_FAILED" in str(caught.value)
         assert isinstance(caught.value.last_connect_error, SaslAuthenticationFailedError)
         await producer.close(timeout=0)
+
+
+# ---- files that are missing for a moment
+
+
+def token_from(file: Path) -> dict[str, Any]:
+    file.write_text(TOKEN)
+    return {
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_mechanism": "OAUTHBEARER",
+        "sasl_oauthbearer_token_endpoint_url": file.as_uri(),
+    }
+
+
+@pytest.mark.parametrize("lost", ["one broker", "all brokers"])
+async def test_a_record_waits_for_a_token_file_that_is_missing_for_a_moment(
+    lost: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "token"
+    async with (
+        FakeCluster(brokers=2, topics={TOPIC: 2}, sasl=sasl()) as cluster,
+        producer_of(cluster, **token_from(file), **FAST) as producer,
+    ):
+        for partition in range(2):
+            await producer.send_and_wait(TOPIC, b"before", partition=partition)
+        file.unlink()
+        cluster.cut(cluster.leader(TOPIC, 1) if lost == "one broker" else None)
+        delivery = producer.send_nowait(TOPIC, b"meanwhile", partition=1)
+        await until(lambda: "records wait for it" in caplog.text)
+        await asyncio.sleep(0.1)
+        assert not delivery.done()
+        file.write_text(TOKEN)
+        assert (await delivery).offset == 1
+    said = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+    waiting = [text for text in said if "records wait for it" in text]
+    assert len(waiting) == 1
+    assert f"the file {file} cannot be read" in waiting[0]
+    assert TOKEN not in caplog.text
+
+
+async def test_a_record_that_waited_in_vain_for_a_token_file_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    short = {**FAST, "delivery_timeout_ms": 400, "request_timeout_ms": 300, "linger_ms": 0}
+    async with FakeCluster(topics={TOPIC: 1}, sasl=sasl()) as cluster:
+        producer = producer_of(cluster, **token_from(file), **short)
+        await producer.start()
+        await producer.send_and_wait(TOPIC, b"0")
+        file.unlink()
+        cluster.cut()
+        with pytest.raises(KafkaTimeoutError) as caught:
+            await producer.send_and_wait(TOPIC, b"1")
+        assert isinstance(caught.value.last_connect_error, ConfigError)
+        assert str(file) in str(caught.value)
+        await producer.close(timeout=0)
+
+
+async def test_a_start_in_the_background_waits_for_a_token_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("aioproducer.network.starting.PAUSE", Backoff(10, 10))
+    file = tmp_path / "token"
+    options = token_from(file)
+    file.unlink()
+    async with FakeCluster(topics={TOPIC: 1}, sasl=sasl()) as cluster:
+        with pytest.raises(ConfigError, match="cannot be read"):
+            await producer_of(cluster, **options).start()
+        producer = producer_of(cluster, **options, **FAST)
+        await producer.start(wait=False)
+        delivery = producer.send_nowait(TOPIC, b"0")
+        await until(lambda: producer.status().last_error is not None)
+        assert str(file) in producer.status().reason
+        with pytest.raises(ConfigError, match="cannot be read"):
+            await producer.start()
+        file.write_text(TOKEN)
+        assert (await delivery).offset == 0
+        await producer.close()
+    (said,) = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+    assert "tried again until that is mended" in said
+    assert str(file) in said

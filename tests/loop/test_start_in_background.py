@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from aioproducer import (
     ProducerClosedError,
 )
 from aioproducer.network.backoff import Backoff
+from aioproducer.network.connecting import connect
 from aioproducer.testing import FakeCluster, FakeSasl
 from aioproducer.testing.observed import ApiName
 from tests.support.producing import FAST, TOPIC, fast, until, values
@@ -163,6 +165,26 @@ async def test_a_refused_login_is_tried_again_and_logged_once(
         assert "SASL_AUTHENTICATION_FAILED" in producer.status().reason
         sasl.passwords["me"] = "canary-secret"
         await until(lambda: producer.status().healthy)
+        await producer.close()
+
+
+async def test_a_defect_is_the_last_error_and_the_cluster_is_looked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def broken(*args: Any, **options: Any) -> Any:
+        raise TypeError("unsupported operand")
+
+    monkeypatch.setattr("aioproducer.network.bootstrap.connect", broken)
+    async with FakeCluster(topics={TOPIC: 1}) as cluster:
+        producer: Producer[bytes, bytes] = Producer(
+            bootstrap_servers=cluster.bootstrap_servers, **FAST
+        )
+        await producer.start(wait=False)
+        await until(lambda: producer.status().last_error is not None)
+        assert "TypeError: unsupported operand" in producer.status().reason
+        monkeypatch.setattr("aioproducer.network.bootstrap.connect", connect)
+        await producer.start()
+        assert producer.status().healthy
         await producer.close()
 
 

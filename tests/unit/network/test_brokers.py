@@ -14,7 +14,14 @@ import pytest_asyncio
 
 from aioproducer.background import Background
 from aioproducer.config import ProducerConfig
-from aioproducer.errors import KafkaConnectionError, KafkaError, NetworkError
+from aioproducer.errors import (
+    AuthenticationError,
+    ConfigError,
+    KafkaConnectionError,
+    KafkaError,
+    NetworkError,
+    ProtocolError,
+)
 from aioproducer.network import brokers as brokers_module
 from aioproducer.network.brokers import Brokers
 from aioproducer.network.connection import Connection, ConnectionOptions
@@ -75,6 +82,7 @@ class BrokersHarness:
     Attributes:
         tried: When which address was tried, in seconds since the beginning.
         unreachable: Addresses that refuse.
+        raises: With what attempts end otherwise.
         takes: Seconds that an attempt takes.
         hangs_up: Brokers end each connection soon after they took it.
         foreign: Addresses behind which there is another cluster by now.
@@ -89,6 +97,7 @@ class BrokersHarness:
         self.tried: list[tuple[float, BrokerAddress]] = []
         self.wires: list[Wire] = []
         self.unreachable: set[BrokerAddress] = set()
+        self.raises: Exception | None = None
         self.foreign: set[BrokerAddress] = set()
         self.takes = 0.0
         self.hangs_up = False
@@ -109,6 +118,8 @@ class BrokersHarness:
     async def connect(self, address: BrokerAddress, *_: object, **__: object) -> Connection:
         self.tried.append((round(self.loop.time() - self.begun, 3), address))
         await asyncio.sleep(self.takes)
+        if self.raises is not None:
+            raise self.raises
         if address in self.unreachable:
             raise KafkaConnectionError(
                 "Cannot connect", reasons={str(address): "connection refused"}
@@ -221,6 +232,82 @@ async def test_a_broker_that_is_wanted_is_tried_again_with_growing_pauses(
     harness.unreachable.clear()
     await asyncio.sleep(1.1)
     assert harness.heard == ["1 ready"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigError("cannot be read: no such file", option="sasl_oauthbearer_assertion_file"),
+        AuthenticationError("wrong password"),
+        ProtocolError("an answer of another protocol"),
+        TypeError("unsupported operand"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_whatever_ends_an_attempt_the_next_one_follows_after_its_pause(
+    harness: BrokersHarness, error: Exception
+) -> None:
+    harness.raises = error
+    harness.wanted.add(1)
+    harness.update(A)
+    harness.brokers.connection(1)
+    await asyncio.sleep(0.75)
+    assert [at for at, _ in harness.tried] == [0.0, 0.1, 0.3, 0.7]
+    assert harness.lost == 4
+    harness.raises = None
+    await asyncio.sleep(1)
+    assert harness.heard == ["1 ready"]
+
+
+async def test_a_file_that_cannot_be_used_is_reported_at_once_and_not_the_address(
+    harness: BrokersHarness, caplog: pytest.LogCaptureFixture
+) -> None:
+    harness.raises = ConfigError(
+        "cannot be read: no such file", option="sasl_oauthbearer_assertion_file"
+    )
+    harness.wanted.add(1)
+    harness.update(A)
+    with caplog.at_level(logging.INFO, logger="aioproducer.network.brokers"):
+        harness.brokers.connection(1)
+        await asyncio.sleep(1)
+        error = harness.brokers[1].last_error
+        assert isinstance(error, ConfigError)
+        assert error is not harness.raises
+        assert error.broker == "a:9092"
+        harness.raises = None
+        await asyncio.sleep(1)
+    assert caplog.messages == [
+        "Broker 1 at a:9092 cannot be reached, and records wait for it:"
+        " sasl_oauthbearer_assertion_file: cannot be read: no such file (broker a:9092).",
+        "Broker 1 at a:9092 is reached again",
+    ]
+
+
+async def test_a_defect_is_logged_once_with_its_traceback_and_is_the_reason(
+    harness: BrokersHarness, caplog: pytest.LogCaptureFixture
+) -> None:
+    harness.raises = TypeError("unsupported operand")
+    harness.wanted.add(1)
+    harness.update(A)
+    harness.brokers.connection(1)
+    await asyncio.sleep(1)
+    assert len(harness.tried) == 4
+    error = harness.brokers[1].last_error
+    assert isinstance(error, KafkaConnectionError)
+    assert error.reasons == {"a:9092": "TypeError: unsupported operand"}
+    (record,) = [one for one in caplog.records if one.levelno == logging.ERROR]
+    assert record.exc_info is not None and record.exc_info[1] is harness.raises
+
+
+async def test_a_login_that_was_ended_by_a_missing_file_is_the_last_error(
+    harness: BrokersHarness,
+) -> None:
+    wire = await harness.reach()
+    lost = NetworkError("The connection could not log in again")
+    lost.__cause__ = ConfigError("no such file", option="sasl_oauthbearer_assertion_file")
+    wire.abort(lost)
+    await turn()
+    assert harness.brokers[1].last_error is lost.__cause__
 
 
 async def test_a_broker_that_nobody_wants_any_more_is_not_tried_again(
