@@ -251,9 +251,11 @@ class Producer(SendPath[K, V]):
                 await self._stop_starting()
             raise
         self._starters -= 1
-        # A cancelled start means that the producer was closed.
         if not starting.cancelled():
             self._take_started(starting)
+        elif self._starting is starting:
+            # Neither we nor `close` cancelled it, but somebody who cancels all tasks: begin again.
+            self._starting = None
 
     def _new_sender(self, background: Background) -> RecordSender:
         # The seam of `testing.MockProducer`, which needs no cluster.

@@ -233,6 +233,24 @@ async def test_a_cancelled_start_can_be_repeated() -> None:
         expect_nothing_left(producer)
 
 
+async def test_a_start_whose_task_somebody_else_cancels_begins_again() -> None:
+    async with FakeCluster(topics={TOPIC: 1}) as cluster:
+        cluster.hang("metadata", count=1)
+        producer: Producer[bytes, bytes] = Producer(
+            bootstrap_servers=cluster.bootstrap_servers, **FAST
+        )
+        starting = [asyncio.create_task(producer.start()) for _ in range(2)]
+        await cluster.received("metadata")
+        for task in asyncio.all_tasks():
+            if task.get_name() == "aioproducer-start":
+                task.cancel()
+        async with asyncio.timeout(5):
+            await asyncio.gather(*starting)
+        await producer.send_and_wait(TOPIC, b"42")
+        await producer.close()
+        expect_nothing_left(producer)
+
+
 async def test_closing_during_start_leaves_a_closed_producer() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster:
         cluster.hang("metadata")
