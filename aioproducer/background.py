@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar, TypeVarTuple, cast
 
 from aioproducer._native.clock import Clock
 
-__all__ = ["Background", "Timer", "in_thread", "start_in_thread"]
+__all__ = ["Background", "Threads", "Timer", "in_thread", "start_in_thread"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -120,6 +120,42 @@ class Timer:
         self._handle = None
         self.at = None
         self._callback()
+
+
+class Threads:
+    """Calls functions that may block in threads, so many at once and no more.
+
+    A call whose caller is cancelled holds its place until it returns: functions that hang make
+    later calls wait, and not threads pile up.
+
+    Args:
+        most: How many run at once.
+        name: Of each thread.
+    """
+
+    __slots__ = ("_free", "_name")
+
+    def __init__(self, most: int, *, name: str) -> None:
+        self._free = asyncio.Semaphore(most)
+        self._name = name
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Call a function, and wait for what it returns."""
+        await self._free.acquire()
+        try:
+            call = start_in_thread(function, name=self._name)
+        except BaseException:
+            self._free.release()
+            raise
+        call.add_done_callback(self._returned)
+        # By `wait` the call is not over when this coroutine is cancelled.
+        await asyncio.wait([call])
+        return call.result()
+
+    def _returned(self, call: asyncio.Future[Any]) -> None:
+        self._free.release()
+        if not call.cancelled():
+            call.exception()  # Its caller may have left.
 
 
 async def in_thread(function: Callable[[], T], *, name: str) -> T:

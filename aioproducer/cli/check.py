@@ -210,7 +210,11 @@ class _Walk:
             return
         with self._picture.step(_next(steps, "SASL")) as step:
             authentication = Authentication(
-                connection, mechanism, self._background, timeout=self._timeout
+                connection,
+                mechanism,
+                self._background,
+                self._options.login_threads,
+                timeout=self._timeout,
             )
             await self._in_time(
                 connection.address, authentication.begin(), ConnectionState.AUTHENTICATING

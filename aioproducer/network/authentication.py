@@ -27,7 +27,7 @@ import random
 from collections.abc import Callable
 from typing import Any, Final
 
-from aioproducer.background import Background, Timer, in_thread
+from aioproducer.background import Background, Threads, Timer
 from aioproducer.errors import (
     AuthenticationError,
     IllegalSaslStateError,
@@ -72,6 +72,7 @@ class Authentication:
         connection: Negotiated, and not authenticated yet.
         mechanism: Makes the exchanges.
         background: Where tasks and timers run.
+        threads: Where functions run that may block.
         timeout: Seconds for each response.
         awaits: Told what is waited for, as the subject of a sentence; empty for the broker.
     """
@@ -81,6 +82,7 @@ class Authentication:
         connection: Connection,
         mechanism: Mechanism,
         background: Background,
+        threads: Threads,
         *,
         timeout: float,
         awaits: Callable[[str], None] = lambda _: None,
@@ -88,6 +90,7 @@ class Authentication:
         self._connection = connection
         self._mechanism = mechanism
         self._background = background
+        self._threads = threads
         self._timeout = timeout
         self._awaits = awaits
         self._timer = Timer(background, self._begin_again)
@@ -267,7 +270,7 @@ class Authentication:
         is_coroutine = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004
         )
-        result = function() if is_coroutine else await in_thread(function, name="aioproducer-sasl")
+        result = function() if is_coroutine else await self._threads.call(function)
         return await result if inspect.isawaitable(result) else result
 
     @property

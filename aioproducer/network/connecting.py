@@ -314,6 +314,7 @@ class _Attempt:
             connection,
             mechanism,
             self._background,
+            self._options.login_threads,
             timeout=self._timeout,
             awaits=partial(self._progress.authenticates, host),
         )

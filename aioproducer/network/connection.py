@@ -38,7 +38,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 from aioproducer._native.core_connection import CoreConnection
-from aioproducer.background import Background, Timer
+from aioproducer.background import Background, Threads, Timer
 from aioproducer.errors import KafkaError, NetworkError, ProtocolError, broker_error
 from aioproducer.errors.base import seconds
 from aioproducer.network.gathering_writer import GatheringWriter, joins_buffers
@@ -77,6 +77,8 @@ _DRAIN_POLL = 0.001
 """Seconds between two looks at a transport's buffer: asyncio does not notify when it is empty."""
 _SILENCE = 1.0
 """Seconds of silence after which a broker counts as having read the requests with acks=0."""
+_LOGIN_THREADS = 16
+"""A function that hangs may hold so many, whatever number of connections log in."""
 _CLIENT_SOFTWARE = "aioproducer"
 _MAX_FRAME_OF_A_STRANGER = 512 * 1024
 """The largest response taken before the connection is READY, in bytes; they have some kilobytes."""
@@ -104,6 +106,7 @@ class ConnectionOptions:
         send_buffer_bytes: SO_SNDBUF; -1 leaves it to the system.
         receive_buffer_bytes: SO_RCVBUF; -1 leaves it to the system.
         write_buffer_bytes: How much may wait in the transport before `is_writable` turns false.
+        login_threads: Where what a login needs is fetched, if that may block.
         refusals: The addresses that refused us. Kept by connecting.py.
         asked_for_v0_until: Peers that hung up on a newer ApiVersions, by host and port: until
             then, on the loop's clock, they get version 0 at once. Kept by connecting.py.
@@ -113,6 +116,7 @@ class ConnectionOptions:
         "asked_for_v0_until",
         "client_id",
         "client_version",
+        "login_threads",
         "mechanism",
         "receive_buffer_bytes",
         "refusals",
@@ -139,6 +143,7 @@ class ConnectionOptions:
         self.send_buffer_bytes = send_buffer_bytes
         self.receive_buffer_bytes = receive_buffer_bytes
         self.write_buffer_bytes = write_buffer_bytes
+        self.login_threads = Threads(_LOGIN_THREADS, name="aioproducer-sasl")
         self.refusals = Refusals()
         self.asked_for_v0_until: dict[tuple[str, int], float] = {}
 

@@ -224,6 +224,42 @@ async def test_a_start_that_is_cancelled_leaves_a_hanging_provider_behind() -> N
     ends.set()
 
 
+async def test_a_password_function_that_hangs_holds_a_bounded_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aioproducer.network.connection._LOGIN_THREADS", 2)
+    ends = threading.Event()
+    threads: list[threading.Thread] = []
+    most_alive = 0
+
+    def hanging() -> str:
+        nonlocal most_alive
+        threads.append(threading.current_thread())
+        most_alive = max(most_alive, sum(thread.is_alive() for thread in threads))
+        ends.wait(15)
+        return PASSWORD
+
+    async with FakeCluster(topics={TOPIC: 1}, sasl=sasl()) as cluster:
+        options = {**FAST, "max_block_ms": 10_000, "delivery_timeout_ms": 15_000}
+        producer = producer_of(
+            cluster,
+            **login(sasl_password=hanging),
+            **options,
+            socket_connection_setup_timeout_ms=20,
+            socket_connection_setup_timeout_max_ms=20,
+        )
+        await producer.start(wait=False)
+        delivery = producer.send_nowait(TOPIC, b"0")
+        # Each attempt is given up, and the next one asks for the password again.
+        before = asked(cluster, "api_versions")
+        await until(lambda: asked(cluster, "api_versions") > before + 5)
+        assert most_alive == 2
+        assert "sasl_password gave nothing" in producer.status().reason
+        ends.set()
+        assert (await delivery).offset == 0
+        await producer.close()
+
+
 # ---- credentials that change
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
+from functools import partial
 
 import pytest
 
-from aioproducer.background import Background, Timer
+from aioproducer.background import Background, Threads, Timer
 from tests.support.core import ManualLoop, append_to
 
 request: contextvars.ContextVar[str] = contextvars.ContextVar("request", default="none")
@@ -257,3 +259,50 @@ async def test_who_is_late_lets_the_loop_read_first() -> None:
 
 async def test_who_is_in_time_goes_on_at_once() -> None:
     assert await turns_to_catch_up(late=0.0) == 0
+
+
+# ---- threads
+
+
+async def test_calls_in_threads_return_what_the_function_returns_or_raises() -> None:
+    threads = Threads(1, name="test-threads")
+    assert await threads.call(lambda: threading.current_thread().name) == "test-threads"
+    with pytest.raises(ZeroDivisionError):
+        await threads.call(lambda: 1 // 0)
+    assert await threads.call(lambda: "free again") == "free again"
+
+
+async def test_calls_that_hang_hold_so_many_threads_and_no_more() -> None:
+    threads = Threads(2, name="test-hanging")
+    goes_on = threading.Event()
+    begun: list[int] = []
+
+    def hang(number: int) -> int:
+        begun.append(number)
+        goes_on.wait(10)
+        return number
+
+    calls = [asyncio.create_task(threads.call(partial(hang, number))) for number in range(4)]
+    while len(begun) < 2:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    # Their callers leave, and the threads stay.
+    for call in calls[:2]:
+        call.cancel()
+    await asyncio.wait(calls[:2])
+    await asyncio.sleep(0.01)
+    assert sorted(begun) == [0, 1]
+    goes_on.set()
+    assert await asyncio.gather(*calls[2:]) == [2, 3]
+
+
+async def test_a_call_that_was_cancelled_while_it_waited_takes_no_place() -> None:
+    threads = Threads(1, name="test-waiting")
+    goes_on = threading.Event()
+    first = asyncio.create_task(threads.call(lambda: goes_on.wait(10)))
+    waits = asyncio.create_task(threads.call(lambda: pytest.fail("was cancelled")))
+    await asyncio.sleep(0.01)
+    waits.cancel()
+    await asyncio.wait([waits])
+    goes_on.set()
+    assert await first
+    assert await threads.call(lambda: "free again") == "free again"
