@@ -299,8 +299,9 @@ class _Attempt:
             host,
             port,
             ssl=context,
-            # The certificate is for the host name, not the address.
-            server_hostname=self._address.host,
+            # The certificate is for the host name, not the address; in TLS a name has no dot at its
+            # end (RFC 6066, section 3).
+            server_hostname=self._address.host.removesuffix("."),
             ssl_handshake_timeout=self._timeout - margin,
         )
 

@@ -16,10 +16,11 @@ from aioproducer.testing import FakeCluster
 AUTHORITY = trustme.CA()
 
 
-def server_context(name: str = "127.0.0.1") -> ssl.SSLContext:
+def server_context(*names: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate = AUTHORITY.issue_cert(*(names or ("127.0.0.1",)))
     # Its types name OpenSSL contexts that are not installed.
-    AUTHORITY.issue_cert(name).configure_cert(context)  # pyright: ignore[reportUnknownMemberType]
+    certificate.configure_cert(context)  # pyright: ignore[reportUnknownMemberType]
     return context
 
 
@@ -110,6 +111,27 @@ async def test_a_certificate_for_another_name_is_named_as_the_reason() -> None:
         )
     assert "IP address mismatch, certificate is not valid for '127.0.0.1'" in said
     assert "Use a name that the certificate is for in bootstrap_servers" in said
+
+
+async def test_a_name_with_a_dot_at_its_end_is_that_of_the_certificate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def resolve(host: str) -> list[str]:
+        return ["127.0.0.1"]
+
+    monkeypatch.setattr("aioproducer.network.connecting.resolve", resolve)
+    context = server_context("kafka.example", "127.0.0.1")
+    asked_for: list[str | None] = []
+    context.sni_callback = lambda _, name, __: asked_for.append(name)
+    async with FakeCluster(topics={"payments": 1}, ssl_context=context) as cluster:
+        port = cluster.bootstrap_servers.rpartition(":")[2]
+        async with Producer(
+            bootstrap_servers=f"kafka.example.:{port}",
+            security_protocol="SSL",
+            ssl_context=client_context(),
+        ) as producer:
+            assert (await producer.send_and_wait("payments", b"0")).offset == 0
+    assert asked_for[0] == "kafka.example"
 
 
 async def test_a_broker_that_wants_a_certificate_is_asked_about() -> None:
