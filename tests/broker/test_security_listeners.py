@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,10 @@ from tests.support.secure_kafka import (
     PASSWORDS,
     WRITER,
     Mechanism,
+    ScramName,
     SecureKafka,
     new_secret,
+    topic_resource,
 )
 
 SASL_LISTENERS = ["SASL_PLAINTEXT", "SASL_SSL"]
@@ -170,6 +173,22 @@ async def start_fails(producer: Producer[Any, Any]) -> KafkaError:
         with pytest.raises(KafkaError) as caught:
             await producer.start()
     return caught.value
+
+
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "SCRAM-SHA-512"])
+async def test_a_password_is_hashed_as_it_is_and_a_name_may_have_any_characters(
+    secure_kafka: SecureKafka, mechanism: ScramName
+) -> None:
+    topic = create_topic(secure_kafka, partitions=1)
+    user = f"a=b,c {uuid.uuid4().hex[:8]}"
+    # SASLprep makes other characters of the first ones, and refuses the last one.
+    password = "5\N{MICRO SIGN}m x\N{SUPERSCRIPT TWO} \N{GRINNING FACE}"
+    await asyncio.to_thread(secure_kafka.change_scram_password, user, password, mechanism=mechanism)
+    await asyncio.to_thread(secure_kafka.grant, user, topic_resource(topic), "WRITE")
+    async with secure_producer(
+        secure_kafka, "SASL_SSL", mechanism, sasl_username=user, sasl_password=password
+    ) as producer:
+        assert (await producer.send_and_wait(topic, b"0")).offset == 0
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])

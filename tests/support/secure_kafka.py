@@ -68,6 +68,7 @@ __all__ = [
     "Mechanism",
     "Operation",
     "Resource",
+    "ScramName",
     "SecureKafka",
     "new_secret",
     "topic_resource",

@@ -10,6 +10,8 @@ Invariants
   sent a record.
 * The password is derived off the loop, by a number of iterations that is bounded both ways. Fewer
   would let a false broker guess the password from one exchange; more would keep a core busy for it.
+* Name and password are their bytes in UTF-8, and not prepared by SASLprep, as RFC 5802 asks for:
+  neither does Kafka (`ScramFormatter.normalize`), where another form would be another password.
 """
 
 from __future__ import annotations
@@ -24,10 +26,9 @@ from functools import partial
 from typing import Final
 
 from aioproducer.config import ProducerConfig
-from aioproducer.errors import AuthenticationError, ConfigError
+from aioproducer.errors import AuthenticationError
 from aioproducer.hooks import SecretProvider
 from aioproducer.network.sasl.exchange import Call, Exchange
-from aioproducer.network.sasl.saslprep import saslprep
 
 __all__ = ["Scram", "mechanism"]
 
@@ -63,9 +64,6 @@ class Scram:
         username: The user.
         password: The password.
         make_nonce: Makes the client's part of the nonce, printable without commas.
-
-    Raises:
-        ConfigError: Name or password cannot be prepared by SASLprep.
     """
 
     def __init__(
@@ -78,25 +76,22 @@ class Scram:
     ) -> None:
         self.name = name
         self._hash = _HASHES[name]
-        self._username = _prepare("sasl_username", username)
+        self._username = username
         self._password = password
         self._make_nonce = make_nonce
-        if isinstance(password, str):
-            _prepare("sasl_password", password)
 
     def exchange(self, host: str) -> Exchange:
         """Begin an exchange."""
         password = self._password
         if not isinstance(password, str):
             password = yield Call(password, "sasl_password")
-        prepared = _prepare("sasl_password", password).encode()
         nonce = self._make_nonce()
         user = self._username.replace("=", "=3D").replace(",", "=2C")
         client_first = f"n={user},r={nonce}"
         server_first: bytes = yield f"{_HEADER}{client_first}".encode()
         both_nonces, salt, iterations = _read_server_first(server_first, nonce)
         salted: bytes = yield Call(
-            partial(hashlib.pbkdf2_hmac, self._hash, prepared, salt, iterations),
+            partial(hashlib.pbkdf2_hmac, self._hash, password.encode(), salt, iterations),
             "the derivation of the password",
         )
         client_final = f"c={base64.b64encode(_HEADER.encode()).decode()},r={both_nonces}"
@@ -117,18 +112,6 @@ class Scram:
 
     def _hmac(self, key: bytes, message: bytes) -> bytes:
         return hmac.digest(key, message, self._hash)
-
-
-def _prepare(option: str, text: str) -> str:
-    try:
-        prepared = saslprep(text)
-    except ValueError as error:
-        raise ConfigError(
-            f"cannot be prepared by SASLprep, as SCRAM asks: {error}", option=option
-        ) from None
-    if not prepared:
-        raise ConfigError("nothing is left of it after SASLprep", option=option)
-    return prepared
 
 
 def _read_server_first(message: bytes, nonce: str) -> tuple[str, bytes, int]:
