@@ -221,23 +221,32 @@ def header_text() -> Rule:
     def accept(value: object) -> str:
         if not isinstance(value, str) or "\n" in value or "\r" in value:
             raise _Refused
-        try:
-            size = len(value.encode())
-        except UnicodeEncodeError:
-            raise _Refused from None
-        if size > 32_767:
+        if not _is_utf8(value) or len(value.encode()) > 32_767:
             raise _Refused
         return value
 
     return Rule("a text of one line, at most 32767 bytes in UTF-8", accept)
 
 
+def _is_utf8(text: str) -> bool:
+    """Whether a text has bytes; os.environ gives one without where they were of another charset."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def some_text(what: str) -> Rule:
     """Allow None and a text that is not empty."""
 
     def accept(value: object) -> str | None:
-        if value is None or (isinstance(value, str) and value):
+        if isinstance(value, str) and value:
+            if not _is_utf8(value):
+                raise _Refused(about="a text that is not valid in UTF-8")
             return value
+        if value is None:
+            return None
         raise _Refused
 
     return Rule(f"None or {what}", accept)
@@ -266,6 +275,8 @@ def secret(what: str, *, is_provided: bool = False) -> Rule:
 
     def accept(value: object) -> object:
         if isinstance(value, str) and value:
+            if not _is_utf8(value):
+                raise _Refused(about="a text that is not valid in UTF-8")
             return Secret(value)
         if value is None or (is_provided and callable(value)):
             return value

@@ -175,6 +175,24 @@ def test_a_secret_that_is_none_is_refused_unseen(option: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "option",
+    [
+        "sasl_username",
+        "sasl_password",
+        "ssl_key_password",
+        "sasl_oauthbearer_client_credentials_client_secret",
+    ],
+)
+def test_a_text_with_bytes_of_another_charset_is_refused(option: str) -> None:
+    # As os.environ gives a variable that is not in UTF-8.
+    given = b"canary-p\xe4ssword".decode("utf-8", "surrogateescape")
+    said = refusal(**{option: given})
+    assert f"{option}=" in said
+    assert "a text that is not valid in UTF-8" in said
+    assert "canary" not in said or option == "sasl_username"
+
+
+@pytest.mark.parametrize(
     "option", ["ssl_ca_location", "ssl_certificate_location", "ssl_key_location"]
 )
 def test_a_key_in_place_of_its_path_is_refused_unseen(option: str) -> None:
