@@ -80,7 +80,7 @@ def _refusal(challenge: bytes) -> str:
     """What a broker says of a token: `{"status":"invalid_token","scope":"..."}`."""
     try:
         found: Any = json.loads(challenge[:4_096])
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     if not isinstance(found, dict):
         return ""
