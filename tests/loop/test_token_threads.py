@@ -78,6 +78,27 @@ async def test_a_token_that_comes_when_nobody_waits_any_more_is_kept() -> None:
     assert calls == 1
 
 
+async def test_a_late_result_that_is_no_token_is_an_error_for_the_next_caller_only() -> None:
+    go_on = threading.Event()
+    results: list[object] = [OAuthToken("token", "soon"), OAuthToken("token", 10**400), "token"]  # type: ignore[arg-type]
+
+    def provider() -> object:
+        go_on.wait()
+        return results.pop(0)
+
+    source = source_of(provider)
+    for _ in range(2):
+        go_on.clear()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(source.get(), 0.01)
+        threads = [it for it in threading.enumerate() if it.name == "aioproducer-token"]
+        go_on.set()
+        for thread in threads:
+            await asyncio.to_thread(thread.join)
+        await asyncio.sleep(0)
+    assert (await source.get()).value == "token"
+
+
 async def test_a_function_that_failed_when_nobody_waited_is_called_again() -> None:
     go_on = threading.Event()
     calls = 0

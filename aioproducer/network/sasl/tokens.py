@@ -262,7 +262,8 @@ class TokenSource:
         if inspect.iscoroutine(result):
             result.close()
             return
-        with suppress(KafkaError):
+        # Nobody is left to hear that it cannot be used.
+        with suppress(Exception):
             self._keep(result)
 
     def _keep(self, result: object) -> OAuthToken:
@@ -305,13 +306,30 @@ class TokenSource:
             elif value != value.strip():
                 advice = "Leave out the white space around it, by strip()."
             raise self._unusable("a token with characters that RFC 6750 does not allow", advice)
-        ends_at = token.expires_at
-        if ends_at is not None and (math.isnan(ends_at) or _MILLISECONDS < ends_at < math.inf):
+        self._check_end(token.expires_at)
+        extensions = cast("Mapping[object, object] | None", token.extensions)
+        if not isinstance(extensions, Mapping) or not all(
+            isinstance(text, str) for pair in extensions.items() for text in pair
+        ):
+            raise self._unusable(
+                "a token whose extensions are not texts by name",
+                "Return a dict of texts, or leave extensions out.",
+            )
+        return token
+
+    def _check_end(self, ends_at: object) -> None:
+        if ends_at is None:
+            return
+        if isinstance(ends_at, bool) or not isinstance(ends_at, int | float):
+            raise self._unusable(
+                f"a token with expires_at of type {type(ends_at).__name__}",
+                "Give it in seconds since 1970: of a datetime, timestamp() returns that.",
+            )
+        if not ends_at > -math.inf or _MILLISECONDS < ends_at < math.inf:
             raise self._unusable(
                 f"a token with expires_at={ends_at:g}, which is no time in seconds since 1970",
                 "Divide it by 1000, if it is in milliseconds.",
             )
-        return token
 
     def _unusable(self, what: str, hint: str) -> AuthenticationError:
         return AuthenticationError(f"{self._subject()} returned {what}", hint=hint)

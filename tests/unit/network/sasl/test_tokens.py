@@ -9,6 +9,7 @@ import json
 import logging
 import math
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -377,6 +378,14 @@ def test_any_text_can_be_doubted(text: str) -> None:
         (jwt(canary="canary", exp=NOW), "a token that expired 0 s ago."),
         (OAuthToken("canary", NOW * 1_000), "Divide it by 1000, if it is in milliseconds."),
         (OAuthToken("canary", math.nan), "expires_at=nan, which is no time"),
+        (OAuthToken("canary", -math.inf), "expires_at=-inf, which is no time"),
+        (
+            OAuthToken("canary", datetime.now(UTC)),  # type: ignore[arg-type]
+            "expires_at of type datetime. Give it in seconds since 1970: of a datetime,",
+        ),
+        (OAuthToken("canary", "60"), "expires_at of type str."),  # type: ignore[arg-type]
+        (OAuthToken("canary", extensions=None), "extensions are not texts by name. Return a dict"),  # type: ignore[arg-type]
+        (OAuthToken("canary", extensions={"canary": 5}), "extensions are not texts by name."),  # type: ignore[dict-item]
     ],
 )
 async def test_a_result_that_is_no_valid_token_is_refused_with_what_to_change(
