@@ -16,6 +16,8 @@ Invariants
 * Nothing but the exchange is sent from the first byte of an exchange to its last.
 * A broker gets a bounded number of challenges, each of a bounded size and within a bounded time.
 * No failure leads to another mechanism, or to none.
+* Whatever a provider or an exchange raises, `begin` raises a KafkaError, and a connection that
+  logs in again is ready or ends: none is left between the two.
 """
 
 from __future__ import annotations
@@ -54,6 +56,9 @@ _LONGEST_CHALLENGE: Final = 256 * 1024
 _EARLIEST: Final = 0.85
 _LATEST: Final = 0.95
 """Of a session's lifetime: between these the next exchange begins, as in Java's client."""
+
+_LONGEST_REASON: Final = 500
+"""Characters of what a provider's exception says."""
 
 _SHORTEST: Final = 0.1
 """Seconds between two exchanges at least, whatever a broker says of its sessions."""
@@ -103,6 +108,7 @@ class Authentication:
 
         Raises:
             AuthenticationError: One of the two refused the other, or a provider of secrets failed.
+            ConfigError: A file that an option names cannot be used.
             NetworkError: The connection ended.
         """
         self._connection.authenticates()
@@ -143,6 +149,10 @@ class Authentication:
         except KafkaError as error:
             self._end(error)
             return
+        except BaseException as error:
+            # Cancelled, by the end of the connection or by somebody who cancels all tasks.
+            self._end(self._error(f"The login ended by {type(error).__name__}"))
+            raise
         finally:
             exchange.close()
         self._logged_in()
@@ -229,49 +239,62 @@ class Authentication:
 
     async def _advance(self, exchange: Exchange, challenge: bytes | None) -> bytes | None:
         """Go on with an exchange until it has bytes to send; None when it is over."""
-        value: Any = challenge
+        step = self._resume(exchange.send, challenge)
+        while isinstance(step, Call):
+            self._awaits(step.what)
+            try:
+                value = await self._call(step)
+            except KafkaError as error:
+                step = self._resume(exchange.throw, error)
+            else:
+                step = self._resume(exchange.send, value)
+        if step is not None:
+            # Not in a `finally`: a call that takes too long, and is cancelled, is what was awaited.
+            self._awaits("")
+        return step
+
+    def _resume(self, go_on: Callable[[Any], bytes | Call], value: object) -> bytes | Call | None:
+        """Go on with an exchange to where it stops next; None when it is over."""
         try:
-            step = exchange.send(value)
-            while isinstance(step, Call):
-                self._awaits(step.what)
-                try:
-                    value = await self._call(step.function)
-                except KafkaError as error:
-                    step = exchange.throw(error)
-                except Exception as error:
-                    failed = self._error(
-                        f"{step.what} failed: {type(error).__name__}: {error}".rstrip(": ")
-                    )
-                    failed.__cause__ = error
-                    step = exchange.throw(failed)
-                else:
-                    step = exchange.send(value)
+            return go_on(value)
         except StopIteration:
             return None
         except AuthenticationError as error:
             if error.broker is None:
                 error.broker = self._address
             raise
-        # Only here: a call that is cancelled, because it took too long, is still what was awaited.
-        self._awaits("")
-        return step
+        except KafkaError:
+            raise
+        except Exception as error:
+            raise self._error(f"The SASL exchange failed: {type(error).__name__}") from error
 
     def _refused(self, exchange: Exchange, error: KafkaError) -> KafkaError:
         """Let an exchange explain why the broker refused it."""
         try:
-            exchange.throw(error)
-        except StopIteration:
-            pass
+            self._resume(exchange.throw, error)
         except KafkaError as explained:
             return explained
         return error
 
-    async def _call(self, function: Callable[[], Any]) -> Any:
+    async def _call(self, call: Call) -> Any:
+        function, what = call
         is_coroutine = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004
         )
-        result = function() if is_coroutine else await self._threads.call(function)
-        return await result if inspect.isawaitable(result) else result
+        try:
+            result = function() if is_coroutine else await self._threads.call(function)
+            return await result if inspect.isawaitable(result) else result
+        except KafkaError:
+            raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # It waited for something that somebody else cancelled.
+            raise self._error(f"{what} was cancelled") from error
+        except Exception as error:
+            said = f"{what} failed: {type(error).__name__}: {str(error)[:_LONGEST_REASON]}"
+            raise self._error(said.rstrip(": ")) from error
 
     @property
     def _address(self) -> str:

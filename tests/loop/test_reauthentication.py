@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
 
+from aioproducer.network.sasl.exchange import Exchange
+from aioproducer.network.sasl.plain import Plain
 from aioproducer.testing import FakeCluster, FakeSasl
 from tests.loop.test_sasl import PASSWORD, TOKEN, asked, login, producer_of, sasl
 from tests.support.producing import TOPIC, until, values
 
 SHORT = 400
 """Milliseconds of a session."""
+
+
+def begin_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have logins be renewed when a tenth of the session is over, and what failed be repeated."""
+    for name, value in (("_EARLIEST", 0.1), ("_LATEST", 0.1), ("_FETCH_AGAIN", 0.02)):
+        monkeypatch.setattr(f"aioproducer.network.authentication.{name}", value)
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "OAUTHBEARER"])
@@ -114,6 +123,92 @@ async def test_a_provider_that_fails_is_asked_again_while_the_session_lasts(
         await producer.send_and_wait(TOPIC, b"1")
         connections = {request.connection for request in cluster.requests_of("produce")}
         assert len(connections) == 1
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
+@pytest.mark.parametrize(
+    "returned", [None, b"canary", "", "\udce4"], ids=["None", "bytes", "empty", "surrogate"]
+)
+async def test_a_function_that_returns_no_password_is_asked_again_while_the_session_lasts(
+    mechanism: str, returned: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin_early(monkeypatch)
+    passwords: list[Any] = [PASSWORD]
+    calls = 0
+
+    def provide() -> Any:
+        nonlocal calls
+        calls += 1
+        return passwords[-1]
+
+    who = sasl(session_lifetime_ms=2_000)
+    async with (
+        FakeCluster(topics={TOPIC: 1}, sasl=who) as cluster,
+        producer_of(cluster, **login(mechanism, sasl_password=provide)) as producer,
+    ):
+        await producer.send_and_wait(TOPIC, b"0")
+        logins, before = asked(cluster, "sasl_handshake"), calls
+        passwords.append(returned)
+        await until(lambda: calls > before + 1)
+        await producer.send_and_wait(TOPIC, b"meanwhile")
+        passwords.append(PASSWORD)
+        await until(lambda: asked(cluster, "sasl_handshake") > logins)
+        await producer.send_and_wait(TOPIC, b"1")
+        connections = {request.connection for request in cluster.requests_of("produce")}
+        assert len(connections) == 1
+        assert not cluster.violations
+
+
+@pytest.mark.parametrize("sends_first", [False, True])
+async def test_a_defect_in_an_exchange_is_told_and_costs_no_record(
+    sends_first: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    works = Plain.exchange
+    is_broken = False
+
+    def exchange(self: Plain, host: str) -> Exchange:
+        if not is_broken:
+            yield from works(self, host)
+            return
+        if sends_first:
+            yield b"\0alice\0" + PASSWORD.encode()
+        raise TypeError("unsupported operand")
+
+    monkeypatch.setattr(Plain, "exchange", exchange)
+    begin_early(monkeypatch)
+    who = sasl(session_lifetime_ms=2_000)
+    async with (
+        FakeCluster(topics={TOPIC: 1}, sasl=who) as cluster,
+        producer_of(cluster, **login()) as producer,
+    ):
+        await producer.send_and_wait(TOPIC, b"0")
+        with caplog.at_level(logging.INFO):
+            is_broken = True
+            await until(lambda: "The SASL exchange failed: TypeError" in caplog.text)
+            is_broken = False
+        async with asyncio.timeout(10):
+            assert (await producer.send_and_wait(TOPIC, b"1")).offset == 1
+        assert values(cluster) == [b"0", b"1"]
+        assert not cluster.violations
+
+
+async def test_a_connection_whose_next_login_somebody_cancels_ends_and_costs_no_record() -> None:
+    who = sasl(session_lifetime_ms=SHORT)
+    async with (
+        FakeCluster(topics={TOPIC: 1}, sasl=who) as cluster,
+        producer_of(cluster, **login()) as producer,
+    ):
+        await producer.send_and_wait(TOPIC, b"0")
+        cluster.hang("sasl_handshake", count=1)
+        await cluster.received("sasl_handshake", asked(cluster, "sasl_handshake") + 1)
+        delivery = producer.send_nowait(TOPIC, b"1")
+        for task in asyncio.all_tasks():
+            if task.get_name() == "aioproducer-reauthenticate":
+                task.cancel()
+        async with asyncio.timeout(10):
+            assert (await delivery).offset == 1
+        cluster.release()
+        assert values(cluster) == [b"0", b"1"]
 
 
 @pytest.mark.parametrize("step", ["sasl_handshake", "sasl_authenticate"])

@@ -205,6 +205,123 @@ async def test_a_provider_that_raises_ends_the_start_with_its_reason() -> None:
         assert "sasl_password failed: ZeroDivisionError" in str(error)
 
 
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        pytest.param(None, "an object of type NoneType", id="None"),
+        pytest.param(PASSWORD.encode(), "an object of type bytes", id="bytes"),
+        pytest.param("", "an empty text", id="empty"),
+        pytest.param(f"{PASSWORD}\udce4", "a text that is not valid in UTF-8", id="surrogate"),
+    ],
+)
+async def test_what_is_no_password_ends_the_start_unseen(
+    mechanism: str, returned: Any, said: str
+) -> None:
+    async with FakeCluster(sasl=sasl()) as cluster:
+        error = await refusal(cluster, **login(mechanism, sasl_password=lambda: returned))
+    assert f"sasl_password returned {said}, which is no password" in str(error)
+    assert error.broker == cluster.bootstrap_servers
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
+async def test_records_wait_while_the_function_returns_what_is_no_password(
+    mechanism: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aioproducer.network.refusals.PAUSE", Backoff(10, 10))
+    passwords: list[Any] = [PASSWORD]
+    options = login(mechanism, sasl_password=lambda: passwords[-1])
+    async with (
+        FakeCluster(topics={TOPIC: 1}, sasl=sasl()) as cluster,
+        producer_of(cluster, **options, **FAST) as producer,
+    ):
+        await producer.send_and_wait(TOPIC, b"0")
+        passwords.append(None)
+        cluster.cut()
+        delivery = producer.send_nowait(TOPIC, b"1")
+        await until(lambda: "records wait for it" in caplog.text)
+        assert not delivery.done()
+        passwords.append(PASSWORD)
+        assert (await delivery).offset == 1
+    assert "sasl_password returned an object of type NoneType" in caplog.text
+
+
+@pytest.mark.parametrize("extensions", [None, {"logicalCluster": 5}])
+async def test_a_token_with_extensions_that_are_no_texts_ends_the_start(extensions: Any) -> None:
+    options = login(
+        "OAUTHBEARER", sasl_oauth_token_provider=lambda: OAuthToken(TOKEN, extensions=extensions)
+    )
+    async with FakeCluster(sasl=sasl()) as cluster:
+        error = await refusal(cluster, **options)
+    assert "a token whose extensions are not texts by name" in str(error)
+
+
+async def cancel_itself() -> None:
+    """Wait for something that somebody cancels."""
+    waited = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(waited.cancel)
+    await waited
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "OAUTHBEARER"])
+async def test_a_provider_that_ends_as_cancelled_ends_the_start_with_an_error(
+    mechanism: str,
+) -> None:
+    async def provide() -> Any:
+        await cancel_itself()
+
+    option = "sasl_password" if mechanism == "PLAIN" else "sasl_oauth_token_provider"
+    async with FakeCluster(sasl=sasl()) as cluster:
+        async with asyncio.timeout(5):
+            error = await refusal(cluster, **login(mechanism, **{option: provide}))
+        assert f"{option} was cancelled" in str(error)
+        assert asked(cluster, "sasl_handshake") == 0
+
+
+async def test_records_wait_for_a_provider_that_ends_as_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aioproducer.network.refusals.PAUSE", Backoff(10, 10))
+    calls = 0
+    is_cancelled = False
+
+    async def password() -> str:
+        nonlocal calls
+        calls += 1
+        if is_cancelled:
+            await cancel_itself()
+        return PASSWORD
+
+    async with (
+        FakeCluster(brokers=2, topics={TOPIC: 2}, sasl=sasl()) as cluster,
+        producer_of(cluster, **login(sasl_password=password), **FAST) as producer,
+    ):
+        for partition in range(2):
+            await producer.send_and_wait(TOPIC, b"before", partition=partition)
+        before, is_cancelled = calls, True
+        cluster.cut(cluster.leader(TOPIC, 1))
+        delivery = producer.send_nowait(TOPIC, b"meanwhile", partition=1)
+        await until(lambda: calls > before + 3)
+        assert not delivery.done()
+        is_cancelled = False
+        assert (await delivery).offset == 1
+
+
+async def test_a_defect_in_an_exchange_ends_the_start_with_its_kind_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(_self: Plain, _host: str) -> Exchange:
+        yield b"first"
+        raise TypeError(PASSWORD)
+
+    monkeypatch.setattr(Plain, "exchange", broken)
+    async with FakeCluster(sasl=FakeSasl({"alice": PASSWORD})) as cluster:
+        cluster.edit_next("sasl_authenticate", lambda answer: setattr(answer, "error_code", 0))
+        error = await refusal(cluster, **login())
+    assert "The SASL exchange failed: TypeError" in str(error)
+    assert isinstance(error.__cause__, TypeError)
+
+
 async def test_a_start_that_is_cancelled_leaves_a_hanging_provider_behind() -> None:
     called, ends = threading.Event(), threading.Event()
 

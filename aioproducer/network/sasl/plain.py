@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from aioproducer.config import ProducerConfig
 from aioproducer.hooks import SecretProvider
-from aioproducer.network.sasl.exchange import Call, Exchange
+from aioproducer.network.sasl.exchange import Exchange
+from aioproducer.network.sasl.password import find_password
 
 __all__ = ["Plain", "mechanism"]
 
@@ -16,7 +17,7 @@ def mechanism(config: ProducerConfig) -> Plain:
 
 
 class Plain:
-    """Sends user name and password, without normalizing either: as Kafka compares them."""
+    """Sends user name and password."""
 
     name = "PLAIN"
 
@@ -26,7 +27,5 @@ class Plain:
 
     def exchange(self, host: str) -> Exchange:
         """Begin an exchange."""
-        password = self._password
-        if not isinstance(password, str):
-            password = yield Call(password, "sasl_password")
-        yield f"\0{self._username}\0{password}".encode()
+        password = yield from find_password(self._password)
+        yield b"\0" + self._username.encode() + b"\0" + password

@@ -29,6 +29,7 @@ from aioproducer.config import ProducerConfig
 from aioproducer.errors import AuthenticationError
 from aioproducer.hooks import SecretProvider
 from aioproducer.network.sasl.exchange import Call, Exchange
+from aioproducer.network.sasl.password import find_password
 
 __all__ = ["Scram", "mechanism"]
 
@@ -82,16 +83,14 @@ class Scram:
 
     def exchange(self, host: str) -> Exchange:
         """Begin an exchange."""
-        password = self._password
-        if not isinstance(password, str):
-            password = yield Call(password, "sasl_password")
+        password = yield from find_password(self._password)
         nonce = self._make_nonce()
         user = self._username.replace("=", "=3D").replace(",", "=2C")
         client_first = f"n={user},r={nonce}"
         server_first: bytes = yield f"{_HEADER}{client_first}".encode()
         both_nonces, salt, iterations = _read_server_first(server_first, nonce)
         salted: bytes = yield Call(
-            partial(hashlib.pbkdf2_hmac, self._hash, password.encode(), salt, iterations),
+            partial(hashlib.pbkdf2_hmac, self._hash, password, salt, iterations),
             "the derivation of the password",
         )
         client_final = f"c={base64.b64encode(_HEADER.encode()).decode()},r={both_nonces}"
