@@ -607,7 +607,8 @@ class ProducerConfig:
     """Longest time to connect to the token endpoint, in milliseconds."""
 
     sasl_login_read_timeout_ms: Annotated[int, _POSITIVE_MS] = 10_000
-    """Longest silence of the token endpoint while its answer is awaited, in milliseconds."""
+    """Longest time for the token endpoint's whole answer once it is connected, in milliseconds;
+    then it is asked again."""
 
     sasl_login_retry_backoff_ms: Annotated[int, _MS] = 100
     """Wait before a token endpoint that failed is asked again, in milliseconds; doubled by every

@@ -165,7 +165,8 @@ def _with_secret(config: ProducerConfig, more: Mapping[str, str]) -> Callable[[]
     request = TokenRequest(
         {"grant_type": "client_credentials", **more},
         f"Basic {credentials}",
-        (secret, credentials),
+        # An endpoint may repeat the credentials as it was sent them, or as a form has them.
+        (secret, urllib.parse.quote_plus(secret), urllib.parse.quote(secret, safe=""), credentials),
         f"Check {_CLIENT_ID}, {_CLIENT_SECRET} and sasl_oauthbearer_scope.",
     )
     return lambda: request

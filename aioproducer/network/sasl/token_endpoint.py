@@ -1,7 +1,8 @@
 """Asks a token endpoint (RFC 6749) by the standard library's HTTP, in the thread of the caller.
 
     what comes back                                what it becomes
-    200 or 201 with a JSON object                  that object
+    200 or 201 with a JSON object, and no error    that object
+      in it
     no connection, a broken answer, a status that  the next attempt, for some seconds; then an
       may pass (most of 5xx, 408, 429)               AuthenticationError
     a certificate that is not trusted, a redirect, an AuthenticationError at once
@@ -11,7 +12,8 @@ Redirects are not followed: the credentials would go with them.
 
 Invariants
 * Credentials go over TLS, or to this machine itself.
-* The answer is read up to 1 MiB, and within a bounded time.
+* The answer is read up to 1 MiB. From its status line to its last byte it has one bound in time:
+  each byte of it may come just before a socket's own timeout.
 * An error shows scheme, host and path of the URL, and what the endpoint said of its reason, cut and
   without the secrets that were sent to it.
 """
@@ -22,14 +24,16 @@ import http.client
 import json
 import random
 import re
+import socket
 import ssl
+import threading
 import time
 import urllib.parse
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from contextlib import closing
-from typing import Any, Final, NamedTuple, cast
+from contextlib import closing, suppress
+from typing import Any, Final, NamedTuple, Self, cast
 
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import AuthenticationError, ConfigError
@@ -39,7 +43,6 @@ __all__ = ["TokenEndpoint", "TokenRequest"]
 
 _OPTION: Final = "sasl_oauthbearer_token_endpoint_url"
 _LARGEST_ANSWER: Final = 1024 * 1024
-_CHUNK: Final = 64 * 1024
 _LONGEST_REASON: Final = 300
 _HUNG_UP: Final = "it hung up before its answer was over"
 _JITTER: Final = 0.2
@@ -75,6 +78,45 @@ class TokenRequest(NamedTuple):
 
 class _AttemptError(Exception):
     """One attempt failed, and the next may succeed."""
+
+
+class _Cutter:
+    """Ends a connection when its time is over, whatever its owner waits for.
+
+    Args:
+        sock: Its socket.
+        timeout: Seconds.
+
+    Attributes:
+        has_cut: The time was over.
+    """
+
+    def __init__(self, sock: socket.socket, timeout: float) -> None:
+        self.has_cut = False
+        # A descriptor of our own: the owner may have closed its own when the time is over. And no
+        # TLS: an `SSLSocket.shutdown` would change the state that the owner reads by.
+        self._sock = socket.fromfd(sock.fileno(), sock.family, sock.type)
+        self._timer = threading.Timer(timeout, self._cut)
+        self._timer.name = "aioproducer-token-timeout"
+        self._timer.daemon = True
+
+    def _cut(self) -> None:
+        self.has_cut = True
+        with suppress(OSError):  # The other side ended it.
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> Self:
+        try:
+            self._timer.start()
+        except BaseException:
+            self._sock.close()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._timer.cancel()
+        self._timer.join()
+        self._sock.close()
 
 
 class TokenEndpoint:
@@ -153,10 +195,7 @@ class TokenEndpoint:
         try:
             with closing(self._connection()) as connection:
                 connection.connect()
-                connection.sock.settimeout(self._read_timeout)
-                connection.request("POST", self._target, body, headers)
-                with connection.getresponse() as response:
-                    answer = self._read(connection, response)
+                response, answer = self._answer(connection, body, headers)
         except ssl.SSLCertVerificationError as error:
             raise AuthenticationError(
                 f"The certificate of the token endpoint {self.shown} is not trusted:"
@@ -164,7 +203,7 @@ class TokenEndpoint:
                 hint=_TRUST,
             ) from error
         except (OSError, http.client.HTTPException) as error:
-            raise _AttemptError(_describe(error)) from error
+            raise _AttemptError(_describe(error, request.secrets)) from error
         return self._understood(request, response, answer)
 
     def _connection(self) -> http.client.HTTPConnection:
@@ -183,46 +222,51 @@ class TokenEndpoint:
             connection.set_tunnel(self._host, self._port, _proxy_headers(proxy))
         return connection
 
-    def _read(
-        self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse
-    ) -> bytes:
-        give_up_at = time.monotonic() + self._read_timeout
-        answer = b""
-        try:
-            # `read1` returns with what has come, so that a slow endpoint is noticed.
-            while chunk := response.read1(_CHUNK):
-                answer += chunk
-                if len(answer) > _LARGEST_ANSWER:
-                    raise _AttemptError(f"it sent more than {_LARGEST_ANSWER} bytes")
-                left = give_up_at - time.monotonic()
-                if left <= 0:
-                    raise TimeoutError
-                # The response owns the socket once it is the last on its connection.
-                if connection.sock is not None:
-                    connection.sock.settimeout(left)
-        except TimeoutError as error:
-            raise _AttemptError(
-                f"its answer was not over within {seconds(self._read_timeout)}"
-            ) from error
-        # `read1` takes a connection that ended for the answer's end.
+    def _answer(
+        self, connection: http.client.HTTPConnection, body: str, headers: Mapping[str, str]
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        """Send a request and read its answer, within one bound of time."""
+        took_too_long = _AttemptError(
+            f"its answer was not over within {seconds(self._read_timeout)}"
+        )
+        with _Cutter(connection.sock, self._read_timeout) as cutter:
+            try:
+                connection.sock.settimeout(self._read_timeout)
+                connection.request("POST", self._target, body, headers)
+                with connection.getresponse() as response:
+                    answer = response.read(_LARGEST_ANSWER + 1)
+            except TimeoutError as error:
+                raise took_too_long from error
+            except (OSError, http.client.HTTPException) as error:
+                if cutter.has_cut:
+                    raise took_too_long from error
+                raise
+            if cutter.has_cut:
+                # To the reader a connection that was cut looks like an answer's end.
+                raise took_too_long
+        if len(answer) > _LARGEST_ANSWER:
+            raise _AttemptError(f"it sent more than {_LARGEST_ANSWER} bytes")
+        # `read` of so many bytes takes a connection that ended for the answer's end.
         if response.length:
             raise _AttemptError(_HUNG_UP)
-        return answer
+        return response, answer
 
     def _understood(
         self, request: TokenRequest, response: http.client.HTTPResponse, answer: bytes
     ) -> Mapping[str, object]:
         status = response.status
         found = _json_object(answer)
-        if status in (200, 201):
+        reason = _reason(found or {}, request.secrets)
+        # Some answer 200 with the error of RFC 6749.
+        if status in (200, 201) and not (reason and found and "access_token" not in found):
             if found is None:
                 raise AuthenticationError(
                     f"The token endpoint {self.shown} answered with what is no JSON object",
                     hint=f"Check {_OPTION}: is it that of the token endpoint?",
                 )
             return found
-        said = f"it answered {status} {response.reason}".rstrip()
-        if reason := _reason(found or {}, request.secrets):
+        said = f"it answered {status} {_shown(response.reason, request.secrets)}".rstrip()
+        if reason:
             said += f", {reason}"
         if status in _MAY_PASS or (status >= 500 and status not in _FINAL):
             raise _AttemptError(said)
@@ -306,14 +350,19 @@ def _reason(found: Mapping[str, object], secrets: tuple[str, ...]) -> str:
     for name in ("error", "error_description", "errorCode", "errorSummary"):
         text = found.get(name)
         if isinstance(text, str) and text.strip():
-            for secret in secrets:
-                text = text.replace(secret, "<hidden>")
-            printable = "".join(it if it.isprintable() else " " for it in text)
-            said.append(" ".join(printable.split())[:_LONGEST_REASON])
+            said.append(_shown(text, secrets))
     return ": ".join(said).rstrip(". ")
 
 
-def _describe(error: Exception) -> str:
+def _shown(text: str, secrets: tuple[str, ...]) -> str:
+    """What the endpoint says, in one line, cut, and without the secrets."""
+    for secret in secrets:
+        text = text.replace(secret, "<hidden>")
+    printable = "".join(it if it.isprintable() else " " for it in text)
+    return " ".join(printable.split())[:_LONGEST_REASON]
+
+
+def _describe(error: Exception, secrets: tuple[str, ...]) -> str:
     if isinstance(error, TimeoutError):
         return "it did not answer in time"
     # `RemoteDisconnected` is a `ConnectionResetError`.
@@ -323,4 +372,4 @@ def _describe(error: Exception) -> str:
         return f"the TLS connection to it failed ({error.reason})"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[:1].lower() + error.strerror[1:]
-    return f"{type(error).__name__}: {str(error)[:100]}".rstrip(": ")
+    return f"{type(error).__name__}: {_shown(str(error), secrets)[:100]}".rstrip(": ")

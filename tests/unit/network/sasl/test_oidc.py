@@ -47,6 +47,16 @@ def test_they_are_url_encoded_where_that_is_asked_for() -> None:
     assert asked.form == {"grant_type": "client_credentials"}
 
 
+@pytest.mark.parametrize("repeated", ["canary%2B+%25", "canary%2B%20%25", "canary+ %"])
+def test_an_endpoint_that_repeats_the_secret_is_quoted_without_it(repeated: str) -> None:
+    answer = Answer.of(400, error="invalid_client", error_description=f"is not {repeated}")
+    with TokenServer(answer) as server:
+        provider, _ = oidc_provider(oauth_config(server.url, **CLIENT))
+        with pytest.raises(AuthenticationError) as caught:
+            provider()
+    assert "invalid_client: is not <hidden>. Check" in str(caught.value)
+
+
 def test_the_jwt_bearer_grant_sends_an_assertion(tmp_path: Path) -> None:
     (tmp_path / "assertion").write_text("a.s.s\n")
     asked = asked_by(

@@ -6,7 +6,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -138,12 +138,12 @@ def test_silence_ends_with_the_read_timeout() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/token"
         said = refusal(url, sasl_login_read_timeout_ms=50)
-    assert "it did not answer in time" in said
+    assert "its answer was not over within 0.05 s" in said
 
 
-@pytest.fixture
-def dripping() -> Iterator[str]:
-    """An endpoint that sends one byte of its answer after the other, for ever."""
+@contextmanager
+def dripping(begin: bytes, drop: bytes, tls: ssl.SSLContext | None = None) -> Generator[str]:
+    """An endpoint that sends one piece of its answer after the other, for ever."""
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         stop = threading.Event()
         # A test that fails before it connects leaves nobody waiting.
@@ -151,25 +151,64 @@ def dripping() -> Iterator[str]:
 
         def drip() -> None:
             taken, _ = server.accept()
+            if tls is not None:
+                taken = tls.wrap_socket(taken, server_side=True)
             with taken:
                 taken.recv(65_536)
-                taken.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-                while not stop.wait(0.01):
-                    try:
-                        taken.sendall(b" ")
-                    except OSError:
-                        return
+                try:
+                    taken.sendall(begin)
+                    while not stop.wait(0.01):
+                        taken.sendall(drop)
+                except OSError:
+                    return
 
         thread = threading.Thread(target=drip)
         thread.start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}/token"
-        stop.set()
-        thread.join()
+        try:
+            yield f"{'http' if tls is None else 'https'}://localhost:{server.getsockname()[1]}/token"
+        finally:
+            stop.set()
+            thread.join()
 
 
-def test_an_answer_that_never_ends_is_given_up(dripping: str) -> None:
-    said = refusal(dripping, sasl_login_read_timeout_ms=100)
+@pytest.mark.parametrize("uses_tls", [False, True])
+@pytest.mark.parametrize(
+    ("begin", "drop"),
+    [
+        pytest.param(b"", b"H", id="the status line"),
+        pytest.param(b"", b"HTTP/1.1 100 Continue\r\n\r\n", id="100 Continue"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nX: ", b"x", id="a header"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b" ", id="the body"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n\r\n{", b" ", id="a body without a length"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n", id="chunks"
+        ),
+    ],
+)
+def test_an_answer_that_never_ends_is_given_up(begin: bytes, drop: bytes, uses_tls: bool) -> None:
+    with dripping(begin, drop, tls_of_server() if uses_tls else None) as url:
+        said = refusal(url, sasl_login_read_timeout_ms=100, tls=tls_of_client())
     assert "its answer was not over within 0.1 s" in said
+
+
+def test_an_answer_that_took_too_long_is_asked_for_again() -> None:
+    goes_on = threading.Event()
+
+    def late(asked: Asked) -> Answer:
+        goes_on.wait(10)
+        return GOOD
+
+    with TokenServer(late, GOOD) as server:
+        found = endpoint(server.url, retry_for_ms=5_000, sasl_login_read_timeout_ms=100)
+        assert found.post(lambda: REQUEST)["access_token"] == "token"
+        goes_on.set()
+    assert len(server.asked) == 2
+
+
+def test_the_bound_of_an_answer_leaves_no_thread_behind() -> None:
+    with TokenServer(GOOD) as server:
+        endpoint(server.url).post(lambda: REQUEST)
+        assert "aioproducer-token-timeout" not in [it.name for it in threading.enumerate()]
 
 
 @contextmanager
@@ -238,6 +277,24 @@ def test_the_endpoints_own_words_are_shown_without_the_secrets() -> None:
         f"The token endpoint {server.url} gives no token: it answered 401 Unauthorized,"
         " invalid_client: no [31m <hidden> <hidden>. Check the client secret."
     )
+
+
+def test_the_reason_of_a_status_is_cut_and_shown_without_the_secrets() -> None:
+    answer = b"HTTP/1.1 401 \x1b[31mno canary %s\r\nContent-Length: 2\r\n\r\n{}" % (b"x" * 60_000)
+    with hanging_up(answer) as url:
+        said = refusal(url)
+    assert "it answered 401 [31mno <hidden> xxx" in said
+    assert len(said) < 500
+
+
+@pytest.mark.parametrize("status", [200, 201])
+def test_an_error_in_an_answer_of_success_is_said_with_what_to_check(status: int) -> None:
+    answer = Answer.of(status, error="invalid_client", error_description="no such canary")
+    with TokenServer(answer) as server:
+        said = refusal(server.url, retry_for_ms=5_000)
+    assert len(server.asked) == 1
+    assert f"it answered {status} " in said
+    assert said.endswith(", invalid_client: no such <hidden>. Check the client secret.")
 
 
 def test_the_endpoints_words_are_cut() -> None:
