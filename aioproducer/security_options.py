@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from aioproducer.errors import ConfigError
 
@@ -72,6 +73,7 @@ def check_security(
             )
     _check_context(given)
     _check_certificate(values, given)
+    _check_token_endpoint(values["sasl_oauthbearer_token_endpoint_url"])
     if values["security_protocol"] in _WITH_SASL:
         _check_mechanism(values["sasl_mechanism"], given)
         _advise_tls(values, is_local=is_local)
@@ -155,6 +157,21 @@ def _check_mechanism(mechanism: str | None, given: Iterable[str]) -> None:
                 option=name,
                 hint="Leave it out, or change sasl_mechanism.",
             )
+
+
+def _check_token_endpoint(url: str | None) -> None:
+    # Here, and not when it is first asked: a config is shown, and its URLs are.
+    try:
+        parts = urlsplit(url or "")
+    except ValueError:
+        return  # token_endpoint.py says what is wrong with it.
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(
+            "has credentials in it",
+            option="sasl_oauthbearer_token_endpoint_url",
+            hint="Set sasl_oauthbearer_client_credentials_client_id and"
+            " sasl_oauthbearer_client_credentials_client_secret.",
+        )
 
 
 def _advise_tls(values: Mapping[str, Any], *, is_local: bool) -> None:

@@ -31,7 +31,16 @@ __all__ = [
     "WrongEventLoopError",
 ]
 
-_SECRET_WORDS = ("password", "secret", "jaas", "passphrase", "key_pem", "store_key", "assertion")
+_SECRET_WORDS = (
+    "password",
+    "secret",
+    "jaas",
+    "passphrase",
+    "key_pem",
+    "store_key",
+    "assertion",
+    "token_provider",  # A token itself is a mistake that is made.
+)
 _NOT_GIVEN: Any = object()
 
 

@@ -168,6 +168,28 @@ def test_no_secret_is_shown() -> None:
     assert made.replace(linger_ms=5).sasl_password == PASSWORD
 
 
+def test_a_token_in_place_of_its_provider_is_refused_unseen() -> None:
+    given = login("OAUTHBEARER", sasl_oauth_token_provider=PASSWORD)
+    assert "sasl_oauth_token_provider=<hidden>" in refusal(**given)
+    properties = {
+        "bootstrap.servers": "a.example:1",
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "OAUTHBEARER",
+        "sasl.oauth.token.provider": PASSWORD,
+    }
+    with pytest.raises(ConfigError) as caught:
+        ProducerConfig.from_properties(properties)
+    assert PASSWORD not in f"{caught.value} {caught.value!r} {caught.value.value!r}"
+
+
+@pytest.mark.parametrize("user", [f"me:{PASSWORD}", f":{PASSWORD}", PASSWORD])
+def test_credentials_in_the_url_of_a_token_endpoint_are_refused_unseen(user: str) -> None:
+    url = f"https://{user}@idp.example/token"
+    said = refusal(**login("OAUTHBEARER", sasl_oauthbearer_token_endpoint_url=url))
+    assert "sasl_oauthbearer_token_endpoint_url: has credentials in it" in said
+    assert "sasl_oauthbearer_client_credentials_client_secret" in said
+
+
 @pytest.mark.parametrize("option", ["sasl_password", "ssl_key_pem", "ssl_key_password"])
 def test_a_secret_that_is_none_is_refused_unseen(option: str) -> None:
     assert "<hidden>" in refusal(**{option: PASSWORD.encode()})

@@ -294,13 +294,6 @@ def _split(url: str) -> tuple[urllib.parse.SplitResult, int | None]:
     is_local = _LOCAL.fullmatch((parts.hostname or "").lower()) is not None
     if parts.scheme not in ("https", "http") or not parts.hostname:
         raise ConfigError("is no URL with https://", option=_OPTION)
-    if parts.username is not None or parts.password is not None:
-        raise ConfigError(
-            "has credentials in it",
-            option=_OPTION,
-            hint="Set sasl_oauthbearer_client_credentials_client_id and"
-            " sasl_oauthbearer_client_credentials_client_secret.",
-        )
     if parts.scheme == "http" and not is_local:
         raise ConfigError(
             "credentials would go unencrypted to another machine",
