@@ -172,7 +172,7 @@ class _Walk:
                     lambda: connection,
                     sock=sock,
                     ssl=await self._options.tls.context(),
-                    server_hostname=address.host,
+                    server_hostname=address.host.removesuffix("."),
                     ssl_handshake_timeout=self._timeout,
                 )
                 await self._in_time(address, opening)
