@@ -107,6 +107,7 @@ class Transactions:
         self._coordination = Coordination(config, cluster, background, host.set_producer_id)
         self._settling = Settling(self._coordination, background, host.pause_until)
         self._timeout = config.max_block_ms / 1000
+        self._delivery_timeout = config.delivery_timeout_ms / 1000
         self._background = background
         self._host = host
         self._number = 0
@@ -384,29 +385,34 @@ class Transactions:
             self._host.partitions_added(adding.values())
 
     async def _finish_adding(self) -> None:
-        """Wait for what is on its way to the coordinators; what does not come in time fails."""
+        """Wait for what is on its way to the coordinators."""
         tasks = [task for task in (self._adding, *self._sending_offsets) if task is not None]
-        if not tasks:
-            return
-        _, waiting = await asyncio.wait(tasks, timeout=self._timeout)
-        if waiting:
-            what = "a partition or offsets to become part of the transaction (max_block_ms)"
-            self.record_failed(self._timeout_error(self._timeout, what, ""))
-            # It is not repeated any more, and what was sent has an end.
-            await asyncio.wait(waiting)
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def _send_offsets(
         self, topics: list[TxnOffsetCommitRequestTopic], group: ConsumerGroupMetadata
     ) -> None:
+        give_up_at = self._background.time() + self._delivery_timeout
+
+        def is_late() -> bool:
+            return self._background.time() >= give_up_at
+
+        def given_up() -> bool:
+            return self.state.must_abort or is_late()
+
         try:
             if not self._coordination.is_v2:
-                await self._coordination.add_group(group.group_id, self._must_abort)
+                await self._coordination.add_group(group.group_id, given_up)
             self._is_known = True
-            await self._coordination.commit_offsets(topics, group, self._must_abort)
+            await self._coordination.commit_offsets(topics, group, given_up)
         except KafkaError as error:
             self._is_known |= self._coordination.coordinator.has_doubt
+            if error.retriable and is_late():
+                what = "the offsets to be taken (delivery_timeout_ms)"
+                error = self._timeout_error(self._delivery_timeout, what, "")
             self._part_failed(error)
-            raise
+            raise error
 
     def _must_abort(self) -> bool:
         return self.state.must_abort
