@@ -94,11 +94,12 @@ async def test_a_record_refused_before_its_append_was_not_stored(code: ErrorCode
         assert {batch.producer_epoch for batch in sent(cluster)} == {0}
 
 
-async def test_the_parts_of_a_split_batch_of_unknown_outcome_are_possibly_persisted() -> None:
+async def test_without_idempotence_parts_of_what_may_be_stored_may_be_stored() -> None:
     async with (
         FakeCluster(topics={TOPIC: 1}) as cluster,
         producing(
             cluster,
+            enable_idempotence=False,
             request_timeout_ms=100,
             delivery_timeout_ms=100,
             retry_backoff_ms=1,
