@@ -376,9 +376,11 @@ cdef class ThreadPath:
                 delivery = self._accept_as_given(accumulator, future, is_counted)
         except (KeyboardInterrupt, SystemExit) as interrupt:
             # From a partitioner: it ends the loop's program, and is no outcome for a thread.
+            self.gave_back |= is_counted
             self._reject(future, KafkaError(f"The partitioner raised {type(interrupt).__name__}"))
             raise
         except BaseException as error:
+            self.gave_back |= is_counted
             self._reject(future, error)
             return 0
         if delivery is not None:

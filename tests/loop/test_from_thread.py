@@ -186,6 +186,21 @@ async def test_a_future_says_what_became_of_its_record() -> None:
         assert isinstance(second, PolicyViolationError)
 
 
+async def test_the_space_of_records_that_get_no_partition_goes_to_who_waits_for_it() -> None:
+    def partitioner(topic: str, key: bytes | None, partitions: object, available: object) -> int:
+        if key == b"bad":
+            raise KeyError
+        return 0
+
+    options = fast(buffer_memory=20_000, partitioner=partitioner)
+    async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster, options) as producer:
+        await prove(producer)
+        futures = while_the_loop_is_held(lambda: send_all(producer, [bytes(900)] * 19, key=b"bad"))
+        # They fill the buffer until they are taken, which comes after this call.
+        await (await producer.send(TOPIC, bytes(2_000)))
+        assert all(future.exception(0) is not None for future in futures)
+
+
 async def test_a_dropped_future_is_freed_before_its_record_is_stored() -> None:
     async with FakeCluster(topics={TOPIC: 1}) as cluster, producing(cluster) as producer:
         await prove(producer)
