@@ -483,6 +483,7 @@ class Topics:
         if was_known and topic.topic_id != topic_id:
             for queue in queues:
                 queue.topic_recreated()
+            self.limit_batches(topic, 0, refused_size=0)
         topic.topic_id = topic_id
         topic.leaders = leaders
         self._set_partitions(topic)

@@ -11,6 +11,7 @@ from aioproducer import KafkaError, Producer
 from aioproducer.errors import (
     InvalidPartitionError,
     InvalidTopicError,
+    MessageTooLargeError,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
 )
@@ -211,6 +212,18 @@ async def test_a_topic_recreated_under_another_id_gets_the_records() -> None:
         cluster.delete_topic(TOPIC)
         cluster.create_topic(TOPIC, 1)
         assert (await producer.send_and_wait(TOPIC, b"42")).offset == 0
+
+
+async def test_a_topic_recreated_with_a_larger_limit_gets_larger_records() -> None:
+    async with FakeCluster() as cluster, producing(cluster) as producer:
+        cluster.create_topic(TOPIC, 1, message_max_bytes=1_000)
+        with pytest.raises(MessageTooLargeError):
+            await producer.send_and_wait(TOPIC, bytes(5_000))
+        cluster.delete_topic(TOPIC)
+        cluster.create_topic(TOPIC, 1)
+        # From this one on the producer knows the new topic.
+        await producer.send_and_wait(TOPIC, b"small")
+        assert (await producer.send_and_wait(TOPIC, bytes(5_000))).offset == 1
 
 
 async def relearn(producer: Producer[Any, Any]) -> None:
