@@ -116,7 +116,7 @@ async def kafka_error_middleware(
         if found is None:
             raise
         if _has_begun(request):
-            if web.WebSocketResponse().can_prepare(request):
+            if _is_websocket(request):
                 _close_websocket(request, found)
             raise
         return web.json_response(
@@ -129,6 +129,14 @@ def _has_begun(request: web.Request) -> bool:
     # The writer of a request by aiohttp's make_mocked_request is a mock.
     size = cast("object", request.writer.output_size)
     return isinstance(size, int) and size > 0
+
+
+def _is_websocket(request: web.Request) -> bool:
+    """Whether the response that has begun is a WebSocket: any other has chunks or a length."""
+    writer: Any = request.writer
+    if writer.chunked or writer.length is not None:
+        return False
+    return bool(web.WebSocketResponse().can_prepare(request))
 
 
 def _close_websocket(request: web.Request, found: HttpError) -> None:

@@ -122,6 +122,28 @@ async def test_a_response_that_has_begun_is_cut_and_gets_no_second_one() -> None
     assert "10" in str(caught.value)
 
 
+async def test_no_close_frame_goes_into_what_is_no_websocket_though_it_could_be_one() -> None:
+    async def download(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "400"})
+        await response.prepare(request)
+        await response.write(b"1" * 10)
+        raise BufferExhaustedError
+
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    async with client_of(failing_app(download)) as client:
+        answer = await client.get("/", headers=upgrade)
+        received = b""
+        with pytest.raises(ClientPayloadError):
+            async for chunk in answer.content.iter_any():
+                received += chunk
+    assert received == b"1" * 10
+
+
 async def test_a_response_of_which_nothing_is_sent_yet_becomes_that_of_the_error() -> None:
     async def late(request: web.Request) -> web.StreamResponse:
         await web.Response(text="stored").prepare(request)
