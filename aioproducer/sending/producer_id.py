@@ -15,7 +15,13 @@ from typing import Final
 from aioproducer._native.broker_queues import Counters
 from aioproducer._native.queues import CoreProducerId
 from aioproducer.background import Background, Timer
-from aioproducer.errors import ClusterAuthorizationFailedError, KafkaError, UnsupportedVersionError
+from aioproducer.errors import (
+    AuthenticationError,
+    ClusterAuthorizationFailedError,
+    ConfigError,
+    KafkaError,
+    UnsupportedVersionError,
+)
 from aioproducer.network.backoff import Backoff
 from aioproducer.network.cluster import Cluster
 from aioproducer.sending.partition_queue import PartitionQueue
@@ -159,9 +165,11 @@ class ProducerId(CoreProducerId):
                 self.current = ProducerIdAndEpoch(*await self._cluster.init_producer_id())
             except KafkaError as error:
                 self.last_error = error
-                self.is_refused = not error.retriable
+                # A login may be mended on either side; meanwhile records wait.
+                passes = error.retriable or isinstance(error, (AuthenticationError, ConfigError))
+                self.is_refused = not passes
                 self._failed()
-                if not error.retriable:
+                if not passes:
                     # First: failing the records admits callers, whose records may call `need`
                     # while this task still runs.
                     self._obtaining = None

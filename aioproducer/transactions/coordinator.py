@@ -22,12 +22,14 @@ from aioproducer.background import Background
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import (
     AuthenticationError,
+    ConfigError,
     CoordinatorNotAvailableError,
     KafkaConnectionError,
     KafkaError,
     NetworkError,
     NotCoordinatorError,
     RequestTimedOutError,
+    TransactionAbortedError,
     UnknownServerError,
     broker_error,
 )
@@ -58,9 +60,9 @@ _MOVED: Final = (
 )
 """Errors after which the coordinator is looked for again."""
 
-_REPEATED_TOO: Final = (UnknownServerError, AuthenticationError)
+_REPEATED_TOO: Final = (UnknownServerError, AuthenticationError, ConfigError)
 """Not retriable by their kind: of the first the outcome is unknown, and a repetition tells it;
-after the second, credentials may be mended on either side."""
+after the others, credentials may be mended on either side, and a file that is missing."""
 
 
 class Coordinator:
@@ -119,13 +121,16 @@ class Coordinator:
             api: The API.
             make_request: Makes the version and the request, for each attempt anew.
             error_of: The error that a response means; None for success.
-            given_up: Whether a repetition is of no use any more.
+            given_up: Whether it is of no use any more.
 
         Raises:
+            TransactionAbortedError: It was given up before its turn came.
             KafkaError: The first error that is not retriable, or after which it was given up.
         """
         failures = 0
         async with self._lock:
+            if given_up():
+                raise TransactionAbortedError("It was not sent: the transaction is aborted")
             while True:
                 try:
                     return await self._attempt(api, make_request, error_of)

@@ -27,7 +27,7 @@ from aioproducer.errors import (
 from aioproducer.network.backoff import Backoff
 from aioproducer.network.sasl.exchange import Exchange
 from aioproducer.network.sasl.plain import Plain
-from aioproducer.testing import FakeCluster, FakeSasl
+from aioproducer.testing import ErrorCode, FakeCluster, FakeSasl
 from tests.support.producing import FAST, TOPIC, until, values
 
 PASSWORD = "canary-secret-password"
@@ -464,6 +464,51 @@ async def test_a_record_waits_for_a_token_file_that_is_missing_for_a_moment(
     assert len(waiting) == 1
     assert f"the file {file} cannot be read" in waiting[0]
     assert TOKEN not in caplog.text
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("end", ["commit", "abort"])
+async def test_the_end_of_a_transaction_waits_for_a_token_file(
+    version: int, end: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    features = {"transaction.version": 2} if version == 2 else {}
+    async with (
+        FakeCluster(topics={TOPIC: 1}, sasl=sasl(), features=features) as cluster,
+        producer_of(cluster, **token_from(file), **FAST, transactional_id="x") as producer,
+    ):
+        await producer.begin_transaction()
+        await producer.send_and_wait(TOPIC, b"1")
+        file.unlink()
+        cluster.cut()
+        call = producer.commit_transaction if end == "commit" else producer.abort_transaction
+        ending = asyncio.create_task(call())
+        await asyncio.sleep(0.1)
+        assert not ending.done()
+        file.write_text(TOKEN)
+        await ending
+        found = cluster.records(TOPIC, isolation="read_committed")
+        assert [record.value for record in found] == ([b"1"] if end == "commit" else [])
+
+
+async def test_a_record_that_waits_for_a_producer_id_waits_for_a_token_file_too(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "token"
+    async with (
+        FakeCluster(topics={TOPIC: 1}, sasl=sasl()) as cluster,
+        producer_of(cluster, **token_from(file), **FAST) as producer,
+    ):
+        cluster.fail_next("init_producer_id", ErrorCode.COORDINATOR_LOAD_IN_PROGRESS, count=20)
+        await producer.partitions_for(TOPIC)
+        delivery = producer.send_nowait(TOPIC, b"1")
+        await cluster.received("init_producer_id")
+        file.unlink()
+        cluster.cut()
+        await asyncio.sleep(0.1)
+        assert not delivery.done()
+        file.write_text(TOKEN)
+        assert (await delivery).offset == 0
 
 
 async def test_a_record_that_waited_in_vain_for_a_token_file_says_so(tmp_path: Path) -> None:
