@@ -46,7 +46,8 @@ Header: TypeAlias = tuple[str, bytes | None]
 Headers: TypeAlias = Sequence[Header] | Mapping[str, bytes | None]
 """The headers of one record: a list or tuple of pairs, in which names may repeat, or a mapping.
 
-Wider than what is taken, so that a `list[tuple[str, bytes]]` fits: other sequences are refused."""
+The type admits other sequences too, for `list` alone would not admit a `list[tuple[str, bytes]]`;
+the call refuses them."""
 
 
 _set = object.__setattr__

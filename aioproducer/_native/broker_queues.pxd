@@ -69,6 +69,7 @@ cdef class BrokerQueues(RequestOwner):
     cdef double earlier_mark_at
     cdef int64_t earlier_mark_bytes
 
+    cdef bint _must_add(self, CorePartitionQueue queue) noexcept
     cdef bint _lacks_producer_id(self) except -1
     cdef BrokerQueue _broker_of(self, CorePartitionQueue queue)
     cdef int _add_active(self, CorePartitionQueue queue) except -1

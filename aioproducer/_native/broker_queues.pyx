@@ -509,12 +509,16 @@ cdef class BrokerQueues(RequestOwner):
                 # It is there since before its epoch was lost.
                 queue.ready_at.remove(queue)
                 self.producer_id.need()
-            return 0
+                return 0
+            if not self._must_add(queue):
+                return 0
+            # It is there since an earlier transaction, whose records were dropped.
+            queue.ready_at.remove(queue)
         if queue._head() is None:
             if queue._is_idle():
                 self._remove_active(queue)
             return 0
-        if self.adds_partitions and queue.added_to != self.transaction:
+        if self._must_add(queue):
             self.decisions.partition_needed(queue)
             return 0
         if queue._may_take(now, self.most_in_flight, self.producer_id.current):
@@ -531,6 +535,10 @@ cdef class BrokerQueues(RequestOwner):
         elif queue.leader_node == NO_LEADER:
             self.decisions.lacks_leader(queue)
         return 0
+
+    cdef bint _must_add(self, CorePartitionQueue queue) noexcept:
+        """Whether a partition is no part of the transaction yet, and has to be added first."""
+        return self.adds_partitions and queue.added_to != self.transaction
 
     cdef bint _lacks_producer_id(self) except -1:
         return self.is_idempotent and self.producer_id.current is None

@@ -614,8 +614,8 @@ class Sender:
 
     @property
     def keeps_sequences(self) -> bool:
-        """Whether no partition may begin at sequence 0 again now: a transaction is open."""
-        return self.transactions is not None and not self.transactions.state.keeps_no_sequences
+        """Whether no partition may begin at sequence 0 again now."""
+        return self.transactions is not None and self.transactions.keeps_sequences
 
     def is_stalled(self, node_id: int) -> bool:
         """Whether a broker takes nothing although something waits for it."""

@@ -137,6 +137,11 @@ class Coordination:
         may_come_late = self._can_go_on and any(each.has_doubt for each in coordinators)
         return self.needs_epoch or self._offers_v2 or may_come_late
 
+    @property
+    def can_change_epoch(self) -> bool:
+        """Whether the next transaction can have another epoch: not before Kafka 2.5."""
+        return self._can_go_on or not self.has_id
+
     def asked_again(self) -> Coordinator:
         """The coordinator that has not answered well yet; the transaction's, if each has."""
         for coordinator in self._groups.values():

@@ -73,9 +73,9 @@ class TransactionState:
         return self.state in (State.FAILED, State.ABORTING, State.FATAL)
 
     @property
-    def keeps_no_sequences(self) -> bool:
-        """Whether no transaction is under way, so that the next may have an epoch of its own."""
-        return self.state in (State.UNINITIALIZED, State.READY, State.FATAL)
+    def is_under_way(self) -> bool:
+        """Whether there is a transaction, open or about to end."""
+        return self.state not in (State.UNINITIALIZED, State.READY, State.FATAL)
 
     # ---- calls
 

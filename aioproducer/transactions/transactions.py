@@ -76,7 +76,7 @@ class TransactionHost(Protocol):
         """Return when every record that was accepted, or waits to be, has its outcome."""
 
     def forget_unused(self) -> None:
-        """Forget the topics that nobody has used for long: no transaction is open."""
+        """Forget the topics that nobody has used for long, unless that `keeps_sequences`."""
 
 
 class Transactions:
@@ -136,6 +136,14 @@ class Transactions:
         error = starting.exception()
         return error if isinstance(error, KafkaError) else None
 
+    @property
+    def keeps_sequences(self) -> bool:
+        """Whether no partition may begin at sequence 0 again now.
+
+        In a transaction, and where the coordinator's broker has no other epoch for the next one.
+        """
+        return self.state.is_under_way or not self._coordination.can_change_epoch
+
     # ---- calls
 
     async def start(self) -> None:
@@ -176,8 +184,7 @@ class Transactions:
             self._refuse_others("begin")
         if self._ending is not None:
             await self._join(self._ending)
-        if self.state.keeps_no_sequences:
-            self._host.forget_unused()
+        self._host.forget_unused()
         await self._initialize()
         if self._is_closing:
             raise ProducerClosedError("The producer was closed meanwhile")
@@ -233,6 +240,8 @@ class Transactions:
         if self.state.state in (State.OPEN, State.FAILED):
             self.state.begin_abort()
             self._ending = self._run(self._in_full("abort", self._abort), "abort")
+        # Or another caller who waited for the end of a commit has begun to abort it.
+        if self._ending is not None:
             await asyncio.wait([self._ending])
 
     async def close(self) -> None:
@@ -378,7 +387,8 @@ class Transactions:
             try:
                 await self._coordination.add_partitions(adding, self._must_abort)
             except KafkaError as error:
-                self._is_known |= self._coordination.coordinator.has_doubt
+                # It may have been added all the same, by an attempt that had no clear answer.
+                self._is_known = True
                 self._part_failed(error)
                 return
             self._is_known = True
@@ -407,7 +417,7 @@ class Transactions:
             self._is_known = True
             await self._coordination.commit_offsets(topics, group, given_up)
         except KafkaError as error:
-            self._is_known |= self._coordination.coordinator.has_doubt
+            self._is_known = True
             if error.retriable and is_late():
                 what = "the offsets to be taken (delivery_timeout_ms)"
                 error = self._timeout_error(self._delivery_timeout, what, "")

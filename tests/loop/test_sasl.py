@@ -473,9 +473,10 @@ async def test_the_end_of_a_transaction_waits_for_a_token_file(
 ) -> None:
     file = tmp_path / "token"
     features = {"transaction.version": 2} if version == 2 else {}
+    options: dict[str, Any] = {**token_from(file), **FAST, "transactional_id": "x"}
     async with (
         FakeCluster(topics={TOPIC: 1}, sasl=sasl(), features=features) as cluster,
-        producer_of(cluster, **token_from(file), **FAST, transactional_id="x") as producer,
+        producer_of(cluster, **options) as producer,
     ):
         await producer.begin_transaction()
         await producer.send_and_wait(TOPIC, b"1")

@@ -1473,3 +1473,152 @@ async def test_a_commit_does_not_wait_for_ever_for_offsets_that_are_refused(
         await producer.abort_transaction()
         await transfer(producer, b"2")
         assert committed(cluster) == [b"2", b"2"]
+
+
+async def test_a_partition_whose_broker_took_nothing_is_added_to_each_transaction(
+    protocol: Mapping[str, int],
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
+        async with producer.transaction():
+            await producer.send_and_wait(TOPIC, b"1", partition=0)
+            cluster.throttle_ms = 300
+        cluster.throttle_ms = 0
+        await producer.begin_transaction()
+        dropped = await producer.send(TOPIC, b"dropped", partition=0)
+        # By now its partition is ready, for a broker that takes nothing.
+        await asyncio.sleep(0.05)
+        await producer.abort_transaction()
+        with pytest.raises(TransactionAbortedError):
+            await dropped
+        async with producer.transaction():
+            await producer.send_and_wait(TOPIC, b"2", partition=0)
+        assert committed(cluster) == [b"1", b"2"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        ErrorCode.UNKNOWN_SERVER_ERROR,
+        ErrorCode.COORDINATOR_NOT_AVAILABLE,
+        ErrorCode.REQUEST_TIMED_OUT,
+    ],
+    ids=lambda code: code.name,
+)
+@pytest.mark.parametrize("api", ["add_partitions_to_txn", "add_offsets_to_txn"])
+async def test_what_may_have_been_added_is_aborted_at_the_coordinator(
+    api: Any, code: ErrorCode
+) -> None:
+    def say(answer: Any) -> None:
+        if api == "add_partitions_to_txn":
+            for each in answer.partitions:
+                each.error_code = int(code)
+        else:
+            answer.error_code = int(code)
+
+    async with (
+        cluster_of(PROTOCOLS["v1"]) as cluster,
+        transacting(cluster, retry_backoff_ms=500, retry_backoff_max_ms=500) as producer,
+    ):
+        await producer.begin_transaction()
+        # It is carried out, whatever the answer says.
+        cluster.edit_next(api, say)
+        if api == "add_partitions_to_txn":
+            await producer.send(TOPIC, b"1", partition=0)
+            sending = None
+        else:
+            sending = asyncio.create_task(
+                producer.send_offsets_to_transaction({(TOPIC, 0): 1}, "readers")
+            )
+        await cluster.received(api)
+        await asyncio.sleep(0.05)
+        await producer.abort_transaction()
+        assert len(cluster.requests_of("end_txn")) == 1
+        if sending is not None:
+            with pytest.raises(KafkaError):
+                await sending
+        known = cluster.transaction(ID)
+        assert known is not None and known.state != "Ongoing"
+        await transfer(producer, b"2")
+        assert committed(cluster) == [b"2", b"2"]
+
+
+async def test_offsets_that_wait_for_their_turn_are_not_sent_once_the_transaction_is_aborted(
+    protocol: Mapping[str, int],
+) -> None:
+    async with cluster_of(protocol) as cluster, transacting(cluster) as producer:
+        await producer.begin_transaction()
+        await producer.send_and_wait(TOPIC, b"1", partition=0)
+        cluster.hang("txn_offset_commit", count=1)
+        sending = [
+            asyncio.create_task(
+                producer.send_offsets_to_transaction({(TOPIC, 0): offset}, "readers")
+            )
+            for offset in range(20)
+        ]
+        await cluster.received("txn_offset_commit")
+        aborting = asyncio.create_task(producer.abort_transaction())
+        await asyncio.sleep(0)
+        cluster.release()
+        await aborting
+        results = await asyncio.gather(*sending, return_exceptions=True)
+        assert {type(result) for result in results[1:]} == {TransactionAbortedError}
+        assert len(cluster.requests_of("txn_offset_commit")) == 1
+        assert cluster.committed("readers") == {}
+
+
+async def test_one_doubt_about_offsets_costs_one_epoch() -> None:
+    async with (
+        cluster_of(PROTOCOLS["v1"]) as cluster,
+        transacting(cluster, request_timeout_ms=200) as producer,
+    ):
+        cluster.hang("txn_offset_commit", count=1)
+        for number in range(4):
+            async with producer.transaction():
+                await producer.send(TOPIC, b"%d" % number, partition=0)
+                await producer.send_offsets_to_transaction({(TOPIC, 0): number}, "readers")
+        assert len(cluster.requests_of("init_producer_id")) == 2
+        cluster.release()
+
+
+async def test_a_close_waits_for_the_abort_that_a_waiting_begin_has_begun(
+    protocol: Mapping[str, int],
+) -> None:
+    async with cluster_of(protocol) as cluster:
+        producer = not_started(cluster)
+        await producer.start()
+        await producer.begin_transaction()
+        await producer.send_and_wait(TOPIC, b"1", partition=0)
+        cluster.delay("produce", 0.1, count=1, when="before")
+        cluster.fail_next("produce", ErrorCode.INVALID_RECORD)
+        await producer.send(TOPIC, b"2", partition=0)
+        committing = asyncio.create_task(producer.commit_transaction())
+        await cluster.received("produce", 2)
+        committing.cancel()
+        await asyncio.wait([committing])
+        beginning = asyncio.create_task(producer.begin_transaction())
+        await asyncio.sleep(0)
+        await producer.close(5)
+        with pytest.raises(ProducerClosedError):
+            await beginning
+        assert cluster.last_stable_offset(TOPIC, 0) == cluster.next_offset(TOPIC, 0)
+        assert committed(cluster) == []
+        cluster.expect_clean()
+
+
+async def _write_seldom_to_an_old_broker() -> None:
+    async with (
+        cluster_of({}, max_versions={"init_producer_id": 2}) as cluster,
+        Producer[bytes, bytes](
+            bootstrap_servers=cluster.bootstrap_servers, transactional_id=ID
+        ) as producer,
+    ):
+        for number in range(3):
+            async with producer.transaction():
+                await producer.send("audit", b"%d" % number)
+            await asyncio.sleep(400)
+        assert committed(cluster, "audit") == [b"0", b"1", b"2"]
+        cluster.expect_clean()
+
+
+def test_before_kafka_2_5_no_topic_is_forgotten() -> None:
+    run(_write_seldom_to_an_old_broker(), MemoryNetworkLoop)
