@@ -41,6 +41,7 @@ _POSITION: Final = ("orders", 0)
 _PARTITIONS: Final = 2
 _DELAY: Final = 1.5
 """Seconds."""
+_THROTTLE_MS: Final = 300
 _IDLE_MS: Final = 5_000
 """After which a topic is forgotten; a transaction may be open for longer."""
 
@@ -76,7 +77,7 @@ class Transaction:
 class Fault:
     """What goes wrong before the next transaction, or while it is under way."""
 
-    kind: Literal["fail", "cut", "hang", "delay", "drop", "move", "stop", "lose"]
+    kind: Literal["fail", "cut", "hang", "delay", "drop", "move", "stop", "lose", "throttle"]
     api: ApiName = "end_txn"
     code: int = 15
     count: int = 1
@@ -323,6 +324,9 @@ class _Player:
                 cluster.move_leader(_TOPIC, 0, fault.node)
             case "stop":
                 await cluster.stop_broker(fault.node, move_leaders=True)
+            case "throttle":
+                # For the next transaction, or until then.
+                cluster.throttle_ms = 0 if cluster.throttle_ms else _THROTTLE_MS
             case "lose":
                 known = cluster.transaction(_ID)
                 if known is not None and known.state == "Ongoing":
@@ -332,6 +336,7 @@ class _Player:
 
     async def heal(self) -> None:
         self.cluster.clear_faults()
+        self.cluster.throttle_ms = 0
         for node in range(2):
             await self.cluster.start_broker(node)
         self.cluster.release()
@@ -424,6 +429,7 @@ def _faults() -> st.SearchStrategy[Fault]:
         st.builds(Fault, st.just("hang"), apis, count=counts, when=when),
         st.builds(Fault, st.just("delay"), apis, count=counts, when=when),
         st.builds(Fault, st.sampled_from(("drop", "move", "stop", "lose")), node=nodes),
+        st.builds(Fault, st.just("throttle")),
     )
 
 
