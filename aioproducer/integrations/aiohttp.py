@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, cast
 
-from aiohttp import WSCloseCode, web
+from aiohttp import web
 
 from aioproducer.errors import KafkaError, ProducerNotStartedError
 from aioproducer.integrations.web import (
@@ -144,10 +144,7 @@ def _close_websocket(request: web.Request, found: HttpError) -> None:
     transport = request.transport
     if transport is None or transport.is_closing():
         return  # The handler or the client has closed it.
-    code = WSCloseCode.INTERNAL_ERROR
-    if found.retry_after is not None:
-        code = WSCloseCode.TRY_AGAIN_LATER
-    payload = code.to_bytes(2, "big") + found.title.encode()
+    payload = found.close_code.to_bytes(2, "big") + found.title.encode()
     transport.write(bytes([0x88, len(payload)]) + payload)
 
 

@@ -153,7 +153,7 @@ async def kafka_error_handler(connection: HTTPConnection, error: Exception) -> R
         if not _is_open(connection):
             raise error
         try:
-            await connection.close(1011 if found.retry_after is None else 1013, found.title)
+            await connection.close(found.close_code, found.title)
         except WebSocketDisconnect:
             raise error from None
     return JSONResponse(found.body, found.status, found.headers, PROBLEM_JSON)

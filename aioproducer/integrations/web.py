@@ -265,6 +265,11 @@ class HttpError:
         return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
     @property
+    def close_code(self) -> int:
+        """What closes a WebSocket: 1013 (try again later) where this is a 503, and else 1011."""
+        return 1011 if self.retry_after is None else 1013
+
+    @property
     def body(self) -> dict[str, Any]:
         """The body, for JSON of the type `PROBLEM_JSON`."""
         return {

@@ -107,13 +107,14 @@ def failing_app(handler: Callable[[web.Request], Awaitable[web.StreamResponse]])
     return app
 
 
-async def test_a_response_that_has_begun_is_cut_and_gets_no_second_one() -> None:
-    async def download(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Length": "400"})
-        await response.prepare(request)
-        await response.write(b"1" * 10)
-        raise BufferExhaustedError
+async def download(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Length": "400"})
+    await response.prepare(request)
+    await response.write(b"1" * 10)
+    raise BufferExhaustedError
 
+
+async def test_a_response_that_has_begun_is_cut_and_gets_no_second_one() -> None:
     async with client_of(failing_app(download)) as client:
         answer = await client.get("/")
         assert answer.status == 200
@@ -123,12 +124,6 @@ async def test_a_response_that_has_begun_is_cut_and_gets_no_second_one() -> None
 
 
 async def test_no_close_frame_goes_into_what_is_no_websocket_though_it_could_be_one() -> None:
-    async def download(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Length": "400"})
-        await response.prepare(request)
-        await response.write(b"1" * 10)
-        raise BufferExhaustedError
-
     upgrade = {
         "Connection": "Upgrade",
         "Upgrade": "websocket",
