@@ -44,9 +44,13 @@ from aioproducer.network.diagnosis import Progress
 from aioproducer.network.metadata import BrokerAddress
 from aioproducer.telemetry.status import BrokerStatus
 
-__all__ = ["Broker", "Brokers", "ConnectionListener"]
+__all__ = ["LOGIN_ERRORS", "Broker", "Brokers", "ConnectionListener"]
 
 logger = logging.getLogger(__name__)
+
+LOGIN_ERRORS: Final = (AuthenticationError, ConfigError)
+"""Not retriable by their kind, and still worth the next attempt: credentials may be mended on
+either side, and a file that is missing may come back."""
 
 _UNREACHABLE_AFTER: Final = 2.0
 """Seconds of failed attempts before a broker is reported unreachable: a restart takes less."""
@@ -460,7 +464,7 @@ class Brokers(Mapping[int, Broker]):
             broker.is_down = True
             broker.failures += 1
             broker.retry_at = now + self._reconnect_backoff.after(broker.failures)
-            is_final = isinstance(error, (AuthenticationError, ConfigError))
+            is_final = isinstance(error, LOGIN_ERRORS)
             if is_final or now - broker.unreachable_since >= _UNREACHABLE_AFTER:
                 why = str(explained) if is_final else explained.what()
                 self._report(broker, why, blames_address=not is_final)
@@ -468,7 +472,7 @@ class Brokers(Mapping[int, Broker]):
         return explained
 
     def _explained(self, broker: Broker, address: BrokerAddress, error: Exception) -> KafkaError:
-        if isinstance(error, (AuthenticationError, ConfigError)):
+        if isinstance(error, LOGIN_ERRORS):
             again = error.again()
             again.broker = again.broker or str(address)
             return again
@@ -540,7 +544,7 @@ class Brokers(Mapping[int, Broker]):
                 now = self._background.time()
                 # Not the loss itself, where the connection ended because it could not log in again.
                 cause = reason.__cause__
-                if not isinstance(cause, (AuthenticationError, ConfigError)):
+                if not isinstance(cause, LOGIN_ERRORS):
                     cause = reason
                 broker.last_error = cause
                 # A broker that accepts and hangs up at once counts like one that does not accept.

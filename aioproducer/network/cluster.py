@@ -31,8 +31,6 @@ import async_timeout
 from aioproducer.background import Background
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import (
-    AuthenticationError,
-    ConfigError,
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
@@ -43,7 +41,12 @@ from aioproducer.errors import (
 from aioproducer.errors.base import seconds
 from aioproducer.network.backoff import Backoff
 from aioproducer.network.bootstrap import Bootstrap
-from aioproducer.network.brokers import Brokers, ConnectionListener, leave_task_behind
+from aioproducer.network.brokers import (
+    LOGIN_ERRORS,
+    Brokers,
+    ConnectionListener,
+    leave_task_behind,
+)
 from aioproducer.network.connecting import connection_options, first_to_respond
 from aioproducer.network.connection import Connection
 from aioproducer.network.metadata import BrokerAddress, broker_address
@@ -352,13 +355,7 @@ class Cluster:
         if broker is not None and broker.last_error is not None:
             return broker.last_error
         error = self.last_metadata_error
-        kinds = (
-            AuthenticationError,
-            ConfigError,
-            KafkaConnectionError,
-            KafkaTimeoutError,
-            NetworkError,
-        )
+        kinds = (*LOGIN_ERRORS, KafkaConnectionError, KafkaTimeoutError, NetworkError)
         if isinstance(error, kinds):
             return error
         return None
@@ -748,7 +745,7 @@ def _report_start(error: KafkaError, *, is_hopeless: bool) -> None:
 def _collect_reasons(reasons: dict[str, str], error: Exception) -> None:
     if isinstance(error, KafkaConnectionError):
         reasons.update(error.reasons)
-    elif isinstance(error, (AuthenticationError, ConfigError)):
+    elif isinstance(error, LOGIN_ERRORS):
         reasons[error.broker or "broker"] = error.what()
     else:
         raise error

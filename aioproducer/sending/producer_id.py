@@ -15,14 +15,9 @@ from typing import Final
 from aioproducer._native.broker_queues import Counters
 from aioproducer._native.queues import CoreProducerId
 from aioproducer.background import Background, Timer
-from aioproducer.errors import (
-    AuthenticationError,
-    ClusterAuthorizationFailedError,
-    ConfigError,
-    KafkaError,
-    UnsupportedVersionError,
-)
+from aioproducer.errors import ClusterAuthorizationFailedError, KafkaError, UnsupportedVersionError
 from aioproducer.network.backoff import Backoff
+from aioproducer.network.brokers import LOGIN_ERRORS
 from aioproducer.network.cluster import Cluster
 from aioproducer.sending.partition_queue import PartitionQueue
 from aioproducer.sending.sequences import ProducerIdAndEpoch
@@ -165,8 +160,8 @@ class ProducerId(CoreProducerId):
                 self.current = ProducerIdAndEpoch(*await self._cluster.init_producer_id())
             except KafkaError as error:
                 self.last_error = error
-                # A login may be mended on either side; meanwhile records wait.
-                passes = error.retriable or isinstance(error, (AuthenticationError, ConfigError))
+                # Records wait until a login is mended, too.
+                passes = error.retriable or isinstance(error, LOGIN_ERRORS)
                 self.is_refused = not passes
                 self._failed()
                 if not passes:

@@ -133,8 +133,7 @@ class Coordination:
         """
         if self.is_v2:
             return self.needs_epoch
-        coordinators = (self.coordinator, *self._groups.values())
-        may_come_late = self._can_go_on and any(each.has_doubt for each in coordinators)
+        may_come_late = self._can_go_on and any(each.has_doubt for each in self._coordinators())
         return self.needs_epoch or self._offers_v2 or may_come_late
 
     @property
@@ -266,7 +265,7 @@ class Coordination:
     def _take(self, producer_id: int, epoch: int) -> None:
         self.producer_id, self.epoch = producer_id, epoch
         self.needs_epoch = False
-        for coordinator in (self.coordinator, *self._groups.values()):
+        for coordinator in self._coordinators():
             coordinator.has_doubt = False
         self._set_producer_id(producer_id, epoch)
 
@@ -344,6 +343,9 @@ class Coordination:
         await coordinator.ask(
             TXN_OFFSET_COMMIT, make_request, _offset_commit_error, given_up=given_up
         )
+
+    def _coordinators(self) -> list[Coordinator]:
+        return [self.coordinator, *self._groups.values()]
 
     def _coordinator_of(self, key: str, key_type: int) -> Coordinator:
         return Coordinator(

@@ -21,8 +21,6 @@ from typing import Final
 from aioproducer.background import Background
 from aioproducer.config import ProducerConfig
 from aioproducer.errors import (
-    AuthenticationError,
-    ConfigError,
     CoordinatorNotAvailableError,
     KafkaConnectionError,
     KafkaError,
@@ -34,6 +32,7 @@ from aioproducer.errors import (
     broker_error,
 )
 from aioproducer.network.backoff import Backoff
+from aioproducer.network.brokers import LOGIN_ERRORS
 from aioproducer.network.cluster import Cluster
 from aioproducer.network.connection import Connection
 from aioproducer.network.metadata import broker_address
@@ -60,9 +59,8 @@ _MOVED: Final = (
 )
 """Errors after which the coordinator is looked for again."""
 
-_REPEATED_TOO: Final = (UnknownServerError, AuthenticationError, ConfigError)
-"""Not retriable by their kind: of the first the outcome is unknown, and a repetition tells it;
-after the others, credentials may be mended on either side, and a file that is missing."""
+_REPEATED_TOO: Final = (UnknownServerError, *LOGIN_ERRORS)
+"""Not retriable by their kind: of the first the outcome is unknown, and a repetition tells it."""
 
 
 class Coordinator:
