@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import textwrap
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Final, Unpack
@@ -1372,6 +1372,14 @@ async def test_one_who_joined_a_commit_leaves_the_next_one_alone(
         assert committed(cluster) == [b"1", b"2"]
 
 
+async def cancel_a_commit(producer: Producer[Any, Any], once: Awaitable[object]) -> None:
+    """Call commit, and cancel that caller once the commit has got somewhere."""
+    committing = asyncio.create_task(producer.commit_transaction())
+    await once
+    committing.cancel()
+    await asyncio.wait([committing])
+
+
 async def test_no_transaction_begins_while_the_producer_closes(
     protocol: Mapping[str, int],
 ) -> None:
@@ -1379,10 +1387,7 @@ async def test_no_transaction_begins_while_the_producer_closes(
         await producer.begin_transaction()
         await producer.send(TOPIC, b"1", partition=0)
         cluster.hang("end_txn", count=1)
-        committing = asyncio.create_task(producer.commit_transaction())
-        await cluster.received("end_txn")
-        committing.cancel()
-        await asyncio.wait([committing])
+        await cancel_a_commit(producer, cluster.received("end_txn"))
         beginning = asyncio.create_task(producer.begin_transaction())
         await asyncio.sleep(0)
         closing = asyncio.create_task(producer.close(5))
@@ -1425,13 +1430,10 @@ async def test_a_topic_that_was_deleted_does_not_keep_an_abort_from_its_end(
     protocol: Mapping[str, int], what: str
 ) -> None:
     async with (
-        FakeCluster(
-            topics={TOPIC: 2, "audit": 1, "deleted": 1},
-            features=protocol,
-            auto_create_topics=False,
-        ) as cluster,
+        cluster_of(protocol, auto_create_topics=False) as cluster,
         transacting(cluster, max_block_ms=400) as producer,
     ):
+        cluster.create_topic("deleted", 1)
         await producer.partitions_for("deleted")
         await producer.begin_transaction()
         await producer.send(TOPIC, b"1", partition=0)
@@ -1450,18 +1452,13 @@ async def test_a_commit_does_not_wait_for_ever_for_offsets_that_are_refused(
     protocol: Mapping[str, int],
 ) -> None:
     async with (
-        FakeCluster(
-            topics={TOPIC: 2, "audit": 1, "deleted": 1},
-            features=protocol,
-            auto_create_topics=False,
-        ) as cluster,
+        cluster_of(protocol, auto_create_topics=False) as cluster,
         transacting(
             cluster, max_block_ms=200, request_timeout_ms=600, delivery_timeout_ms=600
         ) as producer,
     ):
         await producer.begin_transaction()
         await producer.send(TOPIC, b"1", partition=0)
-        cluster.delete_topic("deleted")
         with pytest.raises(KafkaTimeoutError, match="max_block_ms"):
             await producer.send_offsets_to_transaction({("deleted", 0): 1}, "readers")
         with pytest.raises(TransactionFailedError, match=r"offsets to be taken \(delivery_timeout"):
@@ -1591,10 +1588,7 @@ async def test_a_close_waits_for_the_abort_that_a_waiting_begin_has_begun(
         cluster.delay("produce", 0.1, count=1, when="before")
         cluster.fail_next("produce", ErrorCode.INVALID_RECORD)
         await producer.send(TOPIC, b"2", partition=0)
-        committing = asyncio.create_task(producer.commit_transaction())
-        await cluster.received("produce", 2)
-        committing.cancel()
-        await asyncio.wait([committing])
+        await cancel_a_commit(producer, cluster.received("produce", 2))
         beginning = asyncio.create_task(producer.begin_transaction())
         await asyncio.sleep(0)
         await producer.close(5)
